@@ -1,0 +1,1 @@
+"""What YAML names: networks, objectives, mixing, metrics, the Separation Brain."""
