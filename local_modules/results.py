@@ -1,0 +1,136 @@
+"""What a finished run leaves to read, to look at and to listen to.
+
+Each function is named under ``results`` in YAML and called as
+``function(brain, datasets, hparams)`` once the best model has been tested.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from speechbrain.utils.logger import get_logger
+
+from local_modules.separation import separate
+
+logger = get_logger(__name__)
+
+UTTERANCE_COLUMNS = ["id", "n_noises", "si_sdr_in", "si_sdr", "si_sdri"]
+
+
+def write_test_metrics(brain, datasets, hparams):
+    """Write one row an utterance to ``test_metrics.csv``.
+
+    Arguments
+    ---------
+    brain : local_modules.separation.Separation
+        Just tested: its ``utterances`` are those of the test set.
+    datasets : dict
+        Not used here.
+    hparams : dict
+        With ``output_folder``.
+    """
+    path = Path(hparams["output_folder"]) / "test_metrics.csv"
+    others = [k for row in brain.utterances[:1] for k in row]
+    names = list(dict.fromkeys(UTTERANCE_COLUMNS + others))
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(brain.utterances)
+
+
+def write_audio(brain, datasets, hparams, count=4):
+    """Write test mixtures as they are, enhanced, and clean.
+
+    Arguments
+    ---------
+    brain : local_modules.separation.Separation
+    datasets : dict
+        With ``test``.
+    hparams : dict
+        With ``output_folder`` and ``sample_rate``.
+    count : int
+        Number of mixtures, spread evenly over the test set.
+    """
+    folder = Path(hparams["output_folder"]) / "audio"
+    folder.mkdir(exist_ok=True)
+    test = datasets["test"]
+    count = min(count, len(test))
+    for item in (test[i * len(test) // count] for i in range(count)):
+        if item["sources"] is None:
+            continue
+        for name, signal in _signals(brain, item).items():
+            path = folder / f"{item['id']}_{name}.wav"
+            soundfile.write(path, signal.numpy(), hparams["sample_rate"])
+
+
+@torch.no_grad()
+def _signals(brain, item):
+    """The noisy, enhanced and clean signal, at one level that does not clip."""
+    sources = item["sources"]
+    mixture = sources.sum(0)
+    brain.modules.eval()
+    estimates = separate(
+        brain.modules.separator,
+        mixture.unsqueeze(0).to(brain.device),
+        brain.hparams.consistency,
+    )
+    signals = {"noisy": mixture, "enhanced": estimates[0, 0].cpu()}
+    if item["group"] == "supervised":
+        signals["clean"] = sources[0]
+    peak = max(float(signal.abs().max()) for signal in signals.values())
+    return {name: signal / max(peak, 1.0) for name, signal in signals.items()}
+
+
+def read_rounds(folder):
+    """The table of rounds of a run, as columns.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Output folder of a federated run.
+
+    Returns
+    -------
+    dict
+        Column -> numpy array of floats, NaN where a cell is empty.
+    """
+    with open(Path(folder) / "rounds.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]
+    }
+
+
+def plot_convergence(brain, datasets, hparams):
+    """Draw SI-SDR improvement over rounds, one panel for each number of noises.
+
+    Arguments
+    ---------
+    brain, datasets
+        Not used here.
+    hparams : dict
+        With ``output_folder``; needs its ``rounds.csv``.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    columns = read_rounds(hparams["output_folder"])
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for axis, count in zip(axes, (1, 2), strict=True):
+        for split, style in (("valid", "--"), ("test", "-")):
+            values = columns.get(f"{split}_si_sdri_{count}")
+            if values is not None:
+                axis.plot(columns["round"], values, style, label=split)
+        axis.set(title=f"{count} noise{'s' * (count > 1)}", xlabel="Round")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("SI-SDR improvement (dB)")
+    axes[0].legend()
+    figure.tight_layout()
+    folder = Path(hparams["output_folder"]) / "figures"
+    folder.mkdir(exist_ok=True)
+    figure.savefig(folder / "convergence.png", dpi=150)
+    pyplot.close(figure)

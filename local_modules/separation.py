@@ -1,0 +1,230 @@
+"""The Brain: learns to separate speech from noise, with or without references."""
+
+from statistics import fmean
+
+import speechbrain as sb
+import torch
+
+from local_modules.objectives import si_sdr
+
+
+def separate(separator, mixture, consistency=None, eps=1e-8):
+    """Apply a separator to mixtures of any level.
+
+    The network sees a mixture of zero mean and unit variance; its estimates are scaled
+    back, and made to sum to the mixture.
+
+    Arguments
+    ---------
+    separator : torch.nn.Module
+        ``(batch, time) -> (batch, source, time)``.
+    mixture : torch.Tensor
+        ``(batch, time)``.
+    consistency : callable or None
+        ``(estimates, mixture) -> estimates``, see ``local_modules.consistency``.
+    eps : float
+        Added to the standard deviation, so that silence stays silent.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(batch, source, time)``, in the mixture's scale.
+
+    Raises
+    ------
+    ValueError
+        If the mixture is not ``(batch, time)``.
+
+    Example
+    -------
+    >>> double = lambda mixture: torch.stack([mixture, mixture], dim=1)
+    >>> separate(double, torch.tensor([[3.0, -3.0]]), eps=0)
+    tensor([[[ 3., -3.],
+             [ 3., -3.]]])
+    """
+    if mixture.dim() != 2:
+        raise ValueError(f"mixture must be (batch, time), not {tuple(mixture.shape)}")
+    mixture = mixture - mixture.mean(-1, keepdim=True)
+    scale = mixture.std(-1, keepdim=True) + eps
+    estimates = separator(mixture / scale) * scale.unsqueeze(1)
+    return consistency(estimates, mixture) if consistency else estimates
+
+
+def mixtures_of(sources):
+    """The two mixtures that a mixture of mixtures was added from.
+
+    Arguments
+    ---------
+    sources : torch.Tensor
+        ``(batch, 3, time)``: speech, its noise, extra noise.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(batch, 2, time)``: noisy recording, isolated noise.
+
+    Example
+    -------
+    >>> mixtures_of(torch.tensor([[[1.0], [2.0], [4.0]]])).tolist()
+    [[[3.0], [4.0]]]
+    """
+    return torch.stack([sources[:, :2].sum(1), sources[:, 2]], dim=1)
+
+
+class Separation(sb.Brain):
+    """Trains a separator; each example by the objective of its group.
+
+    Batches have ``sources (batch, 3, time)``, as ``local_modules.mixing`` makes them,
+    and ``group``. Its mixtures alone reach the objective of the group
+    ``"unsupervised"``, so that no reference is ever asked for; the objective of any
+    other group is given the sources.
+
+    ``modules`` has the ``separator``, ``(batch, time) -> (batch, source, time)``.
+    ``hparams`` has:
+
+    - ``objectives``: group -> ``(estimates, targets) -> (batch,)``;
+    - ``consistency``: ``(estimates, mixture) -> estimates``;
+    - ``mixing``: told the epoch, so that it draws new mixtures;
+    - ``sample_rate``, ``train_logger``.
+
+    Statistics it logs: ``loss``; in training ``hours`` of audio and ``skipped``
+    examples; in validation and test ``si_sdr`` and the improvement ``si_sdri`` of the
+    speech in dB, the latter also for one and for two noises (``si_sdri_1``,
+    ``si_sdri_2``). ``utterances`` keeps them one by one.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.num_examples = 0
+        self.num_samples = 0
+        self.num_skipped = 0
+        self.utterances = []
+
+    def compute_forward(self, batch, stage):
+        """Separate the sum of the sources; return estimates and sources."""
+        sources = batch.sources.data.to(self.device)
+        estimates = separate(
+            self.modules.separator, sources.sum(1), self.hparams.consistency
+        )
+        return estimates, sources
+
+    def compute_objectives(self, predictions, batch, stage):
+        """Mean over the batch of each example's own objective, in dB."""
+        estimates, sources = predictions
+        losses = estimates.new_empty(len(estimates), dtype=torch.float32)
+        for group, objective in self.hparams.objectives.items():
+            members = [i for i, name in enumerate(batch.group) if name == group]
+            if members:
+                targets = sources[members]
+                if group == "unsupervised":
+                    targets = mixtures_of(targets)
+                losses[members] = objective(estimates[members], targets).float()
+        if stage != sb.Stage.TRAIN:
+            self.utterances += describe_utterances(batch, estimates, sources)
+        return losses.mean()
+
+    def fit_batch(self, batch):
+        """Fit one batch, and count what it held."""
+        loss = super().fit_batch(batch)
+        examples, _, samples = batch.sources.data.shape
+        if torch.isfinite(loss):
+            self.num_examples += examples
+            self.num_samples += examples * samples
+        else:
+            self.num_skipped += examples
+        self.num_skipped += len(batch.skipped)
+        return loss
+
+    def on_stage_start(self, stage, epoch=None):
+        """Count anew; draw new mixtures in training."""
+        self.num_skipped = self.num_samples = 0
+        self.utterances = []
+        if stage == sb.Stage.TRAIN:
+            self.hparams.mixing.epoch = epoch
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Log the stage; keep the best checkpoint by validation."""
+        if stage == sb.Stage.TRAIN:
+            hours = self.num_samples / self.hparams.sample_rate / 3600
+            self.train_stats = {
+                "loss": stage_loss,
+                "hours": hours,
+                "skipped": self.num_skipped,
+            }
+            return
+        stats = {"loss": stage_loss, **summarize(self.utterances)}
+        if stage == sb.Stage.TEST:
+            self.hparams.train_logger.log_stats({"stage": "test"}, test_stats=stats)
+            return
+        self.hparams.train_logger.log_stats(
+            {"epoch": epoch}, train_stats=self.train_stats, valid_stats=stats
+        )
+        if self.checkpointer is not None:
+            best = {"max_keys": ["si_sdri"]} if "si_sdri" in stats else {}
+            self.checkpointer.save_and_keep_only(
+                meta=stats, **best or {"min_keys": ["loss"]}
+            )
+
+
+def describe_utterances(batch, estimates, sources):
+    """One row an utterance whose clean speech is known and not silent.
+
+    Arguments
+    ---------
+    batch : PaddedBatch
+        With ``id``, ``group``, ``n_noises``, ``spk_id``, ``noise_class``.
+    estimates, sources : torch.Tensor
+        ``(batch, 3, time)``; the speech in row 0.
+
+    Returns
+    -------
+    list of dict
+        ``id``, ``n_noises``, ``si_sdr_in``, ``si_sdr``, ``si_sdri`` (dB), ``spk_id``,
+        ``noise_class``.
+    """
+    speech = sources[:, 0]
+    before = si_sdr(sources.sum(1), speech)
+    after = si_sdr(estimates[:, 0], speech)
+    known = speech.abs().amax(-1) > 0
+    return [
+        {
+            "id": batch.id[i],
+            "n_noises": int(batch.n_noises[i]),
+            "si_sdr_in": float(before[i]),
+            "si_sdr": float(after[i]),
+            "si_sdri": float(after[i] - before[i]),
+            "spk_id": batch.spk_id[i],
+            "noise_class": batch.noise_class[i],
+        }
+        for i, group in enumerate(batch.group)
+        if group == "supervised" and known[i]
+    ]
+
+
+def summarize(utterances):
+    """Mean SI-SDR and improvements over utterances, in dB.
+
+    Arguments
+    ---------
+    utterances : list of dict
+        As :func:`describe_utterances` makes them.
+
+    Returns
+    -------
+    dict
+        ``si_sdr``, ``si_sdri``, and ``si_sdri_<n>`` for each number of noises; empty
+        without utterances.
+
+    Example
+    -------
+    >>> row = {"si_sdr": 4.0, "si_sdri": 3.0, "n_noises": 1}
+    >>> summarize([row, {**row, "si_sdri": 5.0, "n_noises": 2}])
+    {'si_sdr': 4.0, 'si_sdri': 4.0, 'si_sdri_1': 3.0, 'si_sdri_2': 5.0}
+    """
+    if not utterances:
+        return {}
+    stats = {key: fmean(row[key] for row in utterances) for key in ("si_sdr", "si_sdri")}
+    for count in sorted({row["n_noises"] for row in utterances}):
+        values = [row["si_sdri"] for row in utterances if row["n_noises"] == count]
+        stats[f"si_sdri_{count}"] = fmean(values)
+    return stats
