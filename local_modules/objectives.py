@@ -1,0 +1,508 @@
+"""Training objectives for speech enhancement and separation.
+
+Every loss is in dB, lower is better, and is computed per example, so that a
+recipe can weight, log or drop examples one by one. ``si_sdr`` and ``snr`` are
+metrics in dB, higher is better.
+
+No result depends on the level of the audio: every small constant is relative to
+the power of the signals at hand. Half-precision inputs are reduced in float32.
+
+Enumerating MixIT's assignments costs next to nothing because no audio is remixed
+for it. The losses here depend on their signals only through inner products, and a
+QR decomposition of the few estimates and mixtures yields vectors as short as their
+number with the same inner products. The losses of all assignments are taken on
+those; only the best assignment is then applied to the audio.
+
+References
+----------
+Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019 (SI-SDR).
+Yu et al., "Permutation invariant training of deep models for speaker-independent
+multi-talker speech separation", ICASSP 2017 (PIT).
+Wisdom et al., "Unsupervised sound separation using mixture invariant training",
+NeurIPS 2020 (MixIT, thresholded SNR).
+Wisdom et al., "What's all the FUSS about free universal sound separation data?",
+ICASSP 2021 (loss of inactive sources).
+Wisdom et al., "Sparse, efficient, and semantic mixture invariant training: taming
+in-the-wild unsupervised sound separation", WASPAA 2021 (efficient MixIT).
+Tzinis et al., "Separate but together: unsupervised federated learning for speech
+enhancement from non-IID data", WASPAA 2021 (constrained MixIT).
+Fujimura et al., "Noisy-target training: a training strategy for DNN-based speech
+enhancement without clean speech", EUSIPCO 2021.
+"""
+
+import functools
+import itertools
+import math
+
+import torch
+from torch.nn import functional as F
+
+MAX_ASSIGNMENTS = 2**13
+# A source 40 dB below its mixture counts as silent.
+INACTIVE = 1e-4
+
+
+def of_inner_products(loss):
+    """Mark a loss that depends on its signals only through inner products.
+
+    ``mixit`` and ``supervised`` evaluate a marked loss on short vectors instead of
+    audio. A loss that is not marked, such as one on spectrograms, is evaluated on
+    the audio of every assignment: correct for any loss, but slow.
+    """
+    loss.of_inner_products = True
+    return loss
+
+
+@of_inner_products
+def si_sdr(estimates, targets):
+    """Scale-invariant signal-to-distortion ratio (Le Roux et al., 2019).
+
+    A silent estimate scores worse than any other; so does any estimate of a silent
+    target, for which SI-SDR is undefined. In float32 values lie within +-138 dB.
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        Estimates, shape (..., time).
+    targets : torch.Tensor
+        Targets, of the same shape; either may lack leading dimensions.
+
+    Returns
+    -------
+    torch.Tensor
+        SI-SDR in dB, higher is better, shape (...).
+
+    Example
+    -------
+    >>> target = torch.tensor([1.0, 0.0])
+    >>> si_sdr(torch.tensor([10.0, 1.0]), target)
+    tensor(20.)
+    """
+    estimates, targets = _matching(estimates, targets)
+    target_power = _power(targets)
+    scale = (estimates * targets).sum(-1) / (target_power + _tiny(targets))
+    projections = scale.unsqueeze(-1) * targets
+    silent = (_power(estimates) == 0).to(targets)
+    distortion = _power(estimates - projections) + silent
+    return _decibels(_power(projections), distortion)
+
+
+@of_inner_products
+def snr(estimates, targets):
+    """Signal-to-noise ratio.
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        Estimates, shape (..., time).
+    targets : torch.Tensor
+        Targets, of the same shape; either may lack leading dimensions.
+
+    Returns
+    -------
+    torch.Tensor
+        SNR in dB, higher is better, shape (...).
+
+    Example
+    -------
+    >>> snr(torch.tensor([0.9, 0.0]), torch.tensor([1.0, 0.0]))
+    tensor(20.0000)
+    """
+    return -thresholded_snr_loss(estimates, targets, snr_max=math.inf)
+
+
+@of_inner_products
+def si_sdr_loss(estimates, targets):
+    """Negative ``si_sdr``."""
+    return -si_sdr(estimates, targets)
+
+
+@of_inner_products
+def snr_loss(estimates, targets):
+    """Negative ``snr``."""
+    return -snr(estimates, targets)
+
+
+@of_inner_products
+def thresholded_snr_loss(estimates, targets, snr_max=30.0):
+    """Negative SNR with a soft maximum (Wisdom et al., NeurIPS 2020, equation 2).
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        Estimates, shape (..., time).
+    targets : torch.Tensor
+        Targets, of the same shape; either may lack leading dimensions. A silent one gives a large but finite loss
+        without a gradient; ``mixit`` and ``supervised`` do better, for they know
+        the mixture.
+    snr_max : float
+        The SNR in dB beyond which a better estimate gains little.
+
+    Returns
+    -------
+    torch.Tensor
+        Loss in dB, at least ``-snr_max``, shape (...).
+
+    Example
+    -------
+    >>> target = torch.tensor([1.0, 0.0])
+    >>> thresholded_snr_loss(target, target, snr_max=30.0)
+    tensor(-30.)
+    """
+    estimates, targets = _matching(estimates, targets)
+    power = _power(targets)
+    error = _power(estimates - targets)
+    return _decibels(error + 10 ** (-snr_max / 10) * power, power)
+
+
+def supervised(estimates, targets, loss=thresholded_snr_loss, noise_weight=1.0):
+    """Loss of estimates whose targets are known.
+
+    The first slot is speech, the others are noises in any order: the permutation of
+    the noises that has the least loss counts. A target more than 40 dB below the
+    mixture is inactive and what is estimated for it counts as an error on the
+    mixture, as in the FUSS paper.
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        Estimated sources, shape (batch, source, time).
+    targets : torch.Tensor
+        True sources, of the same shape; silent ones where there is none.
+    loss : callable
+        Maps (..., time) estimates and targets to losses (...).
+    noise_weight : float
+        Weight of each noise relative to speech; 0 trains on speech alone.
+
+    Returns
+    -------
+    torch.Tensor
+        Weighted mean of the losses of the sources in dB, shape (batch,).
+
+    Example
+    -------
+    >>> targets = torch.eye(3).unsqueeze(0)
+    >>> supervised(targets[:, [0, 2, 1]], targets)
+    tensor([-30.])
+    """
+    if estimates.shape != targets.shape:
+        raise ValueError(
+            "supervised needs a target for every estimate: got estimates of shape "
+            f"{tuple(estimates.shape)} and targets of shape {tuple(targets.shape)}. "
+            "Give silent targets for absent sources."
+        )
+    num_sources = targets.shape[-2]
+    noise_orders = itertools.permutations(range(1, num_sources))
+    return mixit(
+        estimates,
+        targets,
+        loss,
+        allow=[(0, *order) for order in noise_orders],
+        weights=[1.0] + [noise_weight] * (num_sources - 1),
+    )
+
+
+def mixit(
+    estimates,
+    mixtures,
+    loss=thresholded_snr_loss,
+    allow=None,
+    deny=None,
+    weights=None,
+    return_assignments=False,
+):
+    """Mixture invariant training (Wisdom et al., NeurIPS 2020).
+
+    Each source is assigned to one of the mixtures; the assignment whose remixes are
+    closest to the mixtures counts.
+
+    An assignment is written as one mixture per source: with three sources,
+    ``[0, 0, 1]`` puts the first two in mixture 0 and the last one in mixture 1. In
+    ``allow`` and ``deny``, None (``null`` in YAML) stands for any mixture:
+    ``allow=[[0, None, None]]`` keeps the first source in mixture 0.
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        Estimated sources, shape (batch, source, time).
+    mixtures : torch.Tensor
+        Mixtures whose sum was separated, shape (batch, mixture, time).
+    loss : callable
+        Maps (..., time) estimates and targets to losses (...).
+    allow : list
+        Only these assignments are considered; all of them by default.
+    deny : list
+        These assignments are not considered.
+    weights : list
+        One weight per mixture for the mean over mixtures; equal by default.
+    return_assignments : bool
+        Whether to return the chosen assignments too.
+
+    Returns
+    -------
+    torch.Tensor
+        Mean of the losses of the mixtures in dB, shape (batch,). An example that is
+        entirely silent has loss 0.
+    torch.Tensor
+        If asked for, the mixture of each source, shape (batch, source).
+
+    Example
+    -------
+    >>> sources = torch.eye(3).unsqueeze(0)
+    >>> mixtures = torch.stack([sources[:, 0] + sources[:, 2], sources[:, 1]], dim=1)
+    >>> mixit(sources, mixtures, return_assignments=True)
+    (tensor([-30.]), tensor([[0, 1, 0]]))
+    """
+    estimates, mixtures = _matching_sources(estimates, mixtures)
+    candidates = _assignments(
+        estimates.shape[1], mixtures.shape[1], _hashable(allow), _hashable(deny)
+    ).to(estimates.device)
+    weights = _normalized(weights, mixtures)
+    with torch.autocast(estimates.device.type, enabled=False):
+        with torch.no_grad():
+            best = _best_assignments(candidates, estimates, mixtures, loss, weights)
+        losses = _remix_losses(best, estimates, mixtures, loss) @ weights
+    return (losses, best) if return_assignments else losses
+
+
+def constrained_mixit(estimates, mixtures, loss=thresholded_snr_loss, **settings):
+    """MixIT of a noisy recording and noise recordings (Tzinis et al., WASPAA 2021).
+
+    The first slot is speech. Each noise recording is one noise slot; speech and the
+    noise slots that are left make up the noisy recording.
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        Estimated sources, speech first, shape (batch, source, time).
+    mixtures : torch.Tensor
+        The noisy recording, then noise recordings, shape (batch, mixture, time).
+    loss : callable
+        Maps (..., time) estimates and targets to losses (...).
+    **settings
+        As for ``mixit``.
+
+    Returns
+    -------
+    torch.Tensor
+        Mean of the losses of the mixtures in dB, shape (batch,); see ``mixit``.
+
+    Example
+    -------
+    >>> sources = torch.eye(3).unsqueeze(0)
+    >>> mixtures = torch.stack([sources[:, 0] + sources[:, 2], sources[:, 1]], dim=1)
+    >>> constrained_mixit(sources, mixtures)
+    tensor([-30.])
+    """
+    num_noises, num_mixtures = estimates.shape[1] - 1, mixtures.shape[1]
+    if num_noises < num_mixtures - 1:
+        raise ValueError(
+            f"constrained_mixit needs a noise slot for each of the {num_mixtures - 1} "
+            f"noise recordings, but only {num_noises} noises are estimated"
+        )
+    noises = [*range(1, num_mixtures)] + [0] * (num_noises - num_mixtures + 1)
+    allow = sorted({(0, *order) for order in itertools.permutations(noises)})
+    return mixit(estimates, mixtures, loss, allow=allow, **settings)
+
+
+def noisy_target(
+    estimates, mixtures, loss=thresholded_snr_loss, noise_weight=0.0, **settings
+):
+    """Noisy-target training (Fujimura et al., EUSIPCO 2021).
+
+    The noisy recording is the target of the speech slot and the noise that was added
+    to it is the target of the other slots together.
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        Estimated sources, speech first, shape (batch, source, time).
+    mixtures : torch.Tensor
+        The noisy recording and the added noise, shape (batch, 2, time).
+    loss : callable
+        Maps (..., time) estimates and targets to losses (...).
+    noise_weight : float
+        Weight of the noise relative to the noisy recording.
+    **settings
+        As for ``mixit``.
+
+    Returns
+    -------
+    torch.Tensor
+        Loss in dB, shape (batch,).
+
+    Example
+    -------
+    >>> mixtures = torch.eye(2).unsqueeze(0)
+    >>> noisy_target(mixtures, mixtures)
+    tensor([-30.])
+    """
+    if mixtures.shape[1] != 2:
+        raise ValueError(
+            "noisy_target needs a noisy recording and one noise, mixtures of shape "
+            f"(batch, 2, time), got {tuple(mixtures.shape)}"
+        )
+    assignment = [0] + [1] * (estimates.shape[1] - 1)
+    weights = [1.0, noise_weight]
+    return mixit(
+        estimates, mixtures, loss, allow=[assignment], weights=weights, **settings
+    )
+
+
+def _best_assignments(candidates, estimates, mixtures, loss, weights):
+    """Choose for each example the candidate (assignment, source) of least loss."""
+    if len(candidates) == 1:
+        return candidates.expand(len(estimates), -1)
+    if _depends_on_inner_products(loss):
+        estimates, mixtures = _coordinates(estimates, mixtures)
+    chunk = max(1, 2**24 // mixtures.numel())
+    scores = [
+        _remix_losses(assignments.unsqueeze(1), estimates, mixtures, loss) @ weights
+        for assignments in candidates.split(chunk)
+    ]
+    return candidates[torch.cat(scores).argmin(0)]
+
+
+def _remix_losses(assignments, estimates, mixtures, loss):
+    """Losses (..., batch, mixture) of assignments (..., batch or 1, source)."""
+    mixing = F.one_hot(assignments, mixtures.shape[1]).mT.to(estimates)
+    remixes = mixing @ estimates  # (..., batch, mixture, time)
+    total = mixtures.sum(1, keepdim=True)
+    power = _power(mixtures)  # (batch, mixture)
+    inactive = power <= INACTIVE * _power(total)
+    # What stands for an inactive mixture is an error on the sum of the mixtures.
+    offset = inactive.unsqueeze(-1) * total
+    losses = loss(remixes + offset, mixtures + offset)
+    silent = power.sum(-1, keepdim=True) == 0
+    return torch.where(silent, torch.zeros_like(losses), losses)
+
+
+def _coordinates(*signals):
+    """Turn signals (batch, source, time) into short vectors.
+
+    The vectors (batch, source, coordinate) have the inner products of the signals.
+    QR rather than a Gram matrix, which would lose half of the digits.
+    """
+    basis = torch.linalg.qr(torch.cat(signals, dim=1).mT, mode="r")[1]
+    return basis.mT.split([signal.shape[1] for signal in signals], dim=1)
+
+
+@functools.lru_cache(maxsize=64)
+def _assignments(num_sources, num_mixtures, allow, deny):
+    """All allowed assignments, shape (assignment, source)."""
+    anything = (None,) * num_sources
+    allow = (anything,) if allow is None else allow
+    deny = () if deny is None else deny
+    for pattern in (*allow, *deny):
+        _check_pattern(pattern, num_sources, num_mixtures)
+    count = sum(num_mixtures ** pattern.count(None) for pattern in allow)
+    if count > MAX_ASSIGNMENTS:
+        raise ValueError(
+            f"{num_sources} sources in {num_mixtures} mixtures have {count} "
+            f"assignments; at most {MAX_ASSIGNMENTS} are enumerated: allow fewer"
+        )
+    everywhere = range(num_mixtures)
+    found = {
+        assignment
+        for pattern in allow
+        for assignment in itertools.product(
+            *(everywhere if mixture is None else (mixture,) for mixture in pattern)
+        )
+        if not any(_fits(assignment, denied) for denied in deny)
+    }
+    if not found:
+        raise ValueError(f"no assignment is allowed: allow={allow}, deny={deny}")
+    return torch.tensor(sorted(found))
+
+
+def _check_pattern(pattern, num_sources, num_mixtures):
+    if len(pattern) != num_sources:
+        raise ValueError(
+            f"the assignment {list(pattern)} has {len(pattern)} entries, "
+            f"but {num_sources} sources are estimated: give one mixture per source"
+        )
+    if not set(pattern) <= {None, *range(num_mixtures)}:
+        raise ValueError(
+            f"the assignment {list(pattern)} names a mixture that does not exist: "
+            f"the {num_mixtures} mixtures are counted from 0; null means any"
+        )
+
+
+def _fits(assignment, pattern):
+    return all(
+        wanted in (None, mixture)
+        for mixture, wanted in zip(assignment, pattern, strict=True)
+    )
+
+
+def _hashable(patterns):
+    return None if patterns is None else tuple(tuple(p) for p in patterns)
+
+
+def _normalized(weights, mixtures):
+    """Weights that sum to one, shape (mixture,)."""
+    count = mixtures.shape[1]
+    weights = mixtures.new_ones(count) if weights is None else weights
+    weights = torch.as_tensor(weights, dtype=mixtures.dtype, device=mixtures.device)
+    if len(weights) != count or weights.min() < 0 or weights.sum() == 0:
+        raise ValueError(
+            f"weights {weights.tolist()} must be {count} numbers, none negative and "
+            "not all zero: one per mixture"
+        )
+    return weights / weights.sum()
+
+
+def _depends_on_inner_products(loss):
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    return getattr(loss, "of_inner_products", False)
+
+
+def _matching(estimates, targets):
+    """Check that one shape ends in the other; reduce half precision in float32."""
+    common = min(estimates.dim(), targets.dim())
+    if common == 0 or estimates.shape[-common:] != targets.shape[-common:]:
+        raise ValueError(
+            f"estimates of shape {tuple(estimates.shape)} and targets of shape "
+            f"{tuple(targets.shape)} do not match"
+        )
+    return _at_least_float32(estimates, targets)
+
+
+def _matching_sources(estimates, mixtures):
+    """Check (batch, source, time) and (batch, mixture, time)."""
+    if (
+        estimates.dim() != 3
+        or mixtures.dim() != 3
+        or len(estimates) != len(mixtures)
+        or estimates.shape[-1] != mixtures.shape[-1]
+    ):
+        raise ValueError(
+            "estimates must be (batch, source, time) and mixtures or targets "
+            "(batch, mixture, time) of the same batch and time: got "
+            f"{tuple(estimates.shape)} and {tuple(mixtures.shape)}"
+        )
+    return _at_least_float32(estimates, mixtures)
+
+
+def _at_least_float32(*signals):
+    dtype = functools.reduce(
+        torch.promote_types, (s.dtype for s in signals), torch.float32
+    )
+    return [signal.to(dtype) for signal in signals]
+
+
+def _power(signals):
+    """Energy over time, shape (...)."""
+    return signals.square().sum(-1)
+
+
+def _tiny(signals):
+    return torch.finfo(signals.dtype).tiny
+
+
+def _decibels(numerator, denominator):
+    """10 log10 of a power ratio; finite for any powers, and independent of level."""
+    floor = torch.finfo(numerator.dtype).eps ** 2 * (numerator + denominator)
+    floor = floor + _tiny(numerator)
+    return 10 * torch.log10((numerator + floor) / (denominator + floor))
