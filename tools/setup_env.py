@@ -128,10 +128,14 @@ def pip_settings(python):
 
 
 def wheel_folders(find_links):
-    """Picks the existing folders out of pip's find-links setting."""
-    if Path(find_links).is_dir():
+    """Picks the existing folders out of pip's find-links setting.
+
+    >>> wheel_folders("/nowhere https://example.org/wheels .")
+    ['.']
+    """
+    if os.path.isdir(find_links):
         return [find_links]
-    return [entry for entry in find_links.split() if Path(entry).is_dir()]
+    return list(filter(os.path.isdir, find_links.split()))
 
 
 def has_gpu():
@@ -148,10 +152,10 @@ def has_gpu():
 
 
 def cpu_torch_versions(folders):
-    """Lists the CPU builds of torch among the wheels, newest first."""
+    """Lists the CPU builds of torch among the wheels of these folders, newest first."""
     versions = {
         match[1]
-        for folder in folders
+        for folder in filter(os.path.isdir, folders)
         for wheel in Path(folder).glob("torch-*.whl")
         if (match := re.match(r"torch-([\d.]+(?:\+|%2B)cpu)-", wheel.name))
     }
@@ -174,7 +178,7 @@ def torch_pin(uv, root):
     list of str
         The pin, or nothing.
     """
-    folders = wheel_folders(os.environ.get("UV_FIND_LINKS", "").replace(",", " "))
+    folders = os.environ.get("UV_FIND_LINKS", "").split(",")
     if platform.system() != "Linux" or "UV_TORCH_BACKEND" in os.environ:
         return []
     versions = cpu_torch_versions(folders)
