@@ -1,0 +1,1 @@
+"""LibriFSD50K: federated speech enhancement from LibriSpeech and FSD50K."""

@@ -1,0 +1,320 @@
+"""Make MiniLibriFSD50K, a synthetic corpus in the layouts of LibriSpeech and FSD50K.
+
+From the root of the repository::
+
+    python -m recipes.MiniLibriFSD50K.generate data/MiniLibriFSD50K
+
+It takes less than half a minute on two cores. The corpus is the same, byte for byte,
+for the same seed and the same versions of NumPy, SciPy, libsndfile and eSpeak NG.
+"""
+
+import argparse
+import csv
+import fcntl
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from scipy.signal import fftconvolve, resample_poly
+from tqdm import tqdm
+
+from recipes.MiniLibriFSD50K import noises, sentences, speech
+
+VERSION = 1
+MARKER = "MiniLibriFSD50K.json"
+SEED = 1234
+
+# minutes of speech per speaker, utterances of 4 to 12 s
+MINUTES = {"train-clean-100": 2.0, "dev-clean": 1.2, "test-clean": 2.0}
+CLIPS = {"dev": 12, "eval": 4}  # per class
+HUMAN_CLIPS = {"dev": 4, "eval": 2}  # per class of human voice
+FIRST_SPEAKER, FIRST_CHAPTER, FIRST_CLIP = 9001, 190001, 900001
+
+SPEECH_LEVEL = (-28.0, 2.5, 1.5)  # dBFS: mean, deviation of speakers, of utterances
+# dBFS: mean, deviation; LibriFSD50K's input SNR has quartiles -2.7, 4.5 and 13.4 dB
+NOISE_LEVEL = (-33.5, 11.0)
+
+
+def generate(data_folder, seed=SEED, jobs=None):
+    """Make the corpus unless it is there already.
+
+    The work is done by a process of its own and beside the target, which appears in
+    one step when it is whole. A second call waits for the first one.
+
+    Arguments
+    ---------
+    data_folder : str or pathlib.Path
+        Folder of the corpus: LibriSpeech/ and FSD50K/ come to lie in it.
+    seed : int
+        Seed of every draw.
+    jobs : int, optional
+        Processes; as many as there are cores by default, at most 8.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder of the corpus.
+
+    Raises
+    ------
+    FileExistsError
+        When the folder holds something else.
+    RuntimeError
+        When the generator fails.
+    """
+    data_folder = Path(data_folder)
+    if is_complete(data_folder, seed):
+        return data_folder
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "recipes.MiniLibriFSD50K.generate"]
+    command += [str(data_folder.resolve()), "--seed", str(seed)]
+    command += ["--jobs", str(jobs)] if jobs else []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=root, env=environment, check=False)
+    if done.returncode:
+        raise RuntimeError(
+            f"The built-in corpus could not be made in {data_folder} (see above)."
+        )
+    return data_folder
+
+
+def is_complete(data_folder, seed):
+    """Whether the folder holds the whole corpus of this version and seed."""
+    try:
+        marker = json.loads((Path(data_folder) / MARKER).read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return False
+    return marker == {"version": VERSION, "seed": seed}
+
+
+def main(argv=None):
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data_folder", type=Path)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--jobs", type=int, default=min(8, os.cpu_count() or 1))
+    arguments = parser.parse_args(argv)
+    target = arguments.data_folder.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target.with_name(f".{target.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_complete(target, arguments.seed):
+            _replace(target, arguments.seed, arguments.jobs)
+
+
+def _replace(target, seed, jobs):
+    """Make the corpus beside the target, then put it in the target's place."""
+    if target.exists() and not (target / MARKER).exists() and any(target.iterdir()):
+        raise FileExistsError(
+            f"{target} is not empty and not a built-in corpus: name another folder."
+        )
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    make_corpus(partial, seed, jobs)
+    if target.exists():
+        shutil.rmtree(target)
+    partial.rename(target)
+
+
+def make_corpus(folder, seed, jobs):
+    """Write all files of the corpus into a new folder."""
+    speakers = [(s, v) for s, voices in speech.VOICES.items() for v in voices]
+    tasks = [
+        (make_speaker, (folder, seed, FIRST_SPEAKER + i, subset, voice))
+        for i, (subset, voice) in enumerate(speakers)
+    ]
+    wanted = {part: dict.fromkeys(noises.SOUNDS, n) for part, n in CLIPS.items()}
+    for part, number in HUMAN_CLIPS.items():
+        wanted[part].update(dict.fromkeys(noises.HUMAN, number))
+    names = _clip_names(seed, sum(sum(w.values()) for w in wanted.values()))
+    for part, numbers in wanted.items():
+        for label, number in numbers.items():
+            names, mine = names[number:], names[:number]
+            tasks.append((make_clips, (folder, seed, part, label, mine)))
+    for part in CLIPS:
+        (folder / "FSD50K" / f"FSD50K.{part}_audio").mkdir(parents=True)
+    # A fresh process for each task: the flutter of eSpeak NG's pitch has a memory.
+    with multiprocessing.Pool(jobs, maxtasksperchild=1) as pool:
+        results = pool.imap(_call, tasks, chunksize=1)
+        results = list(tqdm(results, "built-in corpus", len(tasks), leave=False))
+    _write_librispeech(folder / "LibriSpeech", results[: len(speakers)])
+    clips = [clip for group in results[len(speakers) :] for clip in group]
+    _write_ground_truth(folder / "FSD50K" / "FSD50K.ground_truth", clips)
+    (folder / MARKER).write_text(json.dumps({"version": VERSION, "seed": seed}) + "\n")
+
+
+def _call(task):
+    function, arguments = task
+    return function(*arguments)
+
+
+def _clip_names(seed, number):
+    """Shuffled numbers, as Freesound's are in no order of class."""
+    order = np.random.default_rng([seed, 3]).permutation(number)
+    return [FIRST_CLIP + int(i) for i in order]
+
+
+def make_speaker(folder, seed, speaker, subset, voice):
+    """Write the chapters of one speaker.
+
+    Returns
+    -------
+    dict
+        speaker, sex, subset, and chapters as a list of (chapter, minutes).
+    """
+    rng = np.random.default_rng([seed, 1, speaker])
+    espeak = speech.ESpeak()
+    mean, deviation, variation = SPEECH_LEVEL
+    level = rng.normal(mean, deviation)
+    colour_seed = rng.integers(2**32)
+    chapters = []
+    for number in range(2):
+        chapter = FIRST_CHAPTER + 2 * (speaker - FIRST_SPEAKER) + number
+        place = folder / "LibriSpeech" / subset / str(speaker) / str(chapter)
+        place.mkdir(parents=True)
+        echo, lines, seconds = speech.room(rng), [], 0.0
+        while seconds < MINUTES[subset] * 60 / 2:
+            text, wave = _utterance(rng, espeak, voice)
+            wave = fftconvolve(wave, echo)[: wave.size]
+            wave = speech.spectral_colour(
+                np.random.default_rng(colour_seed), wave, speech.SAMPLE_RATE
+            )
+            wave = speech.scaled(wave, level + rng.normal(0, variation))
+            floor = 10 ** ((level - rng.uniform(40, 50)) / 20)
+            wave = wave + floor * rng.standard_normal(wave.size)
+            name = f"{speaker}-{chapter}-{len(lines):04d}"
+            soundfile.write(
+                place / f"{name}.flac", wave, speech.SAMPLE_RATE, subtype="PCM_16"
+            )
+            lines.append(f"{name} {sentences.transcript(text)}\n")
+            seconds += wave.size / speech.SAMPLE_RATE
+        (place / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))
+        chapters.append((chapter, seconds / 60))
+    return {
+        "speaker": speaker,
+        "sex": voice.sex,
+        "subset": subset,
+        "chapters": chapters,
+    }
+
+
+def _utterance(rng, espeak, voice):
+    """Sentences until they last 4 s or more; again, should they pass 12 s."""
+    wanted = rng.uniform(4.0, 11.0)
+    while True:
+        texts, waves, count = [], [], 0
+        while count < wanted * speech.SAMPLE_RATE:
+            texts.append(sentences.sentence(rng))
+            waves.append(espeak.say(texts[-1], voice))
+            count += waves[-1].size
+        if 4.0 * speech.SAMPLE_RATE <= count <= 12.0 * speech.SAMPLE_RATE:
+            return " ".join(texts), np.concatenate(waves)
+
+
+def make_clips(folder, seed, part, label, names):
+    """Write the clips of one class of noise.
+
+    Returns
+    -------
+    list
+        (name, part, labels) of each.
+    """
+    labels = (label, *noises.ANCESTORS[label])
+    for number, name in enumerate(names):
+        _make_clip(folder, seed, part, label, name, number)
+    return [(name, part, labels) for name in names]
+
+
+def _make_clip(folder, seed, part, label, name, number):
+    """Write one clip: short, middling or long, at the level of its own."""
+    identity = [seed, 2, ("dev", "eval").index(part), number]
+    rng = np.random.default_rng([*identity, *label.encode()])
+    seconds = rng.choice((2.5, 5.0, 8.4, 10.0), p=(0.08, 0.22, 0.5, 0.2))
+    count = int(seconds * rng.uniform(0.97, 1.03) * noises.SAMPLE_RATE)
+    if label in noises.SOUNDS:
+        wave = noises.SOUNDS[label](rng, noises.parameters(rng, part), count)
+    else:
+        wave = _human(rng, label, count)
+    wave = speech.spectral_colour(rng, wave, noises.SAMPLE_RATE, depth=3.0)
+    edge = np.minimum(np.arange(count), np.arange(count)[::-1])
+    wave = wave * np.clip(edge / (0.01 * noises.SAMPLE_RATE), 0, 1)
+    mean, deviation = NOISE_LEVEL
+    wave = speech.scaled(wave - wave.mean(), rng.normal(mean, deviation))
+    path = folder / "FSD50K" / f"FSD50K.{part}_audio" / f"{name}.wav"
+    soundfile.write(path, wave, noises.SAMPLE_RATE, subtype="PCM_16")
+
+
+def _human(rng, label, count):
+    """Human voices, for the filter of prepare.py to catch."""
+    espeak = speech.ESpeak()
+    voices = speech.BABBLERS if label == "Chatter" else (rng.choice(speech.BABBLERS),)
+    waves = [
+        resample_poly(espeak.say(sentences.sentence(rng), voice), 441, 160)
+        for voice in voices
+    ]
+    return noises.chatter(rng, waves, count)
+
+
+def _write_librispeech(folder, speakers):
+    """Write the tables of LibriSpeech."""
+    lines = [";ID  |SEX| SUBSET           |MINUTES| NAME\n"]
+    chapters = [
+        ";ID    |READER|MINUTES| SUBSET           | PROJ.|BOOK ID| CH. TITLE\n"
+    ]
+    for entry in speakers:
+        speaker, subset = entry["speaker"], entry["subset"]
+        minutes = sum(m for _, m in entry["chapters"])
+        name = f"Synthetic voice {speaker}"
+        lines.append(
+            f"{speaker:<5}| {entry['sex']} | {subset:<17}| {minutes:5.2f} | {name}\n"
+        )
+        chapters += [
+            f"{chapter:<7}| {speaker:<5}| {m:5.2f} | {subset:<17}| 0 | 0 | Sentences\n"
+            for chapter, m in entry["chapters"]
+        ]
+    (folder / "SPEAKERS.TXT").write_text("".join(lines))
+    (folder / "CHAPTERS.TXT").write_text("".join(chapters))
+    (folder / "README.TXT").write_text(
+        "Synthetic speech in the layout of LibriSpeech, made by MiniLibriFSD50K.\n"
+    )
+
+
+def _write_ground_truth(folder, clips):
+    """Write the tables of FSD50K: every seventh development clip is for validation."""
+    folder.mkdir()
+    clips = sorted(clips)
+    for part in CLIPS:
+        rows = [
+            [
+                name,
+                ",".join(labels),
+                ",".join(noises.IDENTIFIERS[label] for label in labels),
+            ]
+            for name, clip_part, labels in clips
+            if clip_part == part
+        ]
+        header = ["fname", "labels", "mids"]
+        if part == "dev":
+            header.append("split")
+            rows = [
+                [*row, "val" if i % 7 == 6 else "train"] for i, row in enumerate(rows)
+            ]
+        with open(folder / f"{part}.csv", "w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    vocabulary = sorted({label for _, _, labels in clips for label in labels})
+    (folder / "vocabulary.csv").write_text(
+        "".join(
+            f"{i},{label},{noises.IDENTIFIERS[label]}\n"
+            for i, label in enumerate(vocabulary)
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Recipes: corpora from their archives to manifests."""
