@@ -64,9 +64,7 @@ def _read_frames(path, start, stop, rate_to_length, position):
         return frames, file.samplerate
 
 
-def read_segment(
-    path, start, stop, sample_rate, num_samples, position=0.0, loop=False
-):
+def read_segment(path, start, stop, sample_rate, num_samples, position=0.0, loop=False):
     """Read part of an audio file at the wanted rate and length.
 
     Only the frames that are needed are read. Several channels are averaged.

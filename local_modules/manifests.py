@@ -1,8 +1,8 @@
 """Manifests: what each recording is, whose it is, and what it serves for.
 
 A manifest row is a recording: speech with its noise (the simulated corpora), ``noisy``
-alone (real clients), or ``noise`` alone. What a recording serves for is decided here, at
-load time, so that sweeping ``p_supervised``, ``available_speech_percentage`` or the
+alone (real clients), or ``noise`` alone. What a recording serves for is decided here,
+at load time, so that sweeping ``p_supervised``, ``available_speech_percentage`` or the
 number of clients needs no new preparation.
 """
 
@@ -140,7 +140,8 @@ def take_isolated_noises(rows, available_speech_percentage):
 
     Example
     -------
-    >>> rows = {k: {"spk_id": "a", "speech": 1, "noise": 1, "noisy": None} for k in "uv"}
+    >>> row = {"spk_id": "a", "speech": 1, "noise": 1, "noisy": None}
+    >>> rows = {"u": row, "v": dict(row)}
     >>> [row["speech"] for row in take_isolated_noises(rows, 0.5).values()]
     [1, None]
     """

@@ -7,7 +7,7 @@ training example is a noisy recording plus one isolated noise drawn from the sam
 
 import torch
 
-from local_modules.audio import DamagedAudioError, Segment, read_segment
+from local_modules.audio import DamagedAudioError, read_segment
 from local_modules.manifests import example_generator, is_isolated_noise
 
 
@@ -87,6 +87,7 @@ class MixtureOfMixtures:
     Example
     -------
     >>> import numpy
+    >>> from local_modules.audio import Segment
     >>> path = getfixture("tmp_path") / "packed.npy"
     >>> numpy.save(path, numpy.arange(8, dtype=numpy.int16))
     >>> draw = MixtureOfMixtures(sample_rate=4, segment=1.0)

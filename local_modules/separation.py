@@ -223,7 +223,9 @@ def summarize(utterances):
     """
     if not utterances:
         return {}
-    stats = {key: fmean(row[key] for row in utterances) for key in ("si_sdr", "si_sdri")}
+    stats = {
+        key: fmean(row[key] for row in utterances) for key in ("si_sdr", "si_sdri")
+    }
     for count in sorted({row["n_noises"] for row in utterances}):
         values = [row["si_sdri"] for row in utterances if row["n_noises"] == count]
         stats[f"si_sdri_{count}"] = fmean(values)
