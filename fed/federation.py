@@ -1,0 +1,221 @@
+"""What YAML says about a federation."""
+
+import logging
+
+import numpy as np
+
+from fed import partition as partitions
+from fed import weighting as weightings
+from fed.experiment import Experiment, describe, register
+from fed.runtime import RUNTIMES
+from fed.server import Server
+
+
+class Federation:
+    """Trains a SpeechBrain Brain on data that stays with the clients.
+
+    Arguments
+    ---------
+    datasets : callable
+        Takes hparams; returns a dict with ``train``, ``valid``, ``test``, or a tuple
+        in that order, as recipes do. ``train`` is what the clients hold together.
+    partition : callable
+        From the rows of ``train`` to a dict from client name to ids. See
+        :mod:`fed.partition`.
+    rounds : int
+        How often the model goes to the clients and back.
+    fraction : float
+        Of the clients that take part in a round, drawn anew each time; at least one.
+    local_epochs : float
+        That a client trains in a round; a fraction of one trains on a part of its
+        data, another one each time.
+    weighting : callable
+        From a client's metrics to its weight. See :mod:`fed.weighting`.
+    strategy : type or functools.partial
+        A strategy of Flower, such as ``!name:flwr.serverapp.strategy.FedAdam``; FedAvg
+        by default.
+    runtime : str or callable
+        ``process``, ``ray``, or one of :mod:`fed.runtime` with arguments.
+    maximize, minimize : str
+        The column of rounds.csv by which the best model is kept: ``valid_...``.
+    totals : list of str
+        Metrics that add up over clients; others are averaged.
+    evaluate_every : int
+        Rounds from one evaluation to the next; the last is always evaluated.
+    selected_clients : list of str
+        Train these only.
+    schedule : callable
+        From round and past rows to the clients' learning rate. See
+        :mod:`fed.schedule`.
+    local : list of str
+        Shell patterns of weights and buffers that every client keeps for itself.
+    keep_optimizer : bool
+        Whether a client's optimizers and schedulers go on where they stopped.
+    validate_clients : bool
+        Whether clients report metrics on ``valid`` too, to be weighed by.
+    initial_model : str
+        Path to a model that was trained centrally.
+    server_training : dict
+        ``dataset`` (a key of ``datasets``), ``epochs``, ``lr`` of training on the
+        server after each aggregation.
+    min_clients : int
+        Updates that a round needs; with fewer it is tried again.
+    max_failures : int
+        How often in a row a round may fail before the run stops.
+    max_update : float
+        The largest norm of an update, in norms of the model (at least 1).
+    timeout : float
+        Seconds that a round may take; later clients are left out.
+    p_dropout : float
+        Probability that a client vanishes, to study what that does.
+    privacy : callable
+        Central differential privacy. See :mod:`fed.privacy`.
+    mods : list of callable
+        Flower's ClientApp mods, such as LocalDpMod.
+    loggers : list of TrainLogger
+        Beside the recipe's ``train_logger``.
+    callbacks : list of callable
+        Called after each round with round, Brain and its row of rounds.csv.
+    seed : int
+        Of sampling and of local training; ``seed`` of the YAML by default.
+
+    Raises
+    ------
+    ValueError
+        When the arguments do not fit together.
+    """
+
+    def __init__(
+        self,
+        datasets,
+        partition=partitions.iid,
+        rounds=10,
+        fraction=1.0,
+        local_epochs=1,
+        weighting=weightings.by_examples,
+        strategy=None,
+        runtime="process",
+        maximize=None,
+        minimize=None,
+        totals=(),
+        evaluate_every=1,
+        selected_clients=None,
+        schedule=None,
+        local=(),
+        keep_optimizer=False,
+        validate_clients=False,
+        initial_model=None,
+        server_training=None,
+        min_clients=1,
+        max_failures=3,
+        max_update=100.0,
+        timeout=None,
+        p_dropout=0.0,
+        privacy=None,
+        mods=(),
+        loggers=(),
+        callbacks=(),
+        seed=None,
+    ):
+        # The arguments become attributes by their names.
+        vars(self).update({k: v for k, v in locals().items() if k != "self"})
+        self.metric = maximize or minimize or "valid_loss"
+        self.check()
+
+    def check(self):
+        """Refuse arguments that do not fit together."""
+        if self.maximize and self.minimize:
+            raise ValueError("Give maximize or minimize, not both.")
+        if not self.metric.startswith("valid_"):
+            raise ValueError(
+                f"The best model is chosen on validation: '{self.metric}' must be a "
+                "metric that starts with valid_."
+            )
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is {self.fraction}; it must be in (0, 1].")
+        if self.local_epochs <= 0:
+            raise ValueError(f"local_epochs is {self.local_epochs}, not positive.")
+        if not 0 <= self.p_dropout < 1:
+            raise ValueError(f"p_dropout is {self.p_dropout}; it must be in [0, 1).")
+        if isinstance(self.runtime, str) and self.runtime not in RUNTIMES:
+            raise ValueError(f"runtime '{self.runtime}' is none of {list(RUNTIMES)}.")
+        if self.privacy and self.weighting is not weightings.uniform:
+            raise ValueError(
+                "Differential privacy bounds what one client can change only if all "
+                "weigh alike, and weights made of a client's data reveal it. Set "
+                "weighting: !name:fed.weighting.uniform."
+            )
+        if self.privacy and self.p_dropout:
+            raise ValueError("p_dropout changes the privacy that is accounted for.")
+
+    def sampled(self, num_clients):
+        """Return how many of the clients take part in a round.
+
+        Example
+        -------
+        >>> Federation(datasets=None, fraction=0.25).sampled(10)
+        2
+        """
+        return max(1, int(self.fraction * num_clients + 1e-9))
+
+    def is_better(self, value, best):
+        """Tell whether a validation metric is a new best."""
+        if value is None or not np.isfinite(value):
+            return False
+        return best is None or (value > best if self.maximize else value < best)
+
+    def names(self, experiment):
+        """Return the names of the clients that train.
+
+        Raises
+        ------
+        ValueError
+            Naming selected clients that do not exist.
+        """
+        names = list(experiment.partition)
+        if self.selected_clients is None:
+            return names
+        selected = [str(name) for name in self.selected_clients]
+        unknown = sorted(set(selected) - set(names))
+        if unknown:
+            raise ValueError(f"selected_clients: there are no clients {unknown}.")
+        return [name for name in names if name in selected]
+
+    def run(self, hparams_file, overrides, run_opts, hparams):
+        """Train, or go on training; return a Brain that holds the best model.
+
+        Writes ``rounds.csv``, ``clients.csv`` and ``save/`` into the output folder.
+
+        Arguments
+        ---------
+        hparams_file : str
+            For clients in other processes, which load it anew.
+        overrides : str
+            Likewise, as ``speechbrain.parse_arguments`` returns it.
+        run_opts : dict
+            Likewise.
+        hparams : dict
+            The loaded file.
+
+        Returns
+        -------
+        Brain
+        """
+        quieten_flower()
+        experiment = Experiment(hparams, self, run_opts)
+        description = describe(hparams_file, overrides, run_opts)
+        register(description, experiment)
+        names = self.names(experiment)
+
+        def serve(grid):
+            roster = [(name, None) for name in names]
+            Server(self, experiment, description, roster).run(grid)
+
+        start = self.runtime if callable(self.runtime) else RUNTIMES[self.runtime]
+        start(serve, self.sampled(len(names)))
+        return experiment.brain
+
+
+def quieten_flower():
+    """Keep Flower's own account of rounds out of the log; warnings still show."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)

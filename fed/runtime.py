@@ -1,0 +1,134 @@
+"""Three ways to run the same ServerApp and ClientApp."""
+
+import os
+from uuid import uuid4
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.task_identity import TaskIdentity
+from speechbrain.utils.logger import get_logger
+
+from fed.client import app as client_app
+
+logger = get_logger(__name__)
+
+# Flower and Ray call home unless told not to.
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+class ProcessGrid(Grid):
+    """Calls the ClientApp in this process, one message after the other.
+
+    Replies are made when they are asked for, so that only one is in memory.
+
+    Arguments
+    ---------
+    num_nodes : int
+        Nodes have the ids 1, 2, ...
+    """
+
+    def __init__(self, num_nodes):
+        self.num_nodes = num_nodes
+        # A Message needs to know its sender, which Flower sets in its own processes.
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+
+    def set_run(self, run):
+        """Do nothing: there is one run."""
+
+    @property
+    def run(self):
+        """There is no record of the run."""
+        return None
+
+    def create_message(self, content, message_type, dst_node_id, group_id, ttl=None):
+        """Make a message; deprecated by Flower."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self):
+        """Return the ids of all nodes."""
+        return range(1, self.num_nodes + 1)
+
+    def push_messages(self, messages):
+        """Is of no use without other processes."""
+        raise NotImplementedError("ProcessGrid has send_and_receive only.")
+
+    pull_messages = push_messages
+
+    def send_and_receive(self, messages, *, timeout=None):
+        """Yield the reply to each message."""
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = str(uuid4())
+            node_id = message.metadata.dst_node_id
+            context = Context(1, node_id, {}, RecordDict(), {})
+            try:
+                reply = client_app(message, context)
+            except Exception as error:  # a client's fault is the server's datum
+                logger.debug("Client failed", exc_info=error)
+                reason = f"{type(error).__name__}: {error}"
+                code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+                reply = Message(Error(code, reason), reply_to=message)
+            yield reply
+
+
+def process(serve, num_sampled):
+    """Runs everything in this process (the default).
+
+    Arguments
+    ---------
+    serve : callable
+        Takes a Grid; the server's whole work.
+    num_sampled : int
+        Clients in a round.
+    """
+    serve(ProcessGrid(num_sampled))
+
+
+def ray(serve, num_sampled, num_cpus=1, num_gpus=0.0, **init_args):
+    """Runs clients side by side on Ray.
+
+    Arguments
+    ---------
+    serve : callable
+        Takes a Grid; the server's whole work.
+    num_sampled : int
+        Clients in a round; as many nodes are simulated.
+    num_cpus : float
+        That a client needs.
+    num_gpus : float
+        That a client needs; 0.25 puts four clients on a GPU.
+    **init_args : dict
+        Of ``ray.init``, for instance ``address: auto`` for an existing cluster.
+    """
+    os.environ.update(QUIET)
+    from flwr.simulation import run_simulation
+
+    server_app = ServerApp()
+
+    @server_app.main()
+    def main(grid, context):
+        serve(grid)
+
+    run_simulation(
+        server_app,
+        client_app,
+        num_supernodes=num_sampled,
+        backend_config={
+            "client_resources": {"num_cpus": num_cpus, "num_gpus": num_gpus},
+            "init_args": {"include_dashboard": False, **init_args},
+        },
+    )
+
+
+def deployment(serve, num_sampled):
+    """Refuses: real nodes are started by Flower, not from here."""
+    raise ValueError(
+        "runtime: deployment is started with 'flwr run' (see fed/README.md)."
+    )
+
+
+RUNTIMES = {"process": process, "ray": ray, "deployment": deployment}

@@ -1,0 +1,166 @@
+"""Flower's FedAvg, so that a round is reproducible, cheap and keeps data types."""
+
+from functools import partial
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import strategy as flower
+
+from fed.brain import to_arrays, to_record
+
+
+class RunningMean:
+    """A weighted mean of arrays by name that holds one model, not all of them.
+
+    Each update moves the mean by its share, so that huge and tiny weights are safe.
+    Arrays are averaged in their own precision, but at least in single; integers in
+    double, and rounded.
+
+    Example
+    -------
+    >>> mean = RunningMean()
+    >>> mean.add({"w": np.float32([0.0])}, weight=1)
+    >>> mean.add({"w": np.float32([4.0])}, weight=3)
+    >>> mean.arrays()["w"]
+    array([3.], dtype=float32)
+    """
+
+    def __init__(self):
+        self.total = 0.0
+        self.means = {}
+        self.dtypes = {}
+
+    def add(self, arrays, weight):
+        """Move the mean towards the arrays.
+
+        Arguments
+        ---------
+        arrays : dict of numpy.ndarray
+        weight : float
+            Positive.
+        """
+        self.total += weight
+        share = weight / self.total
+        for name, array in arrays.items():
+            if name not in self.means:
+                self.dtypes[name] = array.dtype
+                self.means[name] = array.astype(accumulator(array.dtype))
+            else:
+                mean = self.means[name]
+                step = np.subtract(array, mean, dtype=mean.dtype)
+                mean += np.multiply(step, share, dtype=mean.dtype)
+
+    def arrays(self):
+        """Return the mean in the data types that came in."""
+        return {name: cast(m, self.dtypes[name]) for name, m in self.means.items()}
+
+
+def accumulator(dtype):
+    """Chooses the precision in which to average."""
+    if not np.issubdtype(dtype, np.floating):
+        return np.float64
+    return np.promote_types(dtype, np.float32)
+
+
+def cast(array, dtype):
+    """Converts to a data type, rounding to integers.
+
+    Example
+    -------
+    >>> cast(np.array([0.6, 1.5]), np.dtype("int64"))
+    array([1, 2])
+    """
+    if not np.issubdtype(dtype, np.floating):
+        array = np.rint(array)
+    return np.asarray(array).astype(dtype, copy=False)
+
+
+class Reproducible(flower.FedAvg):
+    """FedAvg that asks the participants it is given, in their order.
+
+    Flower samples nodes by ids that differ from run to run. Here the server samples
+    clients by name and sets ``participants``, a list of (client, index, node id).
+    """
+
+    def configure_train(self, server_round, arrays, config, grid):
+        """Send the arrays and the config to each participant."""
+        if isinstance(getattr(self, "current_arrays", None), ArrayRecord):
+            # FedAvgM takes what it returned for what is sent; training on the server
+            # may have changed it since.
+            self.current_arrays = arrays
+        return [
+            Message(
+                RecordDict(
+                    {
+                        "arrays": arrays,
+                        "config": ConfigRecord(
+                            {
+                                **config,
+                                "server-round": server_round,
+                                "client": client,
+                                "client-index": index,
+                            }
+                        ),
+                    }
+                ),
+                message_type=MessageType.TRAIN,
+                dst_node_id=node_id,
+                group_id=str(server_round),
+            )
+            for client, index, node_id in self.participants
+        ]
+
+
+class FedAvg(Reproducible):
+    """FedAvg that adds up replies as they come and then forgets them."""
+
+    def aggregate_train(self, server_round, replies):
+        """Average the arrays of the replies by their weight."""
+        mean = RunningMean()
+        for reply in replies:
+            metrics = reply.content["metrics"]
+            arrays = to_arrays(reply.content["arrays"])
+            mean.add(arrays, metrics[self.weighted_by_key])
+        self.mean = mean.arrays()
+        return (to_record(self.mean) if self.mean else None), None
+
+
+def build(strategy=None, privacy=None):
+    """Builds the server's strategy from what YAML names.
+
+    Arguments
+    ---------
+    strategy : type or functools.partial
+        Any subclass of Flower's FedAvg, with its own arguments. Its
+        ``super().aggregate_train`` becomes the running mean above.
+    privacy : callable
+        Wraps the strategy, as Flower's differential privacy does.
+
+    Returns
+    -------
+    flwr.serverapp.strategy.Strategy
+
+    Raises
+    ------
+    ValueError
+        When the strategy is no FedAvg.
+    """
+    factory = (
+        strategy
+        if isinstance(strategy, partial)
+        else partial(strategy or flower.FedAvg)
+    )
+    chosen = factory.func
+    if not (isinstance(chosen, type) and issubclass(chosen, flower.FedAvg)):
+        raise ValueError(
+            f"strategy: {chosen} must be a subclass of flwr.serverapp.strategy.FedAvg, "
+            "given as !name:flwr.serverapp.strategy.FedAdam."
+        )
+    # Flower accounts for the privacy of its own mean only.
+    base = FedAvg if privacy is None else Reproducible
+    if issubclass(base, chosen):
+        composed = base
+    else:
+        composed = type(chosen.__name__, (chosen, base), {})
+    built = composed(**{"weighted_by_key": "weight", **factory.keywords})
+    return privacy(built) if privacy else built

@@ -1,0 +1,139 @@
+import csv
+from functools import partial
+
+import pytest
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain import Stage
+
+import fed
+from fed.brain import get_arrays
+from tests.fed import recipe
+from tests.fed.conftest import YAML
+
+
+def equal(brain, other):
+    a, b = get_arrays(brain), get_arrays(other)
+    return all((a[name] == b[name]).all() for name in a)
+
+
+def test_training_helps_and_is_reported(train, read):
+    train(rounds=6)
+    rows = read("rounds.csv")
+    assert [int(row["round"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert float(rows[-1]["valid_loss"]) < float(rows[0]["valid_loss"])
+    assert all(row["clients"] == "4" and row["examples"] == "32" for row in rows)
+    assert {"seconds", "failures", "train_loss", "valid_rmse", "test_loss"} <= set(
+        rows[0]
+    )
+
+
+def test_two_keys_federate_a_recipe(train):
+    brain = train(federation={"partition": partial(fed.partition.iid, n_clients=2)})
+    assert isinstance(brain, recipe.Regression)
+
+
+def test_a_brain_that_overrides_fit_batch(train, read):
+    train(brain="!name:tests.fed.recipe.TwoSteps")
+    assert read("rounds.csv")[-1]["examples"] == "32"
+
+
+def test_the_same_seed_gives_the_same_weights_and_losses(train, read):
+    a = train(folder="a", dropout=0.5)
+    b = train(folder="b", dropout=0.5)
+    assert equal(a, b)
+    for x, y in zip(read("rounds.csv", "a"), read("rounds.csv", "b"), strict=True):
+        assert {**x, "seconds": 0} == {**y, "seconds": 0}
+
+
+def test_another_seed_gives_other_weights(train):
+    assert not equal(train(folder="a"), train(folder="b", seed=8))
+
+
+def test_best_model_is_returned(train, read):
+    # The best by a metric that training makes smaller is the first.
+    brain = train(federation={"maximize": "valid_loss"}, rounds=4)
+    losses = [float(row["valid_loss"]) for row in read("rounds.csv")]
+    assert losses[0] == max(losses)
+    valid = recipe.datasets({"train_size": 32})["valid"]
+    found = brain.validate(valid, 5, 0.0, {"batch_size": 4})
+    assert found["loss"] == pytest.approx(losses[0])
+
+
+def test_one_client_equals_centralised_training(train):
+    one = {"partition": lambda rows: {"all": list(rows)}, "minimize": "valid_never"}
+    federated = get_arrays(train(federation=one, rounds=3))
+    with open(YAML, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
+
+    class Central(recipe.Regression):
+        def on_stage_end(self, stage, stage_loss, epoch=None):
+            assert stage == Stage.TRAIN
+
+    brain = Central(hparams["modules"], hparams["opt_class"], hparams)
+    data = recipe.datasets(hparams)["train"]
+    brain.fit(range(1, 4), data, train_loader_kwargs=hparams["dataloader_options"])
+    for name, array in get_arrays(brain).items():
+        assert torch.allclose(
+            torch.from_numpy(array).double(),
+            torch.from_numpy(federated[name]).double(),
+            atol=1e-6,
+            rtol=0,
+        )
+
+
+def test_fraction_samples_clients(train, read):
+    federation = {"fraction": 0.5, "rounds": 8}
+    train(federation=federation, n_clients=8)
+    rows = read("clients.csv")
+    assert len(rows) == 8 * 4
+    assert len({row["client"] for row in rows}) > 4
+
+
+def test_selected_clients_alone_train(train, read):
+    train(federation={"selected_clients": ["client02"]})
+    assert {row["client"] for row in read("clients.csv")} == {"client02"}
+
+
+def test_selected_clients_must_exist(train):
+    with pytest.raises(ValueError, match="nobody"):
+        train(federation={"selected_clients": ["nobody"]})
+
+
+def test_half_an_epoch_is_half_the_steps(train, read):
+    train(federation={"local_epochs": 0.5})
+    assert {row["examples"] for row in read("clients.csv")} == {"4"}
+
+
+def test_callbacks_see_every_round(train):
+    seen = []
+    train(federation={"callbacks": [lambda r, brain, row: seen.append(row["round"])]})
+    assert seen == [1, 2, 3]
+
+
+def test_weights_are_shares(train, read):
+    train(federation={"weighting": fed.weighting.by_loss})
+    with_round_1 = [r for r in read("clients.csv") if r["round"] == "1"]
+    assert sum(float(row["weight"]) for row in with_round_1) == pytest.approx(1)
+    best = min(with_round_1, key=lambda row: float(row["loss"]))
+    assert float(best["weight"]) == max(float(r["weight"]) for r in with_round_1)
+
+
+def test_the_log_has_one_line_a_round(train, tmp_path):
+    from speechbrain.utils.train_logger import FileTrainLogger
+
+    train(federation={"loggers": [FileTrainLogger(str(tmp_path / "log.txt"))]})
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("round: 1")
+
+
+def test_test_never_chooses_the_model():
+    with pytest.raises(ValueError, match="valid"):
+        fed.Federation(datasets=None, maximize="test_si_sdri")
+
+
+def test_csv_files_are_csv(train, tmp_path):
+    train()
+    with open(tmp_path / "out" / "clients.csv", newline="") as file:
+        assert len(list(csv.reader(file))) == 1 + 3 * 4
