@@ -40,6 +40,8 @@ from torch.nn import functional as F
 MAX_ASSIGNMENTS = 2**13
 # A source 40 dB below its mixture counts as silent.
 INACTIVE = 1e-4
+# Singular values below this share of the largest are rounding errors.
+RANK_TOLERANCE = 1e-5
 
 
 def of_inner_products(loss):
@@ -132,9 +134,9 @@ def thresholded_snr_loss(estimates, targets, snr_max=30.0):
     estimates : torch.Tensor
         Estimates, shape (..., time).
     targets : torch.Tensor
-        Targets, of the same shape; either may lack leading dimensions. A silent one gives a large but finite loss
-        without a gradient; ``mixit`` and ``supervised`` do better, for they know
-        the mixture.
+        Targets, of the same shape; either may lack leading dimensions. A silent one
+        gives a large but finite loss without a gradient; ``mixit`` and ``supervised``
+        do better, for they know the mixture.
     snr_max : float
         The SNR in dB beyond which a better estimate gains little.
 
@@ -221,6 +223,9 @@ def mixit(
     ``allow`` and ``deny``, None (``null`` in YAML) stands for any mixture:
     ``allow=[[0, None, None]]`` keeps the first source in mixture 0.
 
+    Where there are more than ``MAX_ASSIGNMENTS`` and none is excluded,
+    ``efficient_mixit`` takes over.
+
     Arguments
     ---------
     estimates : torch.Tensor
@@ -254,13 +259,68 @@ def mixit(
     (tensor([-30.]), tensor([[0, 1, 0]]))
     """
     estimates, mixtures = _matching_sources(estimates, mixtures)
+    num_sources, num_mixtures = estimates.shape[1], mixtures.shape[1]
+    if allow is None and deny is None and num_mixtures**num_sources > MAX_ASSIGNMENTS:
+        return efficient_mixit(estimates, mixtures, loss, weights, return_assignments)
     candidates = _assignments(
-        estimates.shape[1], mixtures.shape[1], _hashable(allow), _hashable(deny)
+        num_sources, num_mixtures, _hashable(allow), _hashable(deny)
     ).to(estimates.device)
     weights = _normalized(weights, mixtures)
     with torch.autocast(estimates.device.type, enabled=False):
         with torch.no_grad():
             best = _best_assignments(candidates, estimates, mixtures, loss, weights)
+        losses = _remix_losses(best, estimates, mixtures, loss) @ weights
+    return (losses, best) if return_assignments else losses
+
+
+def efficient_mixit(
+    estimates,
+    mixtures,
+    loss=thresholded_snr_loss,
+    weights=None,
+    return_assignments=False,
+):
+    """MixIT without enumeration (Wisdom et al., WASPAA 2021).
+
+    The mixing matrix that approximates the mixtures best in the least-squares sense is
+    projected onto assignments: each source goes to the mixture that has most of it.
+    Cost grows linearly with the number of mixtures and not exponentially with the
+    number of sources, but the assignment is not always the best one.
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        Estimated sources, shape (batch, source, time).
+    mixtures : torch.Tensor
+        Mixtures whose sum was separated, shape (batch, mixture, time).
+    loss : callable
+        Maps (..., time) estimates and targets to losses (...).
+    weights : list
+        One weight per mixture for the mean over mixtures; equal by default.
+    return_assignments : bool
+        Whether to return the chosen assignments too.
+
+    Returns
+    -------
+    torch.Tensor
+        Mean of the losses of the mixtures in dB, shape (batch,).
+    torch.Tensor
+        If asked for, the mixture of each source, shape (batch, source).
+
+    Example
+    -------
+    >>> sources = torch.eye(3).unsqueeze(0)
+    >>> mixtures = torch.stack([sources[:, 0] + sources[:, 2], sources[:, 1]], dim=1)
+    >>> efficient_mixit(sources, mixtures, return_assignments=True)
+    (tensor([-30.]), tensor([[0, 1, 0]]))
+    """
+    estimates, mixtures = _matching_sources(estimates, mixtures)
+    weights = _normalized(weights, mixtures)
+    with torch.autocast(estimates.device.type, enabled=False):
+        with torch.no_grad():
+            sources, sums = map(torch.nan_to_num, _coordinates(estimates, mixtures))
+            mixing = sums @ torch.linalg.pinv(sources, rtol=RANK_TOLERANCE)
+            best = mixing.argmax(1)  # (batch, source)
         losses = _remix_losses(best, estimates, mixtures, loss) @ weights
     return (losses, best) if return_assignments else losses
 
@@ -347,6 +407,105 @@ def noisy_target(
     return mixit(
         estimates, mixtures, loss, allow=[assignment], weights=weights, **settings
     )
+
+
+def regularized(estimates, targets, objective, penalties):
+    """An objective plus penalties on the estimates.
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        Estimated sources, shape (batch, source, time).
+    targets : torch.Tensor
+        What the objective compares them with, shape (batch, target, time).
+    objective : callable
+        Maps estimates and targets to losses (batch,), such as ``mixit``.
+    penalties : list
+        Callables that map estimates to penalties (batch,), such as ``sparsity``.
+
+    Returns
+    -------
+    torch.Tensor
+        The sum, shape (batch,).
+
+    Example
+    -------
+    >>> sources = torch.tensor([[[1.0, -1.0], [1.0, -1.0]]])
+    >>> regularized(sources, sources, mixit, [sparsity, covariance])
+    tensor([-28.5000])
+    """
+    losses = objective(estimates, targets)
+    for penalty in penalties:
+        losses = losses + penalty(estimates)
+    return losses
+
+
+def sparsity(estimates, weight=1.0):
+    """Penalty on using many sources: the ratio of the L1 to the L2 norm of their RMS.
+
+    Wisdom et al., WASPAA 2021, discourage over-separation by such a ratio; here it is
+    mapped to [0, 1] as in Hoyer, "Non-negative matrix factorization with sparseness
+    constraints", JMLR 2004: 0 for one active source, 1 for equally loud ones.
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        Estimated sources, shape (batch, source, time).
+    weight : float
+        Factor of the result.
+
+    Returns
+    -------
+    torch.Tensor
+        Penalty, shape (batch,).
+
+    Example
+    -------
+    >>> sparsity(torch.tensor([[[2.0], [0.0]], [[3.0], [3.0]]])).round(decimals=4)
+    tensor([0., 1.])
+    """
+    (estimates,) = _at_least_float32(estimates)
+    power = estimates.square().mean(-1)
+    total = power.sum(-1, keepdim=True)
+    # The square root has no derivative at zero.
+    floor = torch.finfo(power.dtype).eps ** 2 * total + _tiny(power)
+    ratio = (power + floor).sqrt().sum(-1) / (total + floor).sqrt().squeeze(-1)
+    largest = math.sqrt(estimates.shape[1])
+    return weight * (ratio - 1) / ((largest - 1) or 1.0)
+
+
+def covariance(estimates, weight=1.0):
+    """Penalty on correlated sources: the energy of their covariances.
+
+    The squared covariances of different sources (Wisdom et al., WASPAA 2021), summed
+    and divided by the square of the total power, so that level does not matter.
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        Estimated sources, shape (batch, source, time).
+    weight : float
+        Factor of the result.
+
+    Returns
+    -------
+    torch.Tensor
+        Penalty, 0 for uncorrelated sources, below 1, shape (batch,).
+
+    Example
+    -------
+    >>> covariance(torch.tensor([[[1.0, -1.0], [1.0, -1.0]]]))
+    tensor([0.5000])
+    """
+    (estimates,) = _at_least_float32(estimates)
+    estimates = estimates - estimates.mean(-1, keepdim=True)
+    # Normalized before the products, whose squares would underflow.
+    total = _power(estimates).sum(-1)[:, None, None]
+    estimates = estimates * torch.where(total == 0, 1.0, total).rsqrt()
+    with torch.autocast(estimates.device.type, enabled=False):
+        products = estimates @ estimates.mT
+    diagonal = products.diagonal(dim1=-2, dim2=-1)
+    return weight * (products.square().sum((-2, -1)) - diagonal.square().sum(-1))
 
 
 def _best_assignments(candidates, estimates, mixtures, loss, weights):
