@@ -246,6 +246,19 @@ def test_the_record_names_python_and_every_file(checkout):
     }
 
 
+def test_a_second_setup_waits_for_the_first(tmp_path):
+    code = (
+        "from pathlib import Path; from tools.setup_env import only_one\n"
+        f"with only_one(Path({str(tmp_path)!r})): print('second')"
+    )
+    with setup_env.only_one(tmp_path):
+        second = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert "waiting" in second.stdout.readline()
+    assert second.communicate(timeout=60) == ("second\n", None)
+
+
 @pytest.fixture
 def wheels(tmp_path, monkeypatch):
     """A find-links folder with two CPU builds of torch, on a Linux without GPU."""

@@ -296,9 +296,13 @@ def only_one(root):
     """Lets a second set-up of the same checkout wait for the first."""
     folder = os.open(root, os.O_RDONLY)
     try:
-        # Some network file systems have no locks.
-        with contextlib.suppress(OSError):
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another set-up of this folder")
             fcntl.flock(folder, fcntl.LOCK_EX)
+        except OSError:
+            pass  # some network file systems have no locks
         yield
     finally:
         os.close(folder)
