@@ -153,7 +153,13 @@ def test_what_is_always_imported_is_required():
 
 
 @pytest.mark.parametrize(
-    "linter", [["ruff", "check", "--no-cache"], ["yamllint", "--strict"]], ids=" ".join
+    "linter",
+    [
+        ["ruff", "check", "--no-cache"],
+        ["ruff", "format", "--no-cache", "--diff"],
+        ["yamllint", "--strict"],
+    ],
+    ids=" ".join,
 )
 def test_linters_find_nothing(linter):
     if shutil.which(linter[0], path=Path(sys.executable).parent) is None:
