@@ -51,22 +51,35 @@ def references(path):
     return {part for name in names for part in re.findall(r"[\w-]+", name)}
 
 
+def pattern(node):
+    """Makes a regular expression of an f-string: hparams[f"{split}_size"]."""
+    return "".join(
+        re.escape(part.value) if isinstance(part, ast.Constant) else r"\w+"
+        for part in node.values
+    )
+
+
 @functools.cache
 def names_in_code():
-    """Collects what the code may look a key up by: string literals, attributes."""
+    """Collects what the code may look a key up by, as one regular expression.
+
+    String literals, attributes of hparams, and f-strings that index hparams.
+    """
     names = set()
     for path in ROOT.rglob("*.py"):
         parts = path.relative_to(ROOT).parts
         if parts[0] in ("tests", "tools", ".venv"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                names.add(node.value)
-            elif isinstance(node, ast.Attribute) and "hparams" in ast.unparse(
-                node.value
-            ):
-                names.add(node.attr)
-    return names
+            match node:
+                case ast.Constant(value=str(text)):
+                    names.add(re.escape(text))
+                case ast.Attribute(value=owner) if "hparams" in ast.unparse(owner):
+                    names.add(node.attr)
+                case ast.Subscript(slice=ast.JoinedStr()):
+                    if "hparams" in ast.unparse(node.value):
+                        names.add(pattern(node.slice))
+    return re.compile("|".join(sorted(names)))
 
 
 def placeholders(path, folder):
@@ -91,14 +104,18 @@ def test_yaml_loads(path, tmp_path):
 def test_every_key_is_used(path):
     """By a !ref, by our code, by SpeechBrain's Brain, or by its effect (!apply)."""
     keys = top_level(path)
-    used = names_in_code() | RunOptions.__dataclass_fields__.keys()
+    used = set(RunOptions.__dataclass_fields__)
     # A model's keys are also used by the experiments: !ref <models[separator]>.
     for reader in [path, *(EXPERIMENTS if path in MODELS else [])]:
         used |= references(reader)
     unused = [
         key
         for key, value in keys.items()
-        if key not in used and not str(value).startswith("!apply:")
+        if not (
+            key in used
+            or names_in_code().fullmatch(key)
+            or str(value).startswith("!apply:")
+        )
     ]
     assert not unused, f"{name_of(path)} has keys that nothing reads: {unused}"
 
