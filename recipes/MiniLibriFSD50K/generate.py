@@ -264,9 +264,7 @@ def _human(rng, label, count):
 def _write_librispeech(folder, speakers):
     """Write the tables of LibriSpeech."""
     lines = [";ID  |SEX| SUBSET           |MINUTES| NAME\n"]
-    chapters = [
-        ";ID    |READER|MINUTES| SUBSET           | PROJ.|BOOK ID| CH. TITLE\n"
-    ]
+    chapters = [";ID    |READER|MINUTES| SUBSET           | PROJ.|BOOK ID| CH. TITLE\n"]
     for entry in speakers:
         speaker, subset = entry["speaker"], entry["subset"]
         minutes = sum(m for _, m in entry["chapters"])
