@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-EPS = 1e-8
+from local_modules import fused
 
 
 def _check_positive(**sizes):
@@ -88,9 +88,7 @@ class Encoder(nn.Module):
         self.hop = kernel_size // 2
         self.depth = depth
         self.minimal_padding = minimal_padding
-        self.conv = nn.Conv1d(
-            1, num_bases, kernel_size, stride=self.hop, padding=self.hop, bias=bias
-        )
+        self.conv = nn.Conv1d(1, num_bases, kernel_size, stride=self.hop, bias=bias)
         if not bias:
             nn.init.xavier_uniform_(self.conv.weight)
         self.activation = activation
@@ -107,10 +105,53 @@ class Encoder(nn.Module):
 
     def forward(self, mixture):
         """Map waveforms ``(batch, time)`` to a latent ``(batch, channel, frame)``."""
-        length = mixture.shape[-1]
-        padded = F.pad(mixture, (0, self.padded_length(length) - length))
-        latent = self.conv(padded.unsqueeze(1))
-        return latent if self.activation is None else self.activation(latent)
+        missing = self.padded_length(mixture.shape[-1]) - mixture.shape[-1]
+        padded = F.pad(mixture, (self.hop, self.hop + missing))
+        frames = padded.unfold(-1, self.conv.kernel_size[0], self.hop)
+        latent = F.linear(frames, self.conv.weight.squeeze(1), self.conv.bias)
+        if self.activation is not None:
+            latent = self.activation(latent)
+        return latent.transpose(1, 2)
+
+
+class CausalEncoder(Encoder):
+    """Filterbank of the causal member: a frame ends where its hop begins.
+
+    Arguments
+    ---------
+    num_bases : int
+        Filters, the channels of the latent.
+    kernel_size : int
+        Samples in a filter, odd; the hop is ``kernel_size // 2``. As in the authors'
+        code, the weights are for ``2 * kernel_size - 1`` samples; those after the
+        first ``kernel_size`` would see the future and are not used.
+    depth : int
+        Resolutions in the mask network's blocks.
+
+    Example
+    -------
+    >>> CausalEncoder(num_bases=8, kernel_size=21, depth=3)(torch.randn(2, 99)).shape
+    torch.Size([2, 8, 16])
+    """
+
+    def __init__(self, num_bases, kernel_size, depth):
+        super().__init__(num_bases, kernel_size, depth, minimal_padding=False)
+        self.kernel_size = kernel_size
+        self.conv = nn.Conv1d(
+            1, num_bases, 2 * kernel_size - 1, stride=self.hop, bias=False
+        )
+        nn.init.xavier_uniform_(self.conv.weight)
+
+    def forward(self, mixture):
+        """Map waveforms ``(batch, time)`` to a latent ``(batch, channel, frame)``."""
+        missing = self.padded_length(mixture.shape[-1]) - mixture.shape[-1]
+        return self.convolve(F.pad(mixture, (self.kernel_size - 1, missing)))
+
+    def convolve(self, x):
+        """Convolve samples of which the first ``kernel_size - 1`` are the past's."""
+        frames = x.unfold(-1, self.kernel_size, self.hop)
+        weight = self.conv.weight[:, 0, : self.kernel_size]
+        return F.linear(frames, weight).transpose(1, 2)
 
 
 class Decoder(nn.Module):
@@ -139,14 +180,13 @@ class Decoder(nn.Module):
         super().__init__()
         _check_positive(num_sources=num_sources, num_bases=num_bases)
         _check_odd(kernel_size=kernel_size)
-        hop = kernel_size // 2
+        self.num_sources = num_sources
+        self.grouped = grouped
         self.conv = nn.ConvTranspose1d(
             num_sources * num_bases,
             num_sources,
             kernel_size,
-            stride=hop,
-            padding=hop,
-            output_padding=hop - 1,
+            stride=kernel_size // 2,
             groups=num_sources if grouped else 1,
             bias=grouped,
         )
@@ -155,7 +195,76 @@ class Decoder(nn.Module):
 
     def forward(self, latents):
         """Map ``(source, batch, channel, frame)`` to ``(batch, source, time)``."""
-        return self.conv(latents.transpose(0, 1).flatten(1, 2))
+        latents = latents.permute(1, 3, 0, 2)
+        if self.grouped:
+            weight = self.conv.weight.view(*latents.shape[-2:], -1)
+            frames = torch.einsum("btsn,snk->btsk", latents, weight)
+        else:
+            weight = self.conv.weight.flatten(1)
+            frames = (latents.flatten(2) @ weight).unflatten(2, (self.num_sources, -1))
+        waveforms = self.overlap_add(frames)
+        if self.conv.bias is not None:
+            waveforms = waveforms + self.conv.bias[:, None]
+        return waveforms
+
+    def overlap_add(self, frames):
+        """Sum up frames a hop apart.
+
+        Arguments
+        ---------
+        frames : torch.Tensor
+            ``(batch, frame, source, kernel_size)``.
+
+        Returns
+        -------
+        torch.Tensor
+            Waveforms, ``(batch, source, frame * hop)``, which begin a hop into the
+            first frame.
+        """
+        hop = self.conv.stride[0]
+        # A frame is two hops and one sample long.
+        before, within, after = frames.split([hop, hop, 1], dim=-1)
+        blocks = within + F.pad(before[:, 1:], (0, 0, 0, 0, 0, 1))
+        after = F.pad(after[:, :-1], (0, hop - 1, 0, 0, 1, 0))
+        return (blocks + after).transpose(1, 2).flatten(2)
+
+
+class Norm(nn.Module):
+    """Global layer normalisation, with PReLU after it where it has slopes.
+
+    Arguments
+    ---------
+    channels : int
+        Channels that share mean and variance.
+    num_slopes : int
+        Slopes of PReLU: 0 for no PReLU, 1, or one for each channel.
+
+    Example
+    -------
+    >>> Norm(4, num_slopes=1)(torch.randn(2, 16, 4)).shape
+    torch.Size([2, 16, 4])
+    """
+
+    def __init__(self, channels, num_slopes=0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        slopes = torch.full((num_slopes,), 0.25) if num_slopes else None
+        self.register_parameter(
+            "slope", None if slopes is None else nn.Parameter(slopes)
+        )
+
+    def forward(self, x, num_groups=1):
+        """Map ``(batch, frame, num_groups * channels)`` to the same shape."""
+        return fused.group_norm(x, self.weight, self.bias, self.slope, num_groups)
+
+
+class PReLU(nn.PReLU):
+    """PReLU along the last axis, ``(..., channel)``."""
+
+    def forward(self, x):
+        """Map ``(..., channel)`` to the same shape."""
+        return fused.prelu(x, self.weight)
 
 
 class UConvBlock(nn.Module):
@@ -169,18 +278,23 @@ class UConvBlock(nn.Module):
         Channels of the depthwise convolutions.
     depth : int
         Resolutions.
+    num_groups : int
+        Groups of channels which share the weights; the input has ``num_groups *
+        channels`` channels.
+    num_slopes : int
+        Slopes of each PReLU: 1 or ``hidden_channels``.
 
     Example
     -------
-    >>> UConvBlock(channels=4, hidden_channels=8, depth=3)(torch.randn(2, 4, 16)).shape
-    torch.Size([2, 4, 16])
+    >>> UConvBlock(channels=4, hidden_channels=8, depth=3)(torch.randn(2, 16, 4)).shape
+    torch.Size([2, 16, 4])
     """
 
-    def __init__(self, channels, hidden_channels, depth):
+    def __init__(self, channels, hidden_channels, depth, num_groups=1, num_slopes=1):
         super().__init__()
-        self.expand = nn.Conv1d(channels, hidden_channels, 1)
-        self.expand_norm = nn.GroupNorm(1, hidden_channels, eps=EPS)
-        self.expand_act = nn.PReLU()
+        self.num_groups = num_groups
+        self.expand = nn.Linear(channels, hidden_channels)
+        self.expand_norm = Norm(hidden_channels, num_slopes)
         self.downsample = nn.ModuleList(
             nn.Conv1d(
                 hidden_channels,
@@ -193,23 +307,145 @@ class UConvBlock(nn.Module):
             for level in range(depth)
         )
         self.downsample_norm = nn.ModuleList(
-            nn.GroupNorm(1, hidden_channels, eps=EPS) for _ in range(depth)
+            Norm(hidden_channels) for _ in range(depth)
         )
-        self.merge_norm = nn.GroupNorm(1, hidden_channels, eps=EPS)
-        self.merge_act = nn.PReLU()
-        self.reduce = nn.Conv1d(hidden_channels, channels, 1)
+        self.merge_norm = Norm(hidden_channels, num_slopes)
+        self.reduce = nn.Linear(hidden_channels, channels)
 
-    def forward(self, x):
-        """Map ``(batch, channel, frame)`` to the same shape."""
-        hidden = self.expand_act(self.expand_norm(self.expand(x)))
+    def _per_group(self, linear, x):
+        return linear(x.unflatten(2, (self.num_groups, -1))).flatten(2)
+
+    def transform(self, x):
+        """Return what :meth:`forward` adds to its input."""
+        hidden = self._per_group(self.expand, x)
+        hidden = self.expand_norm(hidden, self.num_groups)
         levels = []
         for conv, norm in zip(self.downsample, self.downsample_norm, strict=True):
-            hidden = norm(conv(hidden))
+            hidden = fused.depthwise_conv(
+                hidden,
+                conv.weight.repeat(self.num_groups, 1, 1),
+                conv.bias.repeat(self.num_groups),
+                conv.stride[0],
+                conv.padding[0],
+            )
+            hidden = norm(hidden, self.num_groups)
             levels.append(hidden)
         merged = levels.pop()
         while levels:
-            merged = levels.pop() + F.interpolate(merged, scale_factor=2)
-        return x + self.reduce(self.merge_act(self.merge_norm(merged)))
+            merged = fused.upsample_add(merged, levels.pop())
+        merged = self.merge_norm(merged, self.num_groups)
+        return self._per_group(self.reduce, merged)
+
+    def forward(self, x):
+        """Map ``(batch, frame, channel)`` to the same shape."""
+        return x + self.transform(x)
+
+
+class NormalizedUConvBlock(UConvBlock):
+    """U-ConvBlock of the original member: normalised, PReLUs with many slopes.
+
+    Arguments
+    ---------
+    channels : int
+        Channels of input and output.
+    hidden_channels : int
+        Channels of the depthwise convolutions.
+    depth : int
+        Resolutions.
+
+    Example
+    -------
+    >>> NormalizedUConvBlock(4, 8, depth=3)(torch.randn(2, 16, 4)).shape
+    torch.Size([2, 16, 4])
+    """
+
+    def __init__(self, channels, hidden_channels, depth):
+        super().__init__(channels, hidden_channels, depth, num_slopes=hidden_channels)
+        self.reduce_norm = Norm(channels)
+        self.output_norm = Norm(channels, num_slopes=channels)
+
+    def forward(self, x):
+        """Map ``(batch, frame, channel)`` to the same shape."""
+        return self.output_norm(x + self.reduce_norm(self.transform(x)))
+
+
+class CausalUConvBlock(nn.Module):
+    """U-ConvBlock without future: causal convolutions and no normalisation.
+
+    Arguments
+    ---------
+    channels : int
+        Channels of input and output.
+    hidden_channels : int
+        Channels of the depthwise convolutions.
+    depth : int
+        Resolutions.
+
+    Example
+    -------
+    >>> CausalUConvBlock(4, 8, depth=3)(torch.randn(2, 16, 4)).shape
+    torch.Size([2, 16, 4])
+    """
+
+    def __init__(self, channels, hidden_channels, depth):
+        super().__init__()
+        self.skip_gain = nn.Parameter(torch.zeros(()))
+        self.expand = nn.Linear(channels, hidden_channels)
+        self.expand_act = PReLU()
+        self.downsample = nn.ModuleList(
+            CausalDepthwiseConv(
+                hidden_channels, kernel_size=21, stride=1 if level == 0 else 2
+            )
+            for level in range(depth)
+        )
+        self.downsample_act = nn.ModuleList(PReLU() for _ in range(depth))
+        self.reduce = nn.Linear(hidden_channels, channels)
+
+    def forward(self, x):
+        """Map ``(batch, frame, channel)`` to the same shape."""
+        hidden = self.expand_act(self.expand(x))
+        levels = []
+        for conv, act in zip(self.downsample, self.downsample_act, strict=True):
+            hidden = act(conv(hidden))
+            levels.append(hidden)
+        merged = levels.pop()
+        while levels:
+            merged = fused.upsample_add(merged, levels.pop())
+        return x + self.skip_gain * self.reduce(merged)
+
+
+class CausalDepthwiseConv(nn.Module):
+    """Depthwise convolution of the present and past frames.
+
+    Arguments
+    ---------
+    channels : int
+        Channels.
+    kernel_size : int
+        Taps, odd. As in the authors' code, the taps after the middle one would see
+        the future and are not used; they are kept so that weights can be exchanged.
+    stride : int
+        Hop of the output's frames.
+
+    Example
+    -------
+    >>> CausalDepthwiseConv(4, kernel_size=21, stride=2)(torch.randn(2, 16, 4)).shape
+    torch.Size([2, 8, 4])
+    """
+
+    def __init__(self, channels, kernel_size, stride):
+        super().__init__()
+        self.conv = nn.Conv1d(channels, channels, kernel_size, stride, groups=channels)
+        self.context = kernel_size // 2
+
+    def forward(self, x):
+        """Map ``(batch, frame, channel)`` to ``(batch, frame / stride, channel)``."""
+        return self.convolve(F.pad(x, (0, 0, self.context, 0)))
+
+    def convolve(self, x):
+        """Convolve frames of which the first ``context`` are the past's."""
+        weight = self.conv.weight[..., : self.context + 1]
+        return fused.depthwise_conv(x, weight, self.conv.bias, self.conv.stride[0])
 
 
 class TransformAverageConcatenate(nn.Module):
@@ -224,36 +460,74 @@ class TransformAverageConcatenate(nn.Module):
         Channels of one group.
     hidden_channels : int
         Channels of the transforms.
+    num_groups : int
+        Groups.
 
     Example
     -------
-    >>> tac = TransformAverageConcatenate(channels=4, hidden_channels=12)
-    >>> tac(torch.randn(2, 3, 4, 16)).shape
-    torch.Size([2, 3, 4, 16])
+    >>> tac = TransformAverageConcatenate(4, hidden_channels=12, num_groups=3)
+    >>> tac(torch.randn(2, 16, 12)).shape
+    torch.Size([2, 16, 12])
     """
 
-    def __init__(self, channels, hidden_channels):
+    def __init__(self, channels, hidden_channels, num_groups):
         super().__init__()
+        self.num_groups = num_groups
         self.transform = nn.Linear(channels, hidden_channels)
-        self.transform_act = nn.PReLU()
+        self.transform_act = PReLU()
         self.average = nn.Linear(hidden_channels, hidden_channels)
-        self.average_act = nn.PReLU()
+        self.average_act = PReLU()
         self.concatenate = nn.Linear(2 * hidden_channels, channels)
-        self.concatenate_act = nn.PReLU()
-        self.norm = nn.GroupNorm(1, channels, eps=EPS)
+        self.concatenate_act = PReLU()
+        self.norm = Norm(channels)
 
     def forward(self, x):
-        """Map ``(batch, group, channel, frame)`` to the same shape."""
-        own = self.transform_act(
-            self.transform.weight @ x + self.transform.bias[:, None]
-        )
-        shared = self.average_act(
-            self.average.weight @ own.mean(1) + self.average.bias[:, None]
-        )
-        from_own, from_shared = self.concatenate.weight.chunk(2, dim=1)
-        shared = from_shared @ shared + self.concatenate.bias[:, None]
-        update = self.concatenate_act(from_own @ own + shared.unsqueeze(1))
-        return x + self.norm(update.flatten(0, 1)).view_as(x)
+        """Map ``(batch, frame, channel)`` to the same shape."""
+        layers = [self.transform, self.transform_act, self.average, self.average_act]
+        layers += [self.concatenate, self.concatenate_act]
+        weights = [weight for layer in layers for weight in layer.parameters()]
+        groups = x.unflatten(2, (self.num_groups, -1))
+        update = fused.framewise(communicate, groups, *weights)
+        return x + self.norm(update.flatten(2), self.num_groups)
+
+
+def communicate(
+    x,
+    transform,
+    transform_bias,
+    transform_slope,
+    average,
+    average_bias,
+    average_slope,
+    concatenate,
+    concatenate_bias,
+    concatenate_slope,
+):
+    """Return the update of each group (Luo et al., ICASSP 2021, eqs. 3 to 5).
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Groups of channels, ``(frame, group, channel)``.
+    transform, average, concatenate : torch.Tensor
+        Weights of the three linear layers.
+    transform_bias, average_bias, concatenate_bias : torch.Tensor
+        Their biases.
+    transform_slope, average_slope, concatenate_slope : torch.Tensor
+        Slopes of the PReLU after each.
+
+    Returns
+    -------
+    torch.Tensor
+        As ``x``.
+    """
+    own = fused.prelu(F.linear(x, transform, transform_bias), transform_slope)
+    shared = F.linear(own.mean(1), average, average_bias)
+    shared = fused.prelu(shared, average_slope)
+    for_own, for_shared = concatenate.chunk(2, dim=1)
+    shared = F.linear(shared, for_shared, concatenate_bias)
+    update = F.linear(own, for_own) + shared.unsqueeze(1)
+    return fused.prelu(update, concatenate_slope)
 
 
 class GroupCommBlock(nn.Module):
@@ -273,8 +547,8 @@ class GroupCommBlock(nn.Module):
     Example
     -------
     >>> block = GroupCommBlock(16, hidden_channels=32, depth=3, num_groups=4)
-    >>> block(torch.randn(2, 16, 8)).shape
-    torch.Size([2, 16, 8])
+    >>> block(torch.randn(2, 8, 16)).shape
+    torch.Size([2, 8, 16])
     """
 
     def __init__(self, channels, hidden_channels, depth, num_groups):
@@ -289,19 +563,21 @@ class GroupCommBlock(nn.Module):
                     f"{key} must be divisible by num_groups, got {value} and "
                     f"{num_groups}."
                 )
-        self.num_groups = num_groups
         group_channels = channels // num_groups
-        self.tac = TransformAverageConcatenate(group_channels, 3 * group_channels)
-        self.block = UConvBlock(group_channels, hidden_channels // num_groups, depth)
+        self.tac = TransformAverageConcatenate(
+            group_channels, 3 * group_channels, num_groups
+        )
+        self.block = UConvBlock(
+            group_channels, hidden_channels // num_groups, depth, num_groups
+        )
 
     def forward(self, x):
-        """Map ``(batch, channel, frame)`` to the same shape."""
-        groups = self.tac(x.unflatten(1, (self.num_groups, -1)))
-        return self.block(groups.flatten(0, 1)).view_as(x)
+        """Map ``(batch, frame, channel)`` to the same shape."""
+        return self.block(self.tac(x))
 
 
 class MaskNet(nn.Module):
-    """Bottleneck, blocks and masks of the members that came after the original.
+    """Bottleneck, blocks and masks; the members' mask networks build on it.
 
     Arguments
     ---------
@@ -311,32 +587,162 @@ class MaskNet(nn.Module):
         Channels of the latent.
     channels : int
         Channels between blocks.
-    norm : torch.nn.Module
-        Normalises the latent.
     blocks : Iterable of torch.nn.Module
-        Each maps ``(batch, channels, frame)`` to the same shape.
-    activation : torch.nn.Module
-        Of the masks.
+        Each maps ``(batch, frame, channels)`` to the same shape.
+    normalize : bool
+        Whether to normalise the latent.
+    activation : torch.nn.Module, optional
+        Of the masks; ReLU by default.
     """
 
-    def __init__(self, num_sources, num_bases, channels, norm, blocks, activation):
+    def __init__(
+        self, num_sources, num_bases, channels, blocks, normalize=True, activation=None
+    ):
         super().__init__()
-        _check_positive(
-            num_sources=num_sources, num_bases=num_bases, channels=channels
-        )
         self.num_sources = num_sources
-        self.norm = norm
-        self.bottleneck = nn.Conv1d(num_bases, channels, 1)
+        self.norm = Norm(num_bases) if normalize else nn.Identity()
+        self.bottleneck = nn.Linear(num_bases, channels)
         self.blocks = nn.Sequential(*blocks)
-        self.mask_act = nn.PReLU()
-        self.mask_conv = nn.Conv1d(channels, num_sources * num_bases, 1)
-        self.activation = activation
+        self.mask_act = PReLU()
+        self.mask_linear = nn.Linear(channels, num_sources * num_bases)
+        self.activation = activation or nn.ReLU(inplace=True)
 
     def forward(self, latent):
         """Map ``(batch, channel, frame)`` to ``(source, batch, channel, frame)``."""
-        x = self.blocks(self.bottleneck(self.norm(latent)))
-        masks = self.activation(self.mask_conv(self.mask_act(x)))
-        return masks.unflatten(1, (self.num_sources, -1)).transpose(0, 1)
+        # Channels are the last axis in memory from here to the decoder.
+        x = latent.transpose(1, 2).contiguous()
+        x = self.blocks(self.bottleneck(self.norm(x)))
+        masks = self.activation(self.mask_linear(self.mask_act(x)))
+        return masks.unflatten(2, (self.num_sources, -1)).permute(2, 0, 3, 1)
+
+
+class OriginalMaskNet(nn.Module):
+    """Mask network of the original member.
+
+    Arguments
+    ---------
+    num_sources : int
+        Sources.
+    num_bases : int
+        Channels of the latent, even.
+    channels : int
+        Channels between blocks.
+    hidden_channels : int
+        Channels in a block.
+    num_blocks : int
+        Blocks.
+    depth : int
+        Resolutions in a block.
+
+    Example
+    -------
+    >>> masknet = OriginalMaskNet(
+    ...     num_sources=3, num_bases=24, channels=16, hidden_channels=32,
+    ...     num_blocks=2, depth=3,
+    ... )
+    >>> masknet(torch.randn(2, 24, 8)).sum(0).unique().round()
+    tensor([1.])
+    """
+
+    def __init__(
+        self, num_sources, num_bases, channels, hidden_channels, num_blocks, depth
+    ):
+        super().__init__()
+        _check_positive(num_sources=num_sources, num_bases=num_bases, depth=depth)
+        _check_positive(
+            channels=channels, hidden_channels=hidden_channels, num_blocks=num_blocks
+        )
+        if num_bases % 2:
+            raise ValueError(f"num_bases must be even, got {num_bases}.")
+        self.norm = Norm(num_bases)
+        self.bottleneck = nn.Linear(num_bases, channels)
+        self.blocks = nn.Sequential(
+            *(
+                NormalizedUConvBlock(channels, hidden_channels, depth)
+                for _ in range(num_blocks)
+            )
+        )
+        self.reshape = (
+            nn.Identity() if channels == num_bases else nn.Linear(channels, num_bases)
+        )
+        self.mask_conv = nn.Conv2d(
+            1, num_sources, (num_bases + 1, 1), padding=(num_bases // 2, 0)
+        )
+        # In the authors' network and never used; here to exchange weights.
+        self.unused_norm = Norm(num_bases).requires_grad_(False)
+
+    def forward(self, latent):
+        """Map ``(batch, channel, frame)`` to ``(source, batch, channel, frame)``."""
+        x = latent.transpose(1, 2).contiguous()
+        x = self.reshape(self.blocks(self.bottleneck(self.norm(x))))
+        scores = self.convolve_bases(x)
+        masks = scores.sigmoid() if scores.shape[2] == 1 else scores.softmax(2)
+        return masks.permute(2, 0, 3, 1)
+
+    def convolve_bases(self, x):
+        """Convolve along the bases with a filter for each source.
+
+        The filter is longer than there are bases, so the product with its Toeplitz
+        matrix costs no more than the convolution.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            ``(batch, frame, base)``.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(batch, frame, source, base)``.
+        """
+        num_bases = x.shape[-1]
+        filters = F.pad(
+            self.mask_conv.weight.flatten(1), (num_bases // 2 - 1, num_bases // 2 - 1)
+        )
+        toeplitz = filters.unfold(1, num_bases, 1).flip(1)
+        scores = F.linear(x, toeplitz.flatten(0, 1))
+        return scores.unflatten(2, (-1, num_bases)) + self.mask_conv.bias[:, None]
+
+
+class ImprovedMaskNet(MaskNet):
+    """Mask network of the improved member (Sudo rm -rf++).
+
+    Arguments
+    ---------
+    num_sources : int
+        Sources.
+    num_bases : int
+        Channels of the latent.
+    channels : int
+        Channels between blocks.
+    hidden_channels : int
+        Channels in a block.
+    num_blocks : int
+        Blocks.
+    depth : int
+        Resolutions in a block.
+
+    Example
+    -------
+    >>> masknet = ImprovedMaskNet(
+    ...     num_sources=3, num_bases=24, channels=16, hidden_channels=32,
+    ...     num_blocks=2, depth=3,
+    ... )
+    >>> masknet(torch.randn(2, 24, 8)).shape
+    torch.Size([3, 2, 24, 8])
+    """
+
+    def __init__(
+        self, num_sources, num_bases, channels, hidden_channels, num_blocks, depth
+    ):
+        _check_positive(num_sources=num_sources, num_bases=num_bases, depth=depth)
+        _check_positive(
+            channels=channels, hidden_channels=hidden_channels, num_blocks=num_blocks
+        )
+        blocks = [
+            UConvBlock(channels, hidden_channels, depth) for _ in range(num_blocks)
+        ]
+        super().__init__(num_sources, num_bases, channels, blocks)
 
 
 class GroupCommMaskNet(MaskNet):
@@ -379,21 +785,63 @@ class GroupCommMaskNet(MaskNet):
         depth,
         num_groups,
     ):
+        _check_positive(num_sources=num_sources, num_bases=num_bases, depth=depth)
         _check_positive(
-            num_bases=num_bases,
-            channels=channels,
-            hidden_channels=hidden_channels,
-            num_blocks=num_blocks,
-            depth=depth,
+            channels=channels, hidden_channels=hidden_channels, num_blocks=num_blocks
         )
+        blocks = [
+            GroupCommBlock(channels, hidden_channels, depth, num_groups)
+            for _ in range(num_blocks)
+        ]
+        super().__init__(num_sources, num_bases, channels, blocks)
+
+
+class CausalMaskNet(MaskNet):
+    """Network of the causal member, which gives latents and not masks.
+
+    Its separator has ``masking: False`` and a :class:`CausalEncoder`.
+
+    Arguments
+    ---------
+    num_sources : int
+        Sources.
+    num_bases : int
+        Channels of the latent.
+    channels : int
+        Channels between blocks.
+    hidden_channels : int
+        Channels in a block.
+    num_blocks : int
+        Blocks.
+    depth : int
+        Resolutions in a block.
+
+    Example
+    -------
+    >>> masknet = CausalMaskNet(
+    ...     num_sources=3, num_bases=24, channels=16, hidden_channels=32,
+    ...     num_blocks=2, depth=3,
+    ... )
+    >>> masknet(torch.randn(2, 24, 8)).shape
+    torch.Size([3, 2, 24, 8])
+    """
+
+    def __init__(
+        self, num_sources, num_bases, channels, hidden_channels, num_blocks, depth
+    ):
+        _check_positive(num_sources=num_sources, num_bases=num_bases, depth=depth)
+        _check_positive(
+            channels=channels, hidden_channels=hidden_channels, num_blocks=num_blocks
+        )
+        blocks = [
+            CausalUConvBlock(channels, hidden_channels, depth)
+            for _ in range(num_blocks)
+        ]
         super().__init__(
             num_sources,
             num_bases,
             channels,
-            norm=nn.GroupNorm(1, num_bases, eps=EPS),
-            blocks=[
-                GroupCommBlock(channels, hidden_channels, depth, num_groups)
-                for _ in range(num_blocks)
-            ],
-            activation=nn.ReLU(),
+            blocks,
+            normalize=False,
+            activation=PReLU(),
         )

@@ -1,0 +1,345 @@
+"""Operations whose gradients cost less time and memory than PyTorch's own on a CPU.
+
+They compute what the PyTorch operations named in their docstrings compute, on tensors
+``(batch, frame, channel)``: with channels last, a 1x1 convolution is a matrix product,
+and depthwise convolutions and group normalisation need no reordering. Each is used for
+float32 on a CPU only; elsewhere, under autocast and in compiled code, the PyTorch
+operations run. ``benchmarks/networks.py`` measures the difference.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def enabled(x):
+    """Return whether the operations of this module are used for ``x``."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _prelu_(x, slope):
+    """Apply PReLU in place."""
+    if slope.numel() == 1:
+        return F.leaky_relu_(x, slope.item())
+    return torch.lerp(x.clamp(min=0), x, slope, out=x)
+
+
+def _prelu_backward(grad, x, slope):
+    """Return the gradients of PReLU's input and slope; overwrites ``x``."""
+    if slope.numel() == 1:
+        grad_x = torch.ops.aten.leaky_relu_backward(grad, x, slope.item(), False)
+        grad_slope = torch.dot(grad.flatten(), x.clamp_(max=0).flatten())
+        return grad_x, grad_slope.view(1)
+    positive = torch.ops.aten.threshold_backward(grad, x, 0)
+    grad_slope = x.clamp_(max=0).mul_(grad).flatten(0, -2).sum(0)
+    return torch.lerp(positive, grad, slope), grad_slope
+
+
+class _PReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, slope):
+        ctx.save_for_backward(x, slope)
+        return _prelu_(x.clone(), slope)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, slope = ctx.saved_tensors
+        return _prelu_backward(grad.contiguous(), x.clone(), slope)
+
+
+def prelu(x, slope):
+    """Apply PReLU, as :func:`torch.nn.functional.prelu` does along the last axis.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Input, ``(..., channel)``.
+    slope : torch.Tensor
+        One slope, or one for each channel.
+
+    Returns
+    -------
+    torch.Tensor
+        As ``x``.
+
+    Example
+    -------
+    >>> prelu(torch.tensor([[2.0, -2.0]]), torch.tensor([0.25]))
+    tensor([[ 2.0000, -0.5000]])
+    """
+    if enabled(x):
+        return _PReLU.apply(x, slope)
+    return torch.where(x > 0, x, slope * x)
+
+
+def _channels_first(x):
+    """View ``(batch, frame, channel)`` as ``(batch, channel, 1, frame)``."""
+    return x.transpose(1, 2).unsqueeze(2)
+
+
+class _GroupNormPReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, slope, num_groups, eps):
+        batch, frames, channels = x.shape
+        ctx.sizes = batch, channels, frames, num_groups
+        y, mean, rstd = torch.native_group_norm(
+            _channels_first(x), weight, bias, *ctx.sizes, eps
+        )
+        ctx.save_for_backward(x, weight, bias, slope, mean, rstd)
+        y = y.squeeze(2).transpose(1, 2)
+        return y if slope is None else _prelu_(y, slope)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, bias, slope, mean, rstd = ctx.saved_tensors
+        batch, channels, _, num_groups = ctx.sizes
+        grad = grad.contiguous()
+        grad_slope = None
+        if slope is not None:
+            per_channel = (batch, 1, num_groups, channels // num_groups)
+            scale = rstd.view(batch, 1, -1, 1) * weight.view(num_groups, -1)
+            shift = bias.view(num_groups, -1) - mean.view(batch, 1, -1, 1) * scale
+            scale, shift = (p.expand(per_channel).flatten(2) for p in (scale, shift))
+            grad, grad_slope = _prelu_backward(
+                grad, torch.addcmul(shift, x, scale), slope
+            )
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_group_norm_backward(
+            _channels_first(grad),
+            _channels_first(x),
+            mean,
+            rstd,
+            weight,
+            *ctx.sizes,
+            [True, True, True],
+        )
+        grad_x = grad_x.squeeze(2).transpose(1, 2)
+        return grad_x, grad_weight, grad_bias, grad_slope, None, None
+
+
+def group_norm(x, weight, bias, slope=None, num_groups=1, eps=1e-8):
+    """Normalise groups of channels, then apply PReLU.
+
+    The groups share the weights, as in :func:`torch.nn.functional.group_norm` of each
+    group by itself, and so does :func:`torch.nn.functional.prelu`. Instead of the
+    normalised input, its mean and deviation are kept for the gradients.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Input, ``(batch, frame, channel)``.
+    weight : torch.Tensor
+        Weight of each channel of a group.
+    bias : torch.Tensor
+        Bias of each channel of a group.
+    slope : torch.Tensor, optional
+        PReLU's slope: one, or (with one group) one for each channel.
+    num_groups : int
+        Groups of channels.
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    torch.Tensor
+        As ``x``.
+
+    Example
+    -------
+    >>> x = torch.tensor([[[0.0, 2.0], [0.0, 2.0]]])
+    >>> group_norm(x, torch.ones(2), torch.zeros(2), slope=torch.tensor([0.5]))
+    tensor([[[-0.5000,  1.0000],
+             [-0.5000,  1.0000]]])
+    """
+    weight, bias = weight.repeat(num_groups), bias.repeat(num_groups)
+    if enabled(x):
+        return _GroupNormPReLU.apply(x, weight, bias, slope, num_groups, eps)
+    y = F.group_norm(x.transpose(1, 2), num_groups, weight, bias, eps).transpose(1, 2)
+    return y if slope is None else prelu(y, slope)
+
+
+class _DepthwiseConv(torch.autograd.Function):
+    # oneDNN's kernels are fast when a row of its images is the time axis, but for the
+    # gradient of the weights, where a column must be.
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, stride, padding):
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = stride, padding
+        channels = x.shape[-1]
+        y = F.conv2d(
+            _channels_first(x),
+            weight.unsqueeze(2),
+            bias,
+            (1, stride),
+            (0, padding),
+            groups=channels,
+        )
+        return y.squeeze(2).transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        stride, padding = ctx.geometry
+        channels = x.shape[-1]
+        grad = grad.contiguous()
+
+        def gradients(time_axis, mask):
+            grad_, x_, weight_ = (
+                t.unsqueeze(5 - time_axis)
+                for t in (grad.transpose(1, 2), x.transpose(1, 2), weight)
+            )
+            geometry = [(stride, padding), (1, 0)]
+            strides, paddings = zip(*geometry[:: 5 - 2 * time_axis], strict=True)
+            return torch.ops.aten.convolution_backward(
+                grad_,
+                x_,
+                weight_,
+                [channels],
+                strides,
+                paddings,
+                [1, 1],
+                False,
+                [0, 0],
+                channels,
+                mask,
+            )
+
+        grad_x, _, _ = gradients(3, [True, False, False])
+        _, grad_weight, grad_bias = gradients(2, [False, True, True])
+        grad_x = grad_x.squeeze(2).transpose(1, 2)
+        return grad_x, grad_weight.squeeze(3), grad_bias, None, None
+
+
+def depthwise_conv(x, weight, bias, stride=1, padding=0):
+    """Convolve each channel with its own filter along the frames.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Input, ``(batch, frame, channel)``.
+    weight : torch.Tensor
+        Filters, ``(channel, 1, tap)``.
+    bias : torch.Tensor
+        Bias of each channel.
+    stride : int
+        Hop of the output's frames.
+    padding : int
+        Zeros before and after the frames.
+
+    Returns
+    -------
+    torch.Tensor
+        Output, ``(batch, frame, channel)``.
+
+    Example
+    -------
+    >>> x = torch.tensor([[[1.0], [2.0], [3.0]]])
+    >>> depthwise_conv(x, torch.tensor([[[1.0, 1.0]]]), torch.zeros(1)).flatten()
+    tensor([3., 5.])
+    """
+    if enabled(x):
+        return _DepthwiseConv.apply(x, weight, bias, stride, padding)
+    y = F.conv1d(
+        x.transpose(1, 2), weight, bias, stride, padding, groups=x.shape[-1]
+    )
+    return y.transpose(1, 2)
+
+
+class _UpsampleAdd(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, coarse, fine):
+        return (fine.unflatten(1, (-1, 2)) + coarse.unsqueeze(2)).view_as(fine)
+
+    @staticmethod
+    def backward(ctx, grad):
+        pairs = grad.unflatten(1, (-1, 2))
+        return pairs[:, :, 0] + pairs[:, :, 1], grad
+
+
+def upsample_add(coarse, fine):
+    """Repeat every frame of one input and add the other.
+
+    Arguments
+    ---------
+    coarse : torch.Tensor
+        ``(batch, frame, channel)``.
+    fine : torch.Tensor
+        ``(batch, 2 * frame, channel)``.
+
+    Returns
+    -------
+    torch.Tensor
+        As ``fine``.
+
+    Example
+    -------
+    >>> coarse, fine = torch.tensor([[[1.0], [2.0]]]), torch.zeros(1, 4, 1)
+    >>> upsample_add(coarse, fine).flatten()
+    tensor([1., 1., 2., 2.])
+    """
+    return _UpsampleAdd.apply(coarse, fine)
+
+
+class _Framewise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, function, num_frames, x, *weights):
+        ctx.function, ctx.num_frames = function, num_frames
+        ctx.save_for_backward(x, *weights)
+        rows = [function(row, *weights) for row in x.flatten(0, 1).split(num_frames)]
+        return torch.cat(rows).unflatten(0, x.shape[:2])
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, *weights = (t.detach().requires_grad_() for t in ctx.saved_tensors)
+        grad_x, grad_weights = [], None
+        rows = x.flatten(0, 1).split(ctx.num_frames)
+        for row, grad_row in zip(
+            rows, grad.flatten(0, 1).split(ctx.num_frames), strict=True
+        ):
+            with torch.enable_grad():
+                row = row.detach().requires_grad_()
+                y = ctx.function(row, *weights)
+            grad_row, *grads = torch.autograd.grad(y, (row, *weights), grad_row)
+            grad_x.append(grad_row)
+            if grad_weights is None:
+                grad_weights = grads
+            else:
+                torch._foreach_add_(grad_weights, grads)
+        return None, None, torch.cat(grad_x).view_as(x), *grad_weights
+
+
+def framewise(function, x, *weights, num_frames=1024):
+    """Apply a function of single frames to a few frames at a time.
+
+    Its intermediate results stay in the processor's cache, and are computed again for
+    the gradients instead of being kept.
+
+    Arguments
+    ---------
+    function : Callable
+        Maps frames ``(frame, ...)`` and ``weights`` to as many frames.
+    x : torch.Tensor
+        Input, ``(batch, frame, ...)``.
+    *weights : torch.Tensor
+        Further arguments of the function.
+    num_frames : int
+        Frames at a time.
+
+    Returns
+    -------
+    torch.Tensor
+        Output, ``(batch, frame, ...)``.
+
+    Example
+    -------
+    >>> framewise(torch.mul, torch.ones(1, 2, 3), torch.tensor(2.0))
+    tensor([[[2., 2., 2.],
+             [2., 2., 2.]]])
+    """
+    if enabled(x):
+        return _Framewise.apply(function, num_frames, x, *weights)
+    return function(x.flatten(0, 1), *weights).unflatten(0, x.shape[:2])
