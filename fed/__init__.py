@@ -1,5 +1,13 @@
 """Federated learning for any SpeechBrain Brain, on Flower."""
 
+from fed import holdings, partition, privacy, schedule, weighting
 from fed.federation import Federation
 
-__all__ = ["Federation"]
+__all__ = [
+    "Federation",
+    "holdings",
+    "partition",
+    "privacy",
+    "schedule",
+    "weighting",
+]

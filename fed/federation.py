@@ -6,7 +6,7 @@ import numpy as np
 
 from fed import partition as partitions
 from fed import weighting as weightings
-from fed.experiment import Experiment, describe, register
+from fed.experiment import Experiment, describe, register, rows_of
 from fed.runtime import RUNTIMES
 from fed.server import Server
 
@@ -22,6 +22,9 @@ class Federation:
     partition : callable
         From the rows of ``train`` to a dict from client name to ids. See
         :mod:`fed.partition`.
+    holdings : callable
+        Called with rows, partition and output folder before training, to show what
+        the clients hold. See :func:`fed.holdings.report`.
     rounds : int
         How often the model goes to the clients and back.
     fraction : float
@@ -89,6 +92,7 @@ class Federation:
         self,
         datasets,
         partition=partitions.iid,
+        holdings=None,
         rounds=10,
         fraction=1.0,
         local_epochs=1,
@@ -206,6 +210,9 @@ class Federation:
         description = describe(hparams_file, overrides, run_opts)
         register(description, experiment)
         names = self.names(experiment)
+        if self.holdings:
+            rows = rows_of(experiment.datasets["train"])
+            self.holdings(rows, experiment.partition, experiment.output_folder)
 
         def serve(grid):
             roster = [(name, None) for name in names]

@@ -82,6 +82,8 @@ class Server:
         start = time.perf_counter()
         clients = self.train_clients(server_round, grid)
         row = self.summarize(server_round, clients)
+        if self.federation.privacy:
+            row["epsilon"] = self.strategy.privacy_spent().epsilon
         row |= self.train_on_server(server_round)
         row |= self.evaluate(server_round, row["train_loss"])
         row["seconds"] = time.perf_counter() - start
