@@ -1,0 +1,227 @@
+"""The two corpora on disk: LibriSpeech's folders and FSD50K's tables."""
+
+import csv
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from recipes.audio_files import Skipped, list_files
+
+SPEECH_SUBSETS = {
+    "train": ("train-clean-100", "train-clean-360"),
+    "valid": ("dev-clean",),
+    "test": ("test-clean",),
+}
+HUMAN_VOICE = frozenset(
+    {
+        "Breathing",
+        "Burping_and_eructation",
+        "Chatter",
+        "Cheering",
+        "Child_speech_and_kid_speaking",
+        "Chuckle_and_chortle",
+        "Conversation",
+        "Cough",
+        "Crowd",
+        "Crying_and_sobbing",
+        "Female_singing",
+        "Female_speech_and_woman_speaking",
+        "Giggle",
+        "Human_group_actions",
+        "Human_voice",
+        "Laughter",
+        "Male_singing",
+        "Male_speech_and_man_speaking",
+        "Respiratory_sounds",
+        "Screaming",
+        "Shout",
+        "Sigh",
+        "Singing",
+        "Sneeze",
+        "Speech",
+        "Speech_synthesizer",
+        "Whispering",
+        "Yell",
+    }
+)
+"""Labels of clips that LibriFSD50K leaves out."""
+
+LAYOUT = """expected
+  LibriSpeech/{train-clean-100,train-clean-360,dev-clean,test-clean}/SPK/CHAP/*.flac
+  FSD50K/FSD50K.dev_audio/*.wav and FSD50K/FSD50K.eval_audio/*.wav
+  FSD50K/FSD50K.ground_truth/{dev,eval,vocabulary}.csv
+(one train-clean folder is enough; recipes/LibriFSD50K/download.py fetches them all)"""
+
+_UTTERANCE = re.compile(r"\d+-\d+-\d+")
+
+
+class LayoutError(FileNotFoundError):
+    """The data folder does not look as it must; the message says how it must."""
+
+    def __init__(self, problem):
+        super().__init__(f"{problem}; {LAYOUT}")
+
+
+def check_layout(data_folder):
+    """Raise LayoutError, naming what is missing, unless both corpora are there."""
+    data_folder = Path(data_folder)
+    if not data_folder.is_dir():
+        raise LayoutError(f"There is no folder {data_folder}")
+    speech, noise = data_folder / "LibriSpeech", data_folder / "FSD50K"
+    needed = [
+        [speech / "train-clean-100", speech / "train-clean-360"],
+        [speech / "dev-clean"],
+        [speech / "test-clean"],
+        [noise / "FSD50K.dev_audio"],
+        [noise / "FSD50K.eval_audio"],
+        [noise / "FSD50K.ground_truth" / "dev.csv"],
+        [noise / "FSD50K.ground_truth" / "eval.csv"],
+    ]
+    for places in needed:
+        if not any(place.exists() for place in places):
+            missing = " or ".join(str(p.relative_to(data_folder)) for p in places)
+            raise LayoutError(f"{data_folder} has no {missing}")
+
+
+def list_speech(data_folder, subsets):
+    """List the utterances of subsets of LibriSpeech.
+
+    Arguments
+    ---------
+    data_folder : str or pathlib.Path
+        Holds LibriSpeech/.
+    subsets : iterable of str
+        Such as "dev-clean"; those that are absent are passed over.
+
+    Returns
+    -------
+    files : dict
+        Path -> (bytes, modification time in ns), by speaker, chapter and utterance.
+    skipped : list of Skipped
+        Files whose names are not those of utterances.
+    """
+    files, skipped = {}, []
+    for subset in subsets:
+        folder = f"LibriSpeech/{subset}"
+        if not (Path(data_folder) / folder).is_dir():
+            continue
+        named = {}
+        for path, status in list_files(data_folder, folder, {".flac", ".wav"}).items():
+            if _UTTERANCE.fullmatch(Path(path).stem):
+                named[path] = status
+            else:
+                skipped.append(Skipped(path, "name is not SPEAKER-CHAPTER-UTTERANCE"))
+        order = sorted(named, key=lambda path: (utterance_key(path), path))
+        files.update({path: named[path] for path in order})
+    return files, skipped
+
+
+def utterance_key(path):
+    """Numbers of speaker, chapter and utterance.
+
+    Example
+    -------
+    >>> utterance_key("LibriSpeech/dev-clean/84/121123/84-121123-0005.flac")
+    (84, 121123, 5)
+    """
+    return tuple(map(int, Path(path).stem.split("-")))
+
+
+def list_noises(data_folder, part):
+    """List the clips of FSD50K that carry labels, none of them of a human voice.
+
+    Arguments
+    ---------
+    data_folder : str or pathlib.Path
+        Holds FSD50K/.
+    part : str
+        "dev" or "eval".
+
+    Returns
+    -------
+    files : dict
+        Path -> (bytes, modification time in ns).
+    labels : dict
+        Path -> tuple of labels, the most specific one first.
+    skipped : list of Skipped
+        Clips without labels, with labels that vocabulary.csv does not have (how would
+        one know that it is not a voice?), and labels without clips.
+    human : list of str
+        Paths of the clips that are left out for their labels.
+    """
+    tables = Path(data_folder) / "FSD50K" / "FSD50K.ground_truth"
+    folder = f"FSD50K/FSD50K.{part}_audio"
+    known = read_ground_truth(tables / f"{part}.csv")
+    vocabulary = read_vocabulary(tables / "vocabulary.csv")
+    files, labels, skipped, human = {}, {}, [], []
+    present = list_files(data_folder, folder, {".wav", ".flac"})
+    for path, status in present.items():
+        clip = known.get(Path(path).stem, ())
+        unknown = [label for label in clip if vocabulary and label not in vocabulary]
+        if not clip:
+            skipped.append(Skipped(path, f"no labels in {part}.csv"))
+        elif unknown:
+            skipped.append(Skipped(path, f"unknown label {unknown[0]!r}"))
+        elif HUMAN_VOICE.intersection(clip):
+            human.append(path)
+        else:
+            files[path], labels[path] = status, clip
+    stems = {Path(path).stem for path in present}
+    absent = (name for name in known if name not in stems)
+    skipped += [Skipped(f"{folder}/{name}.wav", "missing file") for name in absent]
+    return files, labels, skipped, human
+
+
+def read_ground_truth(path):
+    """Read dev.csv or eval.csv of FSD50K.
+
+    Arguments
+    ---------
+    path : pathlib.Path
+        With columns fname and labels, at least.
+
+    Returns
+    -------
+    dict
+        Name -> tuple of labels.
+
+    Raises
+    ------
+    ValueError
+        When the columns are others, or a name comes twice with different labels.
+    """
+    clips = {}
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file)
+        if not {"fname", "labels"}.issubset(table.fieldnames or ()):
+            raise ValueError(
+                f"{path} needs columns fname and labels: {table.fieldnames}"
+            )
+        for row in table:
+            parts = (label.strip() for label in (row["labels"] or "").split(","))
+            labels = tuple(label for label in parts if label)
+            if clips.setdefault(row["fname"], labels) != labels:
+                raise ValueError(f"{path} labels {row['fname']} twice and differently.")
+    return clips
+
+
+def read_vocabulary(path):
+    """Read the labels of vocabulary.csv; none when there is no such file."""
+    if not path.exists():
+        return frozenset()
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        return frozenset(row[1] for row in csv.reader(file) if len(row) > 1)
+
+
+def by_speaker(paths):
+    """Group utterances by speaker, in their order.
+
+    Example
+    -------
+    >>> by_speaker(["a/84-1-0000.flac", "a/84-1-0001.flac", "a/99-1-0000.flac"])
+    {84: ['a/84-1-0000.flac', 'a/84-1-0001.flac'], 99: ['a/99-1-0000.flac']}
+    """
+    groups = defaultdict(list)
+    for path in paths:
+        groups[utterance_key(path)[0]].append(path)
+    return dict(groups)
