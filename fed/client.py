@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 
 from fed import experiment as experiments
 from fed.brain import to_arrays, to_record
+from fed.experiment import describe_deployed
 
 app = ClientApp()
 
@@ -16,17 +17,21 @@ app = ClientApp()
 @app.train()
 def train(message, context):
     """Train on a client's data; the config says whose, in which round, and how."""
-    experiment = experiments.load(message.content["config"]["experiment"])
+    experiment = load_experiment(message, context)
+    config = message.content["config"]
+    own = "client" in context.node_config
+    client = config["client"]
+    train_set = experiment.train_set if own else experiment.client_set(client)
 
     def update(message, context):
         start = time.perf_counter()
-        config = message.content["config"]
         arrays, metrics = experiment.train(
             to_arrays(message.content["arrays"]),
-            experiment.client_set(config["client"]),
+            train_set,
             config["server-round"],
             config["client-index"],
-            name=config["client"],
+            name=client,
+            run=config["run"],
             lr=config.get("lr"),
             proximal_mu=config.get("proximal-mu"),
         )
@@ -35,7 +40,7 @@ def train(message, context):
             "metrics": MetricRecord(
                 {**metrics, "seconds": time.perf_counter() - start}
             ),
-            "config": ConfigRecord({"client": config["client"]}),
+            "config": ConfigRecord({"client": client}),
         }
         if experiment.federation.mods:
             # Noise must not follow from the seed, which everybody knows.
@@ -43,6 +48,29 @@ def train(message, context):
         return Message(RecordDict(content), reply_to=message)
 
     return with_mods(update, experiment.federation.mods)(message, context)
+
+
+@app.query()
+def introduce(message, context):
+    """Say which client lives on this node: it has a name, or a number in the data."""
+    name = context.node_config.get("client")
+    number = context.node_config.get("partition-id")
+    if name is None and number is None:
+        raise ValueError("--node-config must have client or partition-id.")
+    if name is None:
+        names = load_experiment(message, context).names()
+        if not 0 <= number < len(names):
+            raise ValueError(f"partition-id {number} of {len(names)} clients.")
+        name = names[number]
+    content = {"config": ConfigRecord({"client": str(name)})}
+    return Message(RecordDict(content), reply_to=message)
+
+
+def load_experiment(message, context):
+    """Load the experiment that the message names, or a real node's own."""
+    if "hparams" in context.run_config:
+        return experiments.load(describe_deployed(context))
+    return experiments.load(message.content["config"]["experiment"])
 
 
 def with_mods(update, mods):

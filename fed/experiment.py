@@ -55,20 +55,43 @@ class Experiment:
         self._partition = None
 
     @property
+    def train_set(self):
+        """Return what all clients hold together, or one with its own data."""
+        if self.datasets.get("train") is None:
+            raise ValueError(f"datasets: no 'train' among {sorted(self.datasets)}.")
+        return self.datasets["train"]
+
+    @property
     def partition(self):
         """Map each client's name to the ids that it holds; by name."""
         if self._partition is None:
-            train = self.datasets["train"]
-            clients = self.federation.partition(rows_of(train))
+            clients = self.federation.partition(rows_of(self.train_set))
             empty = [name for name, ids in clients.items() if not ids]
             if empty:
                 raise ValueError(f"Clients without training data: {empty}.")
             self._partition = dict(sorted(clients.items()))
         return self._partition
 
+    def names(self):
+        """List the clients that train.
+
+        Raises
+        ------
+        ValueError
+            Naming selected clients that do not exist.
+        """
+        names = list(self.partition)
+        if self.federation.selected_clients is None:
+            return names
+        selected = [str(name) for name in self.federation.selected_clients]
+        unknown = sorted(set(selected) - set(names))
+        if unknown:
+            raise ValueError(f"selected_clients: there are no clients {unknown}.")
+        return [name for name in names if name in set(selected)]
+
     def client_set(self, name):
         """Return the training data of one client."""
-        return restrict(self.datasets["train"], self.partition[name])
+        return restrict(self.train_set, self.partition[name])
 
     def loader_options(self, key):
         """Find the loader options of a dataset, by SpeechBrain's usual names."""
@@ -98,8 +121,8 @@ class Experiment:
         index : int
             The client's place among all clients.
         **options : dict
-            ``name`` of the client whose lasting state is used, ``epochs``, ``lr``,
-            ``proximal_mu``.
+            ``name`` of the client, and identity of the ``run``, whose lasting state is
+            used; ``epochs``, ``lr``, ``proximal_mu``.
 
         Returns
         -------
@@ -109,7 +132,8 @@ class Experiment:
         """
         name = options.get("name")
         epochs = options.get("epochs", self.federation.local_epochs)
-        state = self.states.load(name, server_round) if name else {}
+        keep = (options.get("run"), name) if name else None
+        state = self.states.load(keep, server_round) if keep else {}
         set_arrays(self.brain, {**arrays, **state.get("arrays", {})})
         self.seed_all(server_round, index)
         validate = name and self.federation.validate_clients
@@ -125,7 +149,7 @@ class Experiment:
         )
         trained = get_arrays(self.brain)
         if name and (self.local or self.federation.keep_optimizer):
-            self.states.save(name, server_round, self.lasting_state(trained))
+            self.states.save(keep, server_round, self.lasting_state(trained))
         sent = {n: a if n in self.local else trained[n] for n, a in arrays.items()}
         return sent, metrics
 
@@ -203,19 +227,11 @@ def proximal(mu):
 
 
 def as_dict(datasets):
-    """Names the datasets that a recipe returns: a dict, or a tuple in usual order.
-
-    Raises
-    ------
-    ValueError
-        When there is no training set.
-    """
+    """Names the datasets that a recipe returns: a dict, or a tuple in usual order."""
     if not isinstance(datasets, dict):
         sets = datasets if isinstance(datasets, (tuple, list)) else [datasets]
         sets = [s for s in sets if isinstance(s, (Dataset, dict))]
         datasets = dict(zip(("train", "valid", "test"), sets, strict=False))
-    if datasets.get("train") is None:
-        raise ValueError(f"datasets: has no 'train' among {sorted(datasets)}.")
     return datasets
 
 
@@ -238,6 +254,18 @@ def restrict(dataset, ids):
 def describe(hparams_file, overrides, run_opts):
     """Writes down how to load an experiment in another process."""
     return json.dumps([hparams_file and str(hparams_file), overrides, run_opts])
+
+
+def describe_deployed(context):
+    """Writes down which experiment Flower's run config and node config speak of.
+
+    Relative paths of YAML files are relative to the app.
+    """
+    run, node = context.run_config, context.node_config
+    path = Path(__file__).resolve().parents[1] / str(run["hparams"])
+    overrides = "\n".join(filter(None, (run["overrides"], node.get("overrides"))))
+    device = node.get("device", run.get("device"))
+    return describe(path, overrides, {"device": device} if device else {})
 
 
 _loaded = {}

@@ -168,23 +168,6 @@ class Federation:
             return False
         return best is None or (value > best if self.maximize else value < best)
 
-    def names(self, experiment):
-        """Return the names of the clients that train.
-
-        Raises
-        ------
-        ValueError
-            Naming selected clients that do not exist.
-        """
-        names = list(experiment.partition)
-        if self.selected_clients is None:
-            return names
-        selected = [str(name) for name in self.selected_clients]
-        unknown = sorted(set(selected) - set(names))
-        if unknown:
-            raise ValueError(f"selected_clients: there are no clients {unknown}.")
-        return [name for name in names if name in selected]
-
     def run(self, hparams_file, overrides, run_opts, hparams):
         """Train, or go on training; return a Brain that holds the best model.
 
@@ -209,17 +192,16 @@ class Federation:
         experiment = Experiment(hparams, self, run_opts)
         description = describe(hparams_file, overrides, run_opts)
         register(description, experiment)
-        names = self.names(experiment)
+        roster = [(name, None) for name in experiment.names()]
         if self.holdings:
-            rows = rows_of(experiment.datasets["train"])
+            rows = rows_of(experiment.train_set)
             self.holdings(rows, experiment.partition, experiment.output_folder)
 
         def serve(grid):
-            roster = [(name, None) for name in names]
-            Server(self, experiment, description, roster).run(grid)
+            Server(self, experiment, description, lambda: roster, grid).run()
 
         start = self.runtime if callable(self.runtime) else RUNTIMES[self.runtime]
-        start(serve, self.sampled(len(names)))
+        start(serve, self.sampled(len(roster)))
         return experiment.brain
 
 

@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -35,24 +36,20 @@ class Server:
         The server's own Brain and data.
     description : str
         Tells clients in other processes which experiment to load.
-    roster : list of tuple
-        (client name, node id) of all clients; the node is None in simulations.
+    roster : callable
+        Lists (client name, node id) of all clients, in the order of their names; in a
+        simulation the node is None.
+    grid : flwr.serverapp.Grid
+        Takes messages to nodes.
     """
 
-    def __init__(self, federation, experiment, description, roster):
+    def __init__(self, federation, experiment, description, roster, grid):
         self.federation = federation
         self.experiment = experiment
         self.description = description
         self.roster = roster
-        self.strategy = build(
-            federation.strategy,
-            federation.privacy
-            and partial(
-                federation.privacy,
-                population=len(roster),
-                sampled=federation.sampled(len(roster)),
-            ),
-        )
+        self.grid = grid
+        self.strategy = build(federation.strategy, self.privacy())
         folder = experiment.output_folder
         self.rounds_table = files.Table(folder / "rounds.csv")
         self.clients_table = files.Table(folder / "clients.csv")
@@ -61,11 +58,23 @@ class Server:
         self.arrays = experiment.initial
         self.rows = []
         self.best = None
+        self.identity = uuid4().hex
         self.interrupted = False
+
+    def privacy(self):
+        """Tell differential privacy how many clients there are."""
+        if self.federation.privacy is None:
+            return None
+        population = len(self.roster())
+        return partial(
+            self.federation.privacy,
+            population=population,
+            sampled=self.federation.sampled(population),
+        )
 
     # ------------------------------------------------------------- the algorithm
 
-    def run(self, grid):
+    def run(self):
         """Train for all rounds that are left, then load the best model."""
         federation = self.federation
         self.resume()
@@ -74,13 +83,13 @@ class Server:
             for server_round in self.progress(
                 rounds, desc="rounds", initial=len(self.rows), total=federation.rounds
             ):
-                self.round(server_round, grid)
+                self.round(server_round)
         self.load_best()
 
-    def round(self, server_round, grid):
+    def round(self, server_round):
         """Send the model out, average what comes back, evaluate, keep."""
         start = time.perf_counter()
-        clients = self.train_clients(server_round, grid)
+        clients = self.train_clients(server_round)
         row = self.summarize(server_round, clients)
         if self.federation.privacy:
             row["epsilon"] = self.strategy.privacy_spent().epsilon
@@ -93,7 +102,7 @@ class Server:
             set_arrays(self.experiment.brain, self.arrays)
             callback(server_round, self.experiment.brain, row)
 
-    def train_clients(self, server_round, grid):
+    def train_clients(self, server_round):
         """Do local updates until enough clients succeed, and average them.
 
         Returns
@@ -104,15 +113,15 @@ class Server:
         federation = self.federation
         rows = []
         for attempt in range(federation.max_failures + 1):
-            participants, dropped = self.sample(server_round, attempt, grid)
+            participants, dropped = self.sample(server_round, attempt)
             attempted = [self.client_row(c, "dropped out") for c, _, _ in dropped]
             before = [dict(vars(layer)) for layer in layers(self.strategy)]
             config = self.configure(server_round)
             layers(self.strategy)[-1].participants = participants
             messages = self.strategy.configure_train(
-                server_round, self.sent(), config, grid
+                server_round, self.sent(), config, self.grid
             )
-            replies = grid.send_and_receive(messages, timeout=federation.timeout)
+            replies = self.grid.send_and_receive(messages, timeout=federation.timeout)
             accepted = self.accept(replies, participants, attempted)
             mean, _ = self.strategy.aggregate_train(server_round, accepted)
             rows += attempted
@@ -141,7 +150,7 @@ class Server:
             f"last good model is in {self.state_file}. Failures: {'; '.join(reasons)}"
         )
 
-    def sample(self, server_round, attempt, grid):
+    def sample(self, server_round, attempt):
         """Choose clients by seed and round, and which of them drop out.
 
         Returns
@@ -149,13 +158,13 @@ class Server:
         participants, dropped : list of tuple
             (client name, index, node id), in the roster's order.
         """
-        federation, roster = self.federation, self.roster
+        federation, roster = self.federation, self.roster()
         key = [self.experiment.seed, server_round, attempt]
         generator = np.random.default_rng(key)
         count = federation.sampled(len(roster))
         chosen = generator.choice(len(roster), count, replace=False)
         drops = generator.random(count) < federation.p_dropout
-        nodes = iter(grid.get_node_ids())
+        nodes = iter(self.grid.get_node_ids())
         participants, dropped = [], []
         for index, drop in sorted(zip(chosen.tolist(), drops.tolist(), strict=True)):
             client, node = roster[index]
@@ -215,7 +224,7 @@ class Server:
 
     def configure(self, server_round):
         """Say how clients must train in this round."""
-        config = ConfigRecord({"experiment": self.description})
+        config = ConfigRecord({"experiment": self.description, "run": self.identity})
         if self.federation.schedule is not None:
             config["lr"] = float(self.federation.schedule(server_round, self.rows))
         return config
@@ -361,6 +370,7 @@ class Server:
                 "arrays": self.arrays,
                 "rows": self.rows,
                 "best": self.best,
+                "identity": self.identity,
                 "strategy": [strategy_state(layer) for layer in layers(self.strategy)],
             },
         )
@@ -372,7 +382,7 @@ class Server:
         if self.state_file.exists():
             state = files.load(self.state_file)
             self.arrays, self.rows = state["arrays"], state["rows"]
-            self.best = state["best"]
+            self.best, self.identity = state["best"], state["identity"]
             set_arrays(experiment.brain, self.arrays)
             for layer, saved in zip(
                 layers(self.strategy), state["strategy"], strict=True

@@ -52,19 +52,19 @@ class ClientStates:
     def __init__(self, folder):
         self.folder = Path(folder)
 
-    def _files(self, name):
-        folder = self.folder / quote(name, safe="")
+    def _files(self, key):
+        folder = self.folder.joinpath(*(quote(str(part), safe="") for part in key))
         return folder, {int(path.stem): path for path in folder.glob("*.pt")}
 
-    def load(self, name, server_round):
-        """Return the state of a client before a round, or nothing."""
-        _, files = self._files(name)
+    def load(self, key, server_round):
+        """Return the state of a (run, client) before a round, or nothing."""
+        _, files = self._files(key)
         rounds = [r for r in files if r < server_round]
         return load(files[max(rounds)]) if rounds else {}
 
-    def save(self, name, server_round, state):
-        """Save the state of a client after a round; keep the one before."""
-        folder, files = self._files(name)
+    def save(self, key, server_round, state):
+        """Save the state of a (run, client) after a round; keep the one before."""
+        folder, files = self._files(key)
         save(folder / f"{server_round}.pt", state)
         for old in sorted(r for r in files if r < server_round)[:-1]:
             files[old].unlink()

@@ -45,7 +45,8 @@ def test_local_arrays_never_reach_the_server(train, tmp_path):
 
 def test_local_arrays_go_on_from_round_to_round(train, tmp_path):
     train(federation={"local": ["model.1.num_batches_tracked"], "rounds": 3})
-    folder = tmp_path / "out" / "save" / "clients" / "client00"
+    folder = tmp_path / "out" / "save" / "clients" / state(tmp_path)["identity"]
+    folder /= "client00"
     assert sorted(path.name for path in folder.iterdir()) == ["2.pt", "3.pt"]
     # Two batches in each of three rounds.
     assert load(folder / "3.pt")["arrays"]["model.1.num_batches_tracked"] == 6
