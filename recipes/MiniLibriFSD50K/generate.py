@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from scipy.signal import fftconvolve, resample_poly
+from scipy.stats import norm
 from tqdm import tqdm
 
 from recipes.MiniLibriFSD50K import noises, sentences, speech
@@ -38,7 +39,7 @@ FIRST_SPEAKER, FIRST_CHAPTER, FIRST_CLIP = 9001, 190001, 900001
 
 SPEECH_LEVEL = (-28.0, 2.5, 1.5)  # dBFS: mean, deviation of speakers, of utterances
 # dBFS: mean, deviation; LibriFSD50K's input SNR has quartiles -2.7, 4.5 and 13.4 dB
-NOISE_LEVEL = (-33.5, 11.0)
+NOISE_LEVEL = (-32.0, 11.0)
 
 
 def generate(data_folder, seed=SEED, jobs=None):
@@ -134,8 +135,13 @@ def make_corpus(folder, seed, jobs):
         wanted[part].update(dict.fromkeys(noises.HUMAN, number))
     names = _clip_names(seed, sum(sum(w.values()) for w in wanted.values()))
     for part, numbers in wanted.items():
+        levels = _levels(seed, part, sum(numbers.values()))
         for label, number in numbers.items():
-            names, mine = names[number:], names[:number]
+            names, mine = (
+                names[number:],
+                list(zip(names, levels, strict=False))[:number],
+            )
+            levels = levels[number:]
             tasks.append((make_clips, (folder, seed, part, label, mine)))
     for part in CLIPS:
         (folder / "FSD50K" / f"FSD50K.{part}_audio").mkdir(parents=True)
@@ -158,6 +164,17 @@ def _clip_names(seed, number):
     """Shuffled numbers, as Freesound's are in no order of class."""
     order = np.random.default_rng([seed, 3]).permutation(number)
     return [FIRST_CLIP + int(i) for i in order]
+
+
+def _levels(seed, part, number):
+    """Levels in dBFS: the quantiles of a normal distribution, shuffled.
+
+    Drawn one by one, those of some dozens of clips would miss its quartiles.
+    """
+    rng = np.random.default_rng([seed, 4, *part.encode()])
+    mean, deviation = NOISE_LEVEL
+    shares = (rng.permutation(number) + 0.5) / number
+    return mean + deviation * norm.ppf(shares)
 
 
 def make_speaker(folder, seed, speaker, subset, voice):
@@ -217,7 +234,7 @@ def _utterance(rng, espeak, voice):
             return " ".join(texts), np.concatenate(waves)
 
 
-def make_clips(folder, seed, part, label, names):
+def make_clips(folder, seed, part, label, clips):
     """Write the clips of one class of noise.
 
     Returns
@@ -226,13 +243,15 @@ def make_clips(folder, seed, part, label, names):
         (name, part, labels) of each.
     """
     labels = (label, *noises.ANCESTORS[label])
-    for number, name in enumerate(names):
-        _make_clip(folder, seed, part, label, name, number)
-    return [(name, part, labels) for name in names]
+    for number, (name, level) in enumerate(clips):
+        wave = _make_clip(seed, part, label, number, level)
+        path = folder / "FSD50K" / f"FSD50K.{part}_audio" / f"{name}.wav"
+        soundfile.write(path, wave, noises.SAMPLE_RATE, subtype="PCM_16")
+    return [(name, part, labels) for name, _ in clips]
 
 
-def _make_clip(folder, seed, part, label, name, number):
-    """Write one clip: short, middling or long, at the level of its own."""
+def _make_clip(seed, part, label, number, level):
+    """Make one clip, short, middling or long, at a level in dBFS."""
     identity = [seed, 2, ("dev", "eval").index(part), number]
     rng = np.random.default_rng([*identity, *label.encode()])
     seconds = rng.choice((2.5, 5.0, 8.4, 10.0), p=(0.08, 0.22, 0.5, 0.2))
@@ -244,10 +263,7 @@ def _make_clip(folder, seed, part, label, name, number):
     wave = speech.spectral_colour(rng, wave, noises.SAMPLE_RATE, depth=3.0)
     edge = np.minimum(np.arange(count), np.arange(count)[::-1])
     wave = wave * np.clip(edge / (0.01 * noises.SAMPLE_RATE), 0, 1)
-    mean, deviation = NOISE_LEVEL
-    wave = speech.scaled(wave - wave.mean(), rng.normal(mean, deviation))
-    path = folder / "FSD50K" / f"FSD50K.{part}_audio" / f"{name}.wav"
-    soundfile.write(path, wave, noises.SAMPLE_RATE, subtype="PCM_16")
+    return speech.scaled(wave - wave.mean(), level)
 
 
 def _human(rng, label, count):

@@ -1,0 +1,262 @@
+"""Statistics of a prepared corpus: sizes, classes, and the distribution of input SNR.
+
+From the root of the repository::
+
+    python -m recipes.LibriFSD50K.statistics /data manifests statistics
+"""
+
+import argparse
+import csv
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from local_modules.audio import DamagedAudioError, read_segment
+from recipes.audio_files import whole_file, write_csv
+
+SAMPLE_RATE = 16000
+SPLITS = ("train", "valid", "test")
+QUARTILES = (25, 50, 75)
+
+
+def statistics(data_folder, manifest_folder, save_folder, jobs=2):
+    """Write tables and the figure of a prepared corpus.
+
+    ``statistics.csv`` has one row a split: chunks, hours, speakers, noises, classes and
+    the quartiles of the input SNR in dB with one and with two noises.
+    ``noise_classes.csv`` counts the chunks of each class, ``input_snr.csv`` has the
+    SNR of every chunk, ``input_snr.png`` is the split violin figure of the paper.
+
+    Arguments
+    ---------
+    data_folder : str
+        Replaces ``$data_root``.
+    manifest_folder : str
+        Holds train.csv, valid.csv and test.csv.
+    save_folder : str
+        Where the results go.
+    jobs : int
+        Threads.
+
+    Returns
+    -------
+    dict
+        Split -> {1: SNR with one noise, 2: with two}, arrays of (chunks,) in dB.
+    """
+    save_folder = Path(save_folder)
+    tables = {
+        split: read_manifest(Path(manifest_folder) / f"{split}.csv") for split in SPLITS
+    }
+    ratios = {
+        split: input_snrs(rows, data_folder, jobs, split)
+        for split, rows in tables.items()
+    }
+    _write_sizes(save_folder, tables, ratios)
+    classes = [
+        [split, name, number]
+        for split, rows in tables.items()
+        for name, number in sorted(Counter(r["noise_class"] for r in rows).items())
+    ]
+    write_csv(
+        save_folder / "noise_classes.csv", ["split", "noise_class", "chunks"], classes
+    )
+    snrs = [
+        [split, row["ID"], row["noise_class"], f"{one:.3f}", f"{two:.3f}"]
+        for split, rows in tables.items()
+        for row, one, two in zip(rows, *ratios[split].values(), strict=True)
+    ]
+    header = ["split", "ID", "noise_class", "snr_one_noise", "snr_two_noises"]
+    write_csv(save_folder / "input_snr.csv", header, snrs)
+    plot(ratios, save_folder / "input_snr.png")
+    return ratios
+
+
+def _write_sizes(save_folder, tables, ratios):
+    header = ["split", "chunks", "hours", "speakers", "noises", "noise_classes"]
+    header += [f"snr_{noises}_q{q}" for noises in ("one", "two") for q in QUARTILES]
+    values = []
+    for split, rows in tables.items():
+        hours = sum(float(row["duration"]) for row in rows) / 3600
+        distinct = [
+            len({row[column] for row in rows})
+            for column in ("spk_id", "noise_id", "noise_class")
+        ]
+        quartiles = [f"{q:.2f}" for r in ratios[split].values() for q in quartile(r)]
+        values.append([split, len(rows), f"{hours:.3f}", *distinct, *quartiles])
+    write_csv(save_folder / "statistics.csv", header, values)
+
+
+def read_manifest(path):
+    """Read a manifest as it is written, with ``$data_root``."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def quartile(ratios):
+    """Quartiles in dB of the finite ratios.
+
+    Example
+    -------
+    >>> [float(q) for q in quartile(np.array([0.0, 1.0, 2.0, 3.0, 4.0, np.inf]))]
+    [1.0, 2.0, 3.0]
+    """
+    return np.percentile(ratios[np.isfinite(ratios)], QUARTILES)
+
+
+def read_chunk(row, side, data_folder):
+    """Read one side of a chunk, as training does.
+
+    Arguments
+    ---------
+    row : dict
+        Of the manifest.
+    side : str
+        "speech" or "noise".
+    data_folder : str
+        Replaces ``$data_root``.
+
+    Returns
+    -------
+    torch.Tensor
+        float32, (time,)
+    """
+    return read_segment(
+        row[side].replace("$data_root", str(data_folder), 1),
+        int(row[f"{side}_start"]),
+        int(row[f"{side}_stop"]),
+        SAMPLE_RATE,
+        round(float(row["duration"]) * SAMPLE_RATE),
+    )
+
+
+def input_snrs(rows, data_folder, jobs=2, name="chunks"):
+    """Measure the input SNR of every chunk of a split.
+
+    The second noise of a chunk is the noise of the chunk half the speaker's rows
+    further on: another one of the same client.
+
+    Arguments
+    ---------
+    rows : list of dict
+        Of a manifest.
+    data_folder : str
+        Replaces ``$data_root``.
+    jobs : int
+        Threads.
+    name : str
+        What the progress bar says.
+
+    Returns
+    -------
+    dict
+        {1: with one noise, 2: with two}, arrays of (chunks,) in dB; NaN where a file
+        cannot be read.
+    """
+
+    def measure(row, other):
+        try:
+            speech, noise, extra = (
+                read_chunk(r, side, data_folder).double().numpy()
+                for r, side in ((row, "speech"), (row, "noise"), (other, "noise"))
+            )
+        except DamagedAudioError:
+            return np.nan, np.nan
+        return snr(speech, noise), snr(speech, noise + extra)
+
+    speakers = {}
+    for row in rows:
+        speakers.setdefault(row["spk_id"], []).append(row)
+    others = {}
+    for own in speakers.values():
+        shifted = own[len(own) // 2 :] + own[: len(own) // 2]
+        others.update(zip((row["ID"] for row in own), shifted, strict=True))
+    with ThreadPoolExecutor(jobs) as pool:
+        found = pool.map(measure, rows, [others[row["ID"]] for row in rows])
+        found = list(tqdm(found, name, len(rows), leave=False))
+    one, two = np.array(found).T
+    return {1: one, 2: two}
+
+
+def snr(speech, noise):
+    """Signal-to-noise ratio.
+
+    Arguments
+    ---------
+    speech, noise : numpy.ndarray
+        (time,)
+
+    Returns
+    -------
+    float
+        dB; infinite when one of them is silent.
+
+    Example
+    -------
+    >>> round(float(snr(np.ones(4), np.full(4, 0.1))), 6)
+    20.0
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 10 * np.log10(np.sum(speech**2) / np.sum(noise**2))
+
+
+def plot(ratios, path):
+    """Draw the split violin figure: one noise on the left, two on the right.
+
+    Arguments
+    ---------
+    ratios : dict
+        Split -> {1: array, 2: array} in dB.
+    path : pathlib.Path
+        Image to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    sides = ((1, "low", "C0"), (2, "high", "C1"))
+    for place, split in enumerate(ratios):
+        for number, side, colour in sides:
+            values = ratios[split][number]
+            values = values[np.isfinite(values)]
+            body = axes.violinplot(values, [place], widths=0.8, showextrema=False)
+            _keep_half(body["bodies"][0], place, side, colour)
+            marks = place + (-0.2 if side == "low" else 0.2)
+            for q, style in zip(quartile(values), (":", "-", ":"), strict=True):
+                axes.plot([place, marks], [q, q], "k", linestyle=style, linewidth=1)
+    axes.set_xticks(range(len(ratios)), list(ratios))
+    axes.set_ylabel("input SNR [dB]")
+    axes.grid(axis="y", alpha=0.3)
+    for number, _, colour in sides:
+        label = "one noise" if number == 1 else "two noises"
+        axes.fill_between([], [], color=colour, alpha=0.6, label=label)
+    axes.legend(loc="upper right")
+    with whole_file(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=150)
+
+
+def _keep_half(body, place, side, colour):
+    """Clip a violin to the left ("low") or right ("high") of its axis."""
+    vertices = body.get_paths()[0].vertices
+    limits = (None, place) if side == "low" else (place, None)
+    vertices[:, 0] = np.clip(vertices[:, 0], *limits)
+    body.set(facecolor=colour, alpha=0.6)
+
+
+def main(argv=None):
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data_folder")
+    parser.add_argument("manifest_folder")
+    parser.add_argument("save_folder")
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args(argv)
+    statistics(**vars(arguments))
+    table = Path(arguments.save_folder) / "statistics.csv"
+    tqdm.write(table.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
