@@ -37,10 +37,14 @@ def _resampler(source_rate, target_rate):
     return torchaudio.transforms.Resample(source_rate, target_rate)
 
 
-def _crop(start, stop, length, position):
-    """Move a window of ``length`` frames to ``position`` in [0, 1] of a segment."""
-    room = max(0, stop - start - length)
-    start += round(room * position)
+def _window(start, stop, num_frames, length, position, path):
+    """The ``length`` frames at ``position`` in [0, 1] of a segment of a file."""
+    stop = stop if stop > 0 else num_frames
+    if not 0 <= start < stop <= num_frames:
+        raise DamagedAudioError(
+            f"{path}: has {num_frames} frames, not a segment from {start} to {stop}"
+        )
+    start += round(max(0, stop - start - length) * position)
     return start, min(stop, start + length)
 
 
@@ -48,18 +52,15 @@ def _read_frames(path, start, stop, rate_to_length, position):
     """Read a window of a segment; return float32 frames and the file's rate."""
     if str(path).endswith(".npy"):
         packed = _packed(str(path))
-        stop = stop if stop > 0 else len(packed)
-        if stop > len(packed):
-            raise DamagedAudioError(f"{path}: ends before frame {stop}")
-        first, last = _crop(start, stop, rate_to_length(PACKED_RATE), position)
+        length = rate_to_length(PACKED_RATE)
+        first, last = _window(start, stop, len(packed), length, position, path)
         return packed[first:last].astype(np.float32) / 32768, PACKED_RATE
     with soundfile.SoundFile(path) as file:
-        stop = stop if stop > 0 else file.frames
         length = rate_to_length(file.samplerate)
-        first, last = _crop(start, stop, length, position)
+        first, last = _window(start, stop, file.frames, length, position, path)
         file.seek(first)
         frames = file.read(last - first, dtype="float32", always_2d=True).mean(1)
-        if len(frames) < last - first or len(frames) == 0:
+        if len(frames) < last - first:
             raise DamagedAudioError(f"{path}: ends before frame {last}")
         return frames, file.samplerate
 
@@ -110,7 +111,7 @@ def read_segment(path, start, stop, sample_rate, num_samples, position=0.0, loop
             lambda file_rate: -(-num_samples * file_rate // sample_rate),
             position,
         )
-    except (OSError, soundfile.SoundFileError, ValueError) as error:
+    except (OSError, EOFError, soundfile.SoundFileError, ValueError) as error:
         raise DamagedAudioError(f"{path}: {error}") from error
     signal = torch.from_numpy(frames)
     if rate != sample_rate:

@@ -57,7 +57,10 @@ def training_set(rows, mixing, noise_folder=None):
                 f"client {client} has no noisy recordings; use fewer clients, or a "
                 "larger available_speech_percentage"
             )
-        if not pool:
+        mixes = any(
+            recordings[key]["group"] == "unsupervised" for key in holders[client]
+        )
+        if mixes and not pool:
             raise ValueError(
                 f"client {client} has no isolated noise recordings; use fewer clients, "
                 "a smaller available_speech_percentage, or a noise_folder"
@@ -120,6 +123,29 @@ def _or_none(read, *arguments, **options):
         return None
 
 
+class UnreadableBatch:
+    """Stands for a batch of which nothing could be read.
+
+    Attributes
+    ----------
+    id : list
+        Empty.
+    skipped : list of str
+        Ids of the damaged recordings.
+    """
+
+    def __init__(self, skipped):
+        self.id = []
+        self.skipped = skipped
+
+    def __len__(self):
+        return 0
+
+    def to(self, *args, **kwargs):
+        """Hold nothing that could move."""
+        return self
+
+
 def collate(examples):
     """Batch the examples that could be read.
 
@@ -130,19 +156,12 @@ def collate(examples):
 
     Returns
     -------
-    PaddedBatch
+    PaddedBatch or UnreadableBatch
         Of the readable examples; its ``skipped`` lists the ids of the others.
-
-    Raises
-    ------
-    RuntimeError
-        If none could be read.
     """
     readable = [example for example in examples if example["sources"] is not None]
     skipped = [example["id"] for example in examples if example["sources"] is None]
-    if not readable:
-        raise RuntimeError(f"no recording of a batch can be read: {', '.join(skipped)}")
-    batch = PaddedBatch(readable)
+    batch = PaddedBatch(readable) if readable else UnreadableBatch(skipped)
     batch.skipped = skipped
     return batch
 

@@ -112,19 +112,31 @@ class Separation(sb.Brain):
         """Mean over the batch of each example's own objective, in dB."""
         estimates, sources = predictions
         losses = estimates.new_empty(len(estimates), dtype=torch.float32)
-        for group, objective in self.hparams.objectives.items():
+        for group in set(batch.group):
             members = [i for i, name in enumerate(batch.group) if name == group]
-            if members:
-                targets = sources[members]
-                if group == "unsupervised":
-                    targets = mixtures_of(targets)
-                losses[members] = objective(estimates[members], targets).float()
+            targets = sources[members]
+            if group == "unsupervised":
+                targets = mixtures_of(targets)
+            objective = self.objective_of(group)
+            losses[members] = objective(estimates[members], targets).float()
         if stage != sb.Stage.TRAIN:
             self.utterances += describe_utterances(batch, estimates, sources)
         return losses.mean()
 
+    def objective_of(self, group):
+        """The objective that YAML names for a group of clients."""
+        try:
+            return self.hparams.objectives[group]
+        except KeyError:
+            raise ValueError(
+                f"objectives has no entry for the group {group} of client_groups"
+            ) from None
+
     def fit_batch(self, batch):
         """Fit one batch, and count what it held."""
+        if not batch.id:
+            self.num_skipped += len(batch.skipped)
+            return torch.tensor(torch.nan)
         loss = super().fit_batch(batch)
         examples, _, samples = batch.sources.data.shape
         if torch.isfinite(loss):
@@ -134,6 +146,12 @@ class Separation(sb.Brain):
             self.num_skipped += examples
         self.num_skipped += len(batch.skipped)
         return loss
+
+    def evaluate_batch(self, batch, stage):
+        """Evaluate one batch; a batch of damaged recordings has no loss."""
+        if not batch.id:
+            return torch.tensor(torch.nan)
+        return super().evaluate_batch(batch, stage)
 
     def on_stage_start(self, stage, epoch=None):
         """Count anew; draw new mixtures in training."""

@@ -63,10 +63,11 @@ def test_damaged_files_are_named(tmp_path, ramp):
     (tmp_path / "text.wav").write_text("not audio")
     (tmp_path / "empty.flac").write_bytes(b"")
     soundfile.write(tmp_path / "silent.wav", [], 100)
-    for name in ("text.wav", "empty.flac", "silent.wav", "missing.wav"):
+    (tmp_path / "empty.npy").write_bytes(b"")
+    for name in ("text.wav", "empty.flac", "silent.wav", "missing.wav", "empty.npy"):
         with pytest.raises(DamagedAudioError, match=name):
             read(tmp_path / name)
-    with pytest.raises(DamagedAudioError, match=r"ramp\.wav: ends before frame 110"):
+    with pytest.raises(DamagedAudioError, match=r"ramp\.wav: has 100 frames"):
         read(ramp, 90, 110, num_samples=20)
 
 

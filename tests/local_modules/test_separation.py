@@ -6,6 +6,7 @@ import pytest
 import speechbrain as sb
 import torch
 
+from local_modules.audio import Segment
 from local_modules.data_io import collate, dataio_prepare
 from local_modules.separation import Separation, mixtures_of, separate, summarize
 
@@ -154,3 +155,20 @@ def test_silent_speech_is_not_scored(brain, hparams):
     datasets["test"].data[key]["speech"] = None
     brain.evaluate(datasets["test"], test_loader_kwargs=dict(LOADER))
     assert key not in {row["id"] for row in brain.utterances}
+
+
+def test_damaged_recordings_are_skipped_and_counted(brain, hparams):
+    datasets = dataio_prepare(hparams)
+    for data in datasets.values():
+        for key in data.data_ids[:4]:
+            data.data[key]["speech"] = Segment("/gone.wav", 0, 0)
+    fit(brain, datasets, range(1, 2))
+    assert brain.num_examples == 4
+    assert brain.train_stats["skipped"] == 4
+    assert brain.utterances == []
+
+
+def test_a_group_without_objective_is_named(brain, hparams):
+    hparams["client_groups"] = {"semi": 1.0}
+    with pytest.raises(ValueError, match="no entry for the group semi"):
+        fit(brain, dataio_prepare(hparams), range(1, 2))
