@@ -11,6 +11,7 @@ import os
 import warnings
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -151,10 +152,61 @@ def estoi(estimate, target, sample_rate):
             raise UndefinedMetricError("less than 0.4 s of speech") from error
 
 
-METRICS = {"si_sdr": si_sdr, "sdr": sdr, "pesq": pesq, "estoi": estoi}
+def dnsmos(estimate, target, sample_rate):
+    """DNSMOS P.835, overall quality from about 1 to 5, by ``speechmos``; needs no reference.
+
+    Reddy, Gopal and Cutler, "DNSMOS P.835: a non-intrusive perceptual objective speech
+    quality metric to evaluate noise suppressors", ICASSP 2022.
+
+    Arguments
+    ---------
+    estimate : numpy.ndarray
+        Waveform, ``(time,)``; scaled to a peak of 1 where it is higher.
+    target : numpy.ndarray or None
+        Not used here.
+    sample_rate : int
+        16000 Hz.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    UndefinedMetricError
+        If the estimate is silent.
+    ValueError
+        At any other sample rate.
+    """
+    from speechmos import dnsmos as microsoft_dnsmos
+
+    if sample_rate != 16000:
+        raise ValueError(f"DNSMOS needs 16000 Hz, not {sample_rate} Hz")
+    peak = np.abs(estimate).max(initial=0)
+    if peak == 0:
+        raise UndefinedMetricError("the estimate is silent")
+    scores = microsoft_dnsmos.run(estimate / max(peak, 1.0), sample_rate)
+    return float(scores["ovrl_mos"])
+
+
+METRICS = {
+    "si_sdr": si_sdr,
+    "sdr": sdr,
+    "pesq": pesq,
+    "estoi": estoi,
+    "dnsmos": dnsmos,
+}
 """Name -> ``(estimate, target, sample_rate) -> float``; each the higher the better."""
 
-PACKAGES = {"sdr": "fast-bss-eval", "pesq": "pesq", "estoi": "pystoi"}
+WITHOUT_REFERENCE = {"dnsmos"}
+
+PACKAGES = {
+    "sdr": ["fast-bss-eval"],
+    "pesq": ["pesq"],
+    "estoi": ["pystoi"],
+    "dnsmos": ["speechmos", "librosa", "onnxruntime", "requests"],
+}
+"""What has to be installed for a metric."""
 
 
 def check_metrics(names):
@@ -174,13 +226,11 @@ def check_metrics(names):
     for name in names:
         if name not in METRICS:
             raise ValueError(f"no metric {name}: choose from {', '.join(METRICS)}")
-        if name in PACKAGES:
-            try:
-                __import__(PACKAGES[name].replace("-", "_"))
-            except ImportError as error:
-                raise ImportError(
-                    f"the metric {name} needs a package: pip install {PACKAGES[name]}"
-                ) from error
+        packages = PACKAGES.get(name, [])
+        if not all(find_spec(package.replace("-", "_")) for package in packages):
+            raise ImportError(
+                f"the metric {name} needs: pip install {' '.join(packages)}"
+            )
 
 
 def measure(estimate, target, sample_rate, metrics):
@@ -188,8 +238,10 @@ def measure(estimate, target, sample_rate, metrics):
 
     Arguments
     ---------
-    estimate, target : numpy.ndarray
-        Waveforms, ``(time,)``.
+    estimate : numpy.ndarray
+        Waveform, ``(time,)``.
+    target : numpy.ndarray or None
+        Clean speech, ``(time,)``; without it most metrics are undefined.
     sample_rate : int
         In Hz.
     metrics : list of str
@@ -210,16 +262,17 @@ def measure(estimate, target, sample_rate, metrics):
     >>> measure(target, 0 * target, 16000, ["si_sdr"])
     ({'si_sdr': nan}, {'si_sdr': 'the target is silent'})
     """
-    if estimate.shape != target.shape or target.ndim != 1:
-        raise ValueError(
-            "an estimate and its target must both be (time,), not "
-            f"{estimate.shape} and {target.shape}"
-        )
+    shapes = [signal.shape for signal in (estimate, target) if signal is not None]
+    if len(set(shapes)) != 1 or estimate.ndim != 1:
+        raise ValueError(f"estimate and target must be (time,) alike, not {shapes}")
     values, failures = {}, {}
     for name in metrics:
         try:
-            if not np.any(target):
-                raise UndefinedMetricError("the target is silent")
+            if name not in WITHOUT_REFERENCE:
+                if target is None:
+                    raise UndefinedMetricError("there is no clean reference")
+                if not np.any(target):
+                    raise UndefinedMetricError("the target is silent")
             if not np.all(np.isfinite(estimate)):
                 raise UndefinedMetricError("the estimate is not finite")
             values[name] = round(METRICS[name](estimate, target, sample_rate), 6)
@@ -236,7 +289,7 @@ def measure_utterance(job):
     ---------
     job : tuple
         ``row`` (a dict), ``estimate``, ``mixture``, ``target`` (waveforms,
-        ``(time,)``), ``sample_rate``, ``metrics``.
+        ``(time,)``; the target may be None), ``sample_rate``, ``metrics``.
 
     Returns
     -------
@@ -268,8 +321,8 @@ def measure_utterances(
     ---------
     utterances : iterable of tuple
         ``row`` (a dict), ``estimate``, ``mixture`` and ``target`` (waveforms,
-        ``(time,)``). It may be a generator that runs the model: it is read only as far
-        ahead as the processes need.
+        ``(time,)``; the target may be None). It may be a generator that runs the
+        model: it is read only as far ahead as the processes need.
     sample_rate : int
         In Hz.
     metrics : list of str
