@@ -1,0 +1,208 @@
+"""Build a small corpus of real recordings from packages of Debian or Ubuntu.
+
+Twelve recorded speakers and some hundreds of recorded sounds come to lie in the layouts
+of LibriSpeech and FSD50K. From the root of the repository::
+
+    apt-get update && apt-get install -y ffmpeg
+    python -m recipes.PackagedRecordings.build data/PackagedRecordings
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from recipes.audio_files import hash_order, whole_file, write_csv, write_json
+from recipes.PackagedRecordings import packages as debian
+from recipes.PackagedRecordings import sounds, speech
+
+VERSION = 1
+MARKER = "PackagedRecordings.json"
+FIRST_CLIP = 910001
+
+
+def build(data_folder, packages_folder=None, seed=0, max_minutes=None, jobs=2):
+    """Fetch the packages and write the corpus, unless it is there.
+
+    Arguments
+    ---------
+    data_folder : str or pathlib.Path
+        Where LibriSpeech/ and FSD50K/ come to lie.
+    packages_folder : str or pathlib.Path, optional
+        Where packages are unpacked; by default beside the data folder.
+    seed : int
+        Decides how prompts are joined and sounds are split.
+    max_minutes : float, optional
+        At most so much speech of each speaker.
+    jobs : int
+        Processes.
+
+    Returns
+    -------
+    dict
+        Counts, as in the marker file.
+
+    Raises
+    ------
+    FileExistsError
+        When the folder holds something else.
+    RuntimeError
+        When packages or ffmpeg cannot be had.
+    """
+    target = Path(data_folder).resolve()
+    wanted = {"version": VERSION, "seed": seed, "max_minutes": max_minutes}
+    if (target / MARKER).exists():
+        marker = json.loads((target / MARKER).read_text())
+        if marker["options"] == wanted:
+            return marker["counts"]
+    elif target.exists() and any(target.iterdir()):
+        raise FileExistsError(f"{target} is not empty: name another folder.")
+    speech.ffmpeg()  # missing programs are told before the download
+    packages = Path(packages_folder or target.with_name(target.name + ".packages"))
+    debian.fetch(packages.resolve())
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    counts = _write_speech(partial, packages, seed, max_minutes, jobs)
+    counts |= _write_sounds(partial, packages, seed)
+    write_json(partial / MARKER, {"options": wanted, "counts": counts})
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
+    return counts
+
+
+def _write_speech(folder, packages, seed, max_minutes, jobs):
+    """Write LibriSpeech/ and the provenance of every utterance."""
+    tasks = [
+        (folder, packages, speaker, seed, max_minutes) for speaker in speech.SPEAKERS
+    ]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        results = pool.map(make_speaker, tasks)
+        results = list(tqdm(results, "speakers", len(tasks)))
+    lines = [";ID   |SEX| SUBSET           |MINUTES| NAME\n"]
+    rows = []
+    for speaker, (utterances, _) in zip(speech.SPEAKERS, results, strict=True):
+        minutes = sum(float(row[3]) for row in utterances) / 60
+        lines.append(
+            f"{speaker.number:<6}| {speaker.sex[0]} | {speaker.subset:<17}| "
+            f"{minutes:5.2f} | {speaker.name} [{speaker.licence}]\n"
+        )
+        rows += utterances
+    with whole_file(folder / "LibriSpeech" / "SPEAKERS.TXT", encoding="utf-8") as file:
+        file.writelines(lines)
+    header = ["utterance", "subset", "speaker", "seconds", "licence", "sources"]
+    write_csv(folder / "PROVENANCE_speech.csv", header, rows)
+    dropped = [
+        [speaker.number, reason, number]
+        for speaker, (_, reasons) in zip(speech.SPEAKERS, results, strict=True)
+        for reason, number in sorted(reasons.items())
+    ]
+    write_csv(folder / "dropped_prompts.csv", ["speaker", "reason", "files"], dropped)
+    hours = sum(float(row[3]) for row in rows) / 3600
+    return {
+        "speakers": len(tasks),
+        "utterances": len(rows),
+        "speech_hours": round(hours, 3),
+    }
+
+
+def make_speaker(task):
+    """Write the chapters of one speaker; rows of provenance, reasons for drops."""
+    folder, packages, speaker, seed, max_minutes = task
+    groups, dropped = speech.collect(speaker, packages)
+    rows, left = [], np.inf if max_minutes is None else max_minutes * 60
+    for number, prompts in enumerate(speech.chapters(groups)):
+        chapter = 10 * speaker.number + number
+        name = f"{speaker.number}-{chapter}"
+        place = folder / "LibriSpeech" / speaker.subset / str(speaker.number)
+        place = place / str(chapter)
+        lines = []
+        for parts in speech.utterances(prompts, seed, chapter):
+            wave = speech.joined(parts)
+            seconds = wave.size / speech.SAMPLE_RATE
+            if seconds > left:
+                break
+            left -= seconds
+            place.mkdir(parents=True, exist_ok=True)
+            utterance = f"{name}-{len(lines):04d}"
+            soundfile.write(
+                place / f"{utterance}.flac", wave, speech.SAMPLE_RATE, subtype="PCM_16"
+            )
+            text = " ".join(part.text or speech.UNKNOWN for part in parts)
+            lines.append(f"{utterance} {text}\n")
+            sources = ";".join(part.source for part in parts)
+            rows.append(
+                [
+                    utterance,
+                    speaker.subset,
+                    speaker.number,
+                    f"{seconds:.2f}",
+                    speaker.licence,
+                    sources,
+                ]
+            )
+        if lines:
+            transcripts = place / f"{name}.trans.txt"
+            transcripts.write_text("".join(lines), encoding="utf-8")
+    return rows, dropped
+
+
+def _write_sounds(folder, packages, seed):
+    """Write FSD50K/ and the provenance of every clip."""
+    clips, left_out = sounds.collect(packages)
+    splits = sounds.assign_splits(clips, seed)
+    by_name = {f"{c.source.kind}:{c.source.name}#{c.number}": c for c in clips}
+    base = folder / "FSD50K"
+    for part in ("dev", "eval"):
+        (base / f"FSD50K.{part}_audio").mkdir(parents=True)
+    tables, rows = {"dev": [], "eval": []}, []
+    for number, key in enumerate(tqdm(hash_order(by_name, seed), "sounds"), FIRST_CLIP):
+        clip = by_name[key]
+        split = splits[clip.group]
+        part = "eval" if split == "eval" else "dev"
+        path = base / f"FSD50K.{part}_audio" / f"{number}.wav"
+        soundfile.write(path, clip.wave, sounds.SAMPLE_RATE, subtype="PCM_16")
+        mids = ",".join(sounds.vocabulary()[label][0] for label in clip.labels)
+        row = [number, ",".join(clip.labels), mids]
+        tables[part].append(row if part == "eval" else [*row, split])
+        seconds = f"{clip.wave.size / sounds.SAMPLE_RATE:.2f}"
+        rows.append([number, split, seconds, clip.source.licence, key])
+    truth = base / "FSD50K.ground_truth"
+    header = ["fname", "labels", "mids"]
+    write_csv(truth / "dev.csv", [*header, "split"], tables["dev"])
+    write_csv(truth / "eval.csv", header, tables["eval"])
+    used = sorted({label for clip in clips for label in clip.labels})
+    with whole_file(truth / "vocabulary.csv", encoding="utf-8") as file:
+        for index, label in enumerate(used):
+            file.write(f"{index},{label},{sounds.vocabulary()[label][0]}\n")
+    header = ["clip", "split", "seconds", "licence", "source"]
+    write_csv(folder / "PROVENANCE_noise.csv", header, rows)
+    write_csv(folder / "left_out_sounds.csv", ["kind", "name", "reason"], left_out)
+    minutes = sum(clip.wave.size for clip in clips) / sounds.SAMPLE_RATE / 60
+    return {"clips": len(clips), "noise_minutes": round(minutes, 2)}
+
+
+def main(argv=None):
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data_folder")
+    parser.add_argument("--packages_folder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max_minutes", type=float)
+    parser.add_argument("--jobs", type=int, default=min(8, os.cpu_count() or 1))
+    try:
+        counts = build(**vars(parser.parse_args(argv)))
+    except (FileExistsError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+    tqdm.write(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main()
