@@ -153,7 +153,7 @@ def estoi(estimate, target, sample_rate):
 
 
 def dnsmos(estimate, target, sample_rate):
-    """DNSMOS P.835, overall quality from about 1 to 5, by ``speechmos``; needs no reference.
+    """DNSMOS P.835, overall quality up to 5, by ``speechmos``; needs no reference.
 
     Reddy, Gopal and Cutler, "DNSMOS P.835: a non-intrusive perceptual objective speech
     quality metric to evaluate noise suppressors", ICASSP 2022.

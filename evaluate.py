@@ -1,0 +1,242 @@
+#!/usr/bin/env python
+"""Score a trained model on fixed mixtures, or compare two scored models.
+
+    python evaluate.py results/fedenhance/1234
+    python evaluate.py results/fedenhance/1234 --metrics si_sdr sdr pesq estoi
+    python evaluate.py results/fedenhance/1234 --test_mixtures others/test_mixtures.csv
+    python evaluate.py results/fedenhance/1234 --data_folder /data/librifsd50k
+    python evaluate.py compare results/mixit/1234 results/supervised/1234
+
+Writes utterances.csv, summary.csv and a figure for each metric into the folder
+evaluation/ beside the model, or comparison.csv and figures for a comparison.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from local_modules import report
+
+LABELS = {
+    "si_sdr": "SI-SDR (dB)",
+    "sdr": "SDR (dB)",
+    "pesq": "PESQ (MOS-LQO)",
+    "estoi": "ESTOI",
+    "dnsmos": "DNSMOS (overall)",
+}
+
+
+def parse_scoring(argv):
+    """The command line that scores a model."""
+    parser = argparse.ArgumentParser(
+        prog="evaluate.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="output folder of train.py")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--test_mixtures",
+        type=Path,
+        help="manifest of mixtures; default: test_mixtures.csv in the folder",
+    )
+    which.add_argument(
+        "--data_folder",
+        help="another corpus in the layout that the recipe prepares: make the fixed "
+        "mixtures of its test split",
+    )
+    parser.add_argument(
+        "--data_root", help="what $data_root stands for in the manifest"
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=["si_sdr"],
+        metavar="METRIC",
+        help=f"among {', '.join(LABELS)}; SI-SDR is always there",
+    )
+    parser.add_argument("--out", type=Path, help="default: evaluation/ in the folder")
+    parser.add_argument("--device", default="cpu", help="of the model; default: cpu")
+    parser.add_argument("--processes", type=int, help="default: one for each core")
+    return parser.parse_args(argv)
+
+
+def parse_comparison(argv):
+    """The command line that compares two models."""
+    parser = argparse.ArgumentParser(
+        prog="evaluate.py compare",
+        description="Paired differences, A minus B, on the same mixtures.",
+    )
+    for name in ("a", "b"):
+        parser.add_argument(
+            name,
+            type=Path,
+            help="scored output folder of train.py, or an utterances.csv",
+        )
+    parser.add_argument(
+        "--out", type=Path, default=Path("comparison"), help="default: comparison/"
+    )
+    return parser.parse_args(argv)
+
+
+def read_mixtures(options, trained):
+    """The mixtures to score the model on, by id, see ``fixed_mixtures``."""
+    from local_modules.data_io import split_mixtures
+    from local_modules.manifests import load_manifest
+
+    hparams = trained.hparams
+    if options.data_folder:
+        manifests = options.out / "manifests"
+        hparams["prepare"](data_folder=options.data_folder, save_folder=str(manifests))
+        hparams = {
+            **hparams,
+            "data_folder": options.data_folder,
+            "manifest_folder": str(manifests),
+        }
+        return split_mixtures(hparams, "test")
+    path = options.test_mixtures or options.folder / "test_mixtures.csv"
+    return load_manifest(path, options.data_root or hparams["data_folder"])
+
+
+def read_signals(key, row, sample_rate, loop_noise=False):
+    """The signals of one row of a manifest.
+
+    Arguments
+    ---------
+    key : str
+        Its id.
+    row : dict
+        With ``duration``. A row with ``noisy`` and ``speech`` is a recording and its
+        clean speech; any other is a mixture of what it names. Gains are 1 by default.
+    sample_rate : int
+        In Hz.
+    loop_noise : bool
+        Repeat short noises instead of padding them.
+
+    Returns
+    -------
+    mixture : torch.Tensor
+        ``(time,)``.
+    speech : torch.Tensor or None
+        ``(time,)``; None where it is unknown.
+    """
+    from local_modules.audio import read_segment
+    from local_modules.mixing import read_fixed_mixture
+
+    if not row.get("duration"):
+        raise ValueError(f"the row {key} of the manifest has no duration in seconds")
+    reading = {
+        "sample_rate": sample_rate,
+        "num_samples": round(float(row["duration"]) * sample_rate),
+    }
+    if row["noisy"] and row["speech"]:
+        mixture, speech = (
+            read_segment(*row[name], **reading) for name in ("noisy", "speech")
+        )
+        return mixture - mixture.mean(), speech - speech.mean()
+    gains = {name: row.get(name) or 1.0 for name in ("noise_gain", "extra_gain")}
+    sources = read_fixed_mixture({**row, **gains}, loop_noise, **reading)
+    return sources.sum(0), sources[0] if row["speech"] else None
+
+
+def enhance_all(mixtures, trained, device):
+    """Yield what ``measure_utterances`` takes; leave damaged recordings out."""
+    from speechbrain.utils.logger import get_logger
+
+    from local_modules.audio import DamagedAudioError
+
+    loop_noise = trained.hparams["mixing"].loop_noise
+    for key, row in mixtures.items():
+        try:
+            mixture, speech = read_signals(key, row, trained.sample_rate, loop_noise)
+        except DamagedAudioError as error:
+            get_logger(__name__).warning("%s is left out: %s", key, error)
+            continue
+        estimate = trained(mixture.to(device).unsqueeze(0))[0, 0]
+        described = {
+            "id": key,
+            "n_noises": row.get("n_noises") or bool(row["noise"]) + bool(row["extra"]),
+            "noise_class": row.get("noise_class", ""),
+            "spk_id": row.get("spk_id", ""),
+        }
+        target = None if speech is None else speech.numpy()
+        yield described, estimate.cpu().numpy(), mixture.numpy(), target
+
+
+def score(argv):
+    """Score a model; return the summary."""
+    from local_modules.metrics import check_metrics, measure_utterances
+    from local_modules.trained import load_trained
+
+    options = parse_scoring(argv)
+    # SI-SDR before enhancement says in which bin of input SNR an utterance is.
+    metrics = list(dict.fromkeys(["si_sdr", *options.metrics]))
+    check_metrics(metrics)
+    trained = load_trained(options.folder, options.device)
+    options.out = options.out or options.folder / "evaluation"
+    options.out.mkdir(parents=True, exist_ok=True)
+    mixtures = read_mixtures(options, trained)
+    rows = measure_utterances(
+        enhance_all(mixtures, trained, options.device),
+        trained.sample_rate,
+        metrics,
+        processes=options.processes,
+        total=len(mixtures),
+    )
+    if not rows:
+        raise ValueError("none of the mixtures can be read")
+    report.write_rows(options.out / "utterances.csv", rows)
+    summary = report.summarize(rows)
+    write_summary(options.out, summary, "summary", improvement="i")
+    return summary
+
+
+def compare(argv):
+    """Compare two models; return the summary of their differences."""
+    options = parse_comparison(argv)
+    summary = report.compare(read_scores(options.a), read_scores(options.b))
+    options.out.mkdir(parents=True, exist_ok=True)
+    print(f"{options.a} minus {options.b}\n")
+    write_summary(options.out, summary, "comparison")
+    return summary
+
+
+def read_scores(path):
+    """Scores of utterances of a folder, or of a file."""
+    if path.is_dir():
+        path = path / "evaluation" / "utterances.csv"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {path}: run python evaluate.py {path.parent.parent} first"
+        )
+    return report.read_rows(path)
+
+
+def write_summary(folder, summary, name, improvement=""):
+    """Write a summary and its figures; show it overall and by number of noises."""
+    report.write_rows(folder / f"{name}.csv", summary)
+    for metric, label in LABELS.items():
+        column = f"{metric}{improvement}"
+        lines = [line for line in summary if line["metric"] == column]
+        if any(line["n"] for line in lines):
+            path = folder / f"{name}_{metric}.png"
+            what = "improvement" if improvement else "difference"
+            report.plot_summary(path, summary, column, f"{label}, {what}")
+    print(report.format_summary(summary, "all"))
+    print()
+    print(report.format_summary(summary, "n_noises"))
+    print(f"\nBy input SI-SDR, noise class and speaker: {folder / name}.csv")
+
+
+def main(argv):
+    """Run a command line."""
+    if argv[:1] == ["compare"]:
+        return compare(argv[1:])
+    return score(argv)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (FileNotFoundError, ImportError, ValueError) as error:
+        sys.exit(f"evaluate.py: {error}")
