@@ -3,9 +3,11 @@
 Command line::
 
     python -m local_modules.reference theirs.pt --member groupcomm --out model.ckpt
-    python -m local_modules.reference model.ckpt --member groupcomm --export theirs.pt
+    python -m local_modules.reference model.ckpt --member groupcomm --back --out theirs.pt
 """
 
+import argparse
+import pickle
 import re
 
 import torch
@@ -226,3 +228,147 @@ def load_reference(state_dict, member):
             f"These are not the weights of the {member} member: {error}"
         ) from None
     return separator
+
+
+def to_reference(weights, member):
+    """Return a separator's weights under the authors' parameter names.
+
+    Arguments
+    ---------
+    weights : dict
+        State dict of a separator as :func:`load_reference` or the member's YAML in
+        ``hparams/models`` builds it.
+    member : str
+        ``original``, ``improved``, ``groupcomm`` or ``causal``.
+
+    Returns
+    -------
+    dict
+        The state dict that :func:`load_reference` takes, and their code.
+
+    Raises
+    ------
+    ValueError
+        If the weights are not of that member; the message names the parameter.
+    """
+    _check_member(member)
+    num_levels = _count(weights, r"\.downsample\.(\d+)\.")
+    num_blocks = _count(weights, r"^masknet\.blocks\.(\d+)\.")
+    names = {
+        our_name(name, member): name
+        for name in _their_names(member, num_blocks, num_levels)
+    }
+    unknown = [name for name in weights if name not in names]
+    if unknown:
+        raise ValueError(
+            f"These are not the weights of the {member} member: their code has no "
+            f"parameter for {unknown[0]!r}."
+        )
+    theirs = {names[name]: weight for name, weight in weights.items()}
+    return {
+        name: weight.unsqueeze(-1) if POINTWISE.search(name) else weight
+        for name, weight in theirs.items()
+    }
+
+
+def _their_names(member, num_blocks, num_levels):
+    """List the names their parameters can have (optional layers included)."""
+    affine = ("weight", "bias") if member == "original" else ("gamma", "beta")
+    layer, slope = ("weight", "bias"), ("weight",)
+    block = {
+        "proj_1x1.conv": layer,
+        "proj_1x1.norm": affine,
+        "proj_1x1.act": slope,
+        "final_norm.norm": affine,
+        "final_norm.act": slope,
+        "res_conv": layer,
+    }
+    for level in range(num_levels):
+        block[f"spp_dw.{level}.conv"] = layer
+        block[f"spp_dw.{level}.norm"] = affine
+        block[f"spp_dw.{level}.act"] = slope
+    if member == "original":
+        del block["res_conv"]
+        block |= {"conv_1x1_exp.conv": layer, "conv_1x1_exp.norm": affine}
+        block |= {"module_act.norm": affine, "module_act.act": slope}
+    if member == "groupcomm":
+        block = {f"UBlock.{name}": kinds for name, kinds in block.items()}
+        for part in ("input", "mean", "output"):
+            block |= {f"TAC.TAC_{part}.0": layer, f"TAC.TAC_{part}.1": slope}
+        block["TAC.TAC_norm"] = affine
+    if member == "original":
+        network = {"encoder.0": layer, "ln": affine, "l1": layer, "m": layer}
+        network |= {"reshape_before_masks": layer, "ln_mask_in": affine}
+    else:
+        network = {"encoder": slope, "ln": affine, "bottleneck": layer}
+        network |= {"mask_net.0": slope, "mask_net.1": layer, "mask_nl_class": slope}
+    network["decoder"] = layer
+    for index in range(num_blocks):
+        network |= {f"sm.{index}.{name}": kinds for name, kinds in block.items()}
+    names = [f"{name}.{kind}" for name, kinds in network.items() for kind in kinds]
+    if member == "causal":
+        names += [f"sm.{index}.skipinit_gain" for index in range(num_blocks)]
+    return names
+
+
+def read_weights(path):
+    """Read a state dict from a file without running code that the file holds.
+
+    Arguments
+    ---------
+    path : str or pathlib.Path
+        File that ``torch.save`` wrote, with a state dict of tensors.
+
+    Returns
+    -------
+    dict
+        Tensors by name.
+
+    Raises
+    ------
+    ValueError
+        If the file holds a pickled module, as the authors' published files do, or
+        anything else than tensors by name.
+    """
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds pickled Python objects, and loading it would run whatever "
+            "code it names. If you trust it, convert it once beside the authors' "
+            "code: torch.save(torch.load(path, weights_only=False).state_dict(), out)"
+        ) from error
+    if not isinstance(weights, dict) or not all(
+        isinstance(weight, torch.Tensor) for weight in weights.values()
+    ):
+        raise ValueError(f"{path} does not hold a state dict: tensors by name.")
+    return weights
+
+
+def main(argv=None):
+    """Convert a file of weights from the authors' names to ours, or back."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local_modules.reference",
+        description="Convert Sudo rm -rf weights between the authors' code and ours.",
+    )
+    parser.add_argument("checkpoint", help="file with a state dict to convert")
+    parser.add_argument("--member", required=True, choices=sorted(MEMBER_RENAMES))
+    parser.add_argument("--out", required=True, help="file to write")
+    parser.add_argument(
+        "--back", action="store_true", help="convert from our names to the authors'"
+    )
+    args = parser.parse_args(argv)
+    try:
+        weights = read_weights(args.checkpoint)
+        if args.back:
+            weights = to_reference(weights, args.member)
+            load_reference(weights, args.member)
+        else:
+            weights = load_reference(weights, args.member).state_dict()
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    torch.save(weights, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -93,6 +93,9 @@ class PaddedEncoder(nn.Module):
         Samples in one frame.
     stride : int
         Samples from one frame to the next.
+    min_frames : int
+        Frames that the mask network needs; SpeechBrain's Conv-TasNet pads by
+        reflection and needs more frames than its largest dilation.
 
     Example
     -------
@@ -102,15 +105,17 @@ class PaddedEncoder(nn.Module):
     torch.Size([2, 8, 2])
     """
 
-    def __init__(self, encoder, kernel_size, stride):
+    def __init__(self, encoder, kernel_size, stride, min_frames=1):
         super().__init__()
         self.encoder = encoder
         self.kernel_size = kernel_size
         self.stride = stride
+        self.min_frames = min_frames
 
     def forward(self, mixture):
         """Map waveforms ``(batch, time)`` to ``(batch, channel, frame)``."""
-        missing = self.kernel_size - mixture.shape[-1]
+        min_length = self.kernel_size + (self.min_frames - 1) * self.stride
+        missing = min_length - mixture.shape[-1]
         padding = missing if missing > 0 else missing % self.stride
         return self.encoder(F.pad(mixture, (0, padding)))
 
