@@ -1,6 +1,6 @@
 """Federated learning for any SpeechBrain Brain, on Flower."""
 
-from fed import holdings, partition, privacy, schedule, weighting
+from fed import holdings, partition, privacy, runtime, schedule, weighting
 from fed.federation import Federation
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "holdings",
     "partition",
     "privacy",
+    "runtime",
     "schedule",
     "weighting",
 ]

@@ -294,5 +294,7 @@ def load(description):
         torch.set_num_threads(int(run_opts.pop("num_threads", 1)))
         with open(hparams_file, encoding="utf-8") as file:
             hparams = load_hyperpyyaml(file, overrides)
+        if "prepare" in hparams:
+            hparams["prepare"]()
         register(description, Experiment(hparams, hparams["federation"], run_opts))
     return _loaded[description]

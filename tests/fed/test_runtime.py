@@ -1,0 +1,95 @@
+"""One ClientApp, three ways to run it."""
+
+import logging
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from flwr.app import Message, RecordDict
+
+import fed
+from fed.runtime import ProcessGrid
+from fed.state import load
+from tests.fed.conftest import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = {"n_clients": 2, "rounds": 2, "dropout": 0.5}
+
+
+def final(folder):
+    return load(folder / "save" / "federation.pt")["arrays"]
+
+
+def assert_equal(a, b):
+    a, b = final(a), final(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert (a[name] == b[name]).all(), name
+
+
+def test_messages_can_be_made_in_process():
+    # The private class of Flower that ProcessGrid sets is still there.
+    ProcessGrid(1)
+    Message(RecordDict(), message_type="train", dst_node_id=1)
+
+
+def test_replies_are_made_one_by_one():
+    grid = ProcessGrid(2)
+    messages = [
+        Message(RecordDict(), message_type="query", dst_node_id=node)
+        for node in grid.get_node_ids()
+    ]
+    replies = grid.send_and_receive(messages)
+    first = next(replies)
+    assert first.metadata.src_node_id == 1
+    assert first.has_error()  # it is nobody: no client or partition-id
+    assert "partition-id" in first.error.reason
+
+
+def test_unknown_runtime_is_refused():
+    with pytest.raises(ValueError, match="process"):
+        fed.Federation(datasets=None, runtime="cloud")
+
+
+def test_deployment_is_started_by_flower(train):
+    with pytest.raises(ValueError, match="flwr run"):
+        train(runtime="deployment")
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_weights(train, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    train(folder="process", **SMALL)
+    runtime = partial(fed.runtime.ray, num_cpus=1, log_to_driver=False)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    train(folder="ray", federation={"runtime": runtime}, **SMALL)
+    assert_equal(tmp_path / "process", tmp_path / "ray")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_supernodes_give_the_same_weights(train, tmp_path):
+    train(folder="process", **SMALL)
+    overrides = {**SMALL, "output_folder": tmp_path / "deployed"}
+    lines = r"\n".join(f"{key}: {value}" for key, value in overrides.items())
+    yaml = str(YAML.relative_to(ROOT))
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [ROOT / "fed" / "loopback.sh", yaml, "2", lines],
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(paths),
+            "LOGS": str(tmp_path / "logs"),
+            "TIMEOUT": "500",
+        },
+        capture_output=True,
+        text=True,
+        timeout=590,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_equal(tmp_path / "process", tmp_path / "deployed")
