@@ -243,9 +243,7 @@ def depthwise_conv(x, weight, bias, stride=1, padding=0):
     """
     if enabled(x):
         return _DepthwiseConv.apply(x, weight, bias, stride, padding)
-    y = F.conv1d(
-        x.transpose(1, 2), weight, bias, stride, padding, groups=x.shape[-1]
-    )
+    y = F.conv1d(x.transpose(1, 2), weight, bias, stride, padding, groups=x.shape[-1])
     return y.transpose(1, 2)
 
 

@@ -2,8 +2,8 @@
 
 Command line::
 
-    python -m local_modules.reference theirs.pt --member groupcomm --out model.ckpt
-    python -m local_modules.reference model.ckpt --member groupcomm --back --out theirs.pt
+    python -m local_modules.reference theirs.pt --member groupcomm --out ours.ckpt
+    python -m local_modules.reference ours.ckpt --member groupcomm --out back.pt --back
 """
 
 import argparse

@@ -4,7 +4,6 @@ The three parts have the interfaces of SpeechBrain's separation networks, so tha
 those and the networks of :mod:`local_modules.sudormrf` swap by YAML.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -29,6 +28,7 @@ class Separator(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> from local_modules.sudormrf import Decoder, Encoder, GroupCommMaskNet
     >>> separator = Separator(
     ...     Encoder(num_bases=24, kernel_size=21, depth=3),
@@ -99,6 +99,7 @@ class PaddedEncoder(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> from speechbrain.lobes.models.dual_path import Encoder
     >>> encoder = PaddedEncoder(Encoder(16, out_channels=8), kernel_size=16, stride=8)
     >>> encoder(torch.randn(2, 17)).shape
@@ -131,6 +132,7 @@ class PerSource(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> from speechbrain.lobes.models.dual_path import Decoder
     >>> decoder = PerSource(
     ...     Decoder(in_channels=8, out_channels=1, kernel_size=16, stride=8)

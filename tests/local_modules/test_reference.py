@@ -69,9 +69,12 @@ def test_a_round_trip_through_files_is_exact(member, tmp_path):
 def test_weights_saved_by_data_parallel_load():
     weights, *_ = read_fixture("improved")
     wrapped = {f"module.{name}": weight for name, weight in weights.items()}
-    assert to_reference(
-        load_reference(wrapped, "improved").state_dict(), "improved"
-    ).keys() == weights.keys()
+    assert (
+        to_reference(
+            load_reference(wrapped, "improved").state_dict(), "improved"
+        ).keys()
+        == weights.keys()
+    )
 
 
 def test_a_pickled_module_is_refused(tmp_path):
