@@ -389,19 +389,31 @@ def plot_summary(path, summary, metric, label, most=20):
         for grouping in GROUPINGS
     }
     panels = {grouping: members for grouping, members in panels.items() if members}
+    columns = 1 if len(panels) < 2 else 2
+    lines = max(1, -(-len(panels) // columns))
     figure, axes = pyplot.subplots(
-        1, max(1, len(panels)), figsize=(3.6 * max(1, len(panels)), 4.8), squeeze=False
+        lines,
+        columns,
+        figsize=(4.8 * columns, 3.6 * lines),
+        squeeze=False,
+        layout="constrained",
     )
-    for axis, (grouping, members) in zip(axes[0], panels.items(), strict=False):
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (grouping, members) in zip(axes.flat, panels.items(), strict=False):
         if len(members) > most:
             frequent = sorted(members, key=lambda line: -line["n"])[:most]
             members = [line for line in members if line in frequent]
         _draw_panel(axis, members)
         axis.axvline(overall["mean"], color="gray", linewidth=1, linestyle="--")
         axis.set(title=f"By {GROUPINGS[grouping]}", xlabel=label)
-    figure.tight_layout()
     figure.savefig(Path(path), dpi=150)
     pyplot.close(figure)
+
+
+def _shortened(name, most=24):
+    name = name.replace("_", " ")
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _draw_panel(axis, members):
@@ -410,7 +422,7 @@ def _draw_panel(axis, members):
     ends = np.array([[line["low"], line["high"]] for line in members]).T
     errors = np.nan_to_num(np.abs(ends - means))
     axis.errorbar(means, places, xerr=errors, fmt="o", markersize=4, capsize=2)
-    names = [f"{line['group']} ({line['n']})" for line in members]
-    axis.set_yticks(places, names, fontsize=8)
+    names = [f"{_shortened(line['group'])} ({line['n']})" for line in members]
+    axis.set_yticks(places, names, fontsize=7)
     axis.set_ylim(-0.7, len(members) - 0.3)
     axis.grid(axis="x", alpha=0.3)
