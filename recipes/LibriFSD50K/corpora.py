@@ -58,8 +58,8 @@ _UTTERANCE = re.compile(r"\d+-\d+-\d+")
 class LayoutError(FileNotFoundError):
     """The data folder does not look as it must; the message says how it must."""
 
-    def __init__(self, problem):
-        super().__init__(f"{problem}; {LAYOUT}")
+    def __init__(self, problem, layout=LAYOUT):
+        super().__init__(f"{problem}; {layout}")
 
 
 def check_layout(data_folder):

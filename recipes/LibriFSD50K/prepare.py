@@ -10,40 +10,19 @@ From the root of the repository::
 import argparse
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from recipes.audio_files import (
-    Skipped,
-    file_digest,
-    hash_order,
-    read_headers,
-    write_csv,
-    write_json,
-)
-from recipes.LibriFSD50K import corpora, storage
+from recipes import manifests
+from recipes.audio_files import hash_order, read_headers
+from recipes.LibriFSD50K import corpora
 from recipes.MiniLibriFSD50K import generate as built_in
+from recipes.storage import STORAGES
 
 VERSION = 1
-COLUMNS = [
-    "ID",
-    "duration",
-    "spk_id",
-    "speech",
-    "speech_start",
-    "speech_stop",
-    "noise",
-    "noise_start",
-    "noise_stop",
-    "noise_class",
-    "noise_id",
-    "padded",
-]
-RECORD = "prepare.json"
 SMALL_CORPUS = 10_000
 """FSD50K has 40,966 clips for development: with fewer than this, noises come again."""
 
@@ -126,11 +105,13 @@ def prepare(
         "chunk_seconds": chunk_seconds,
         "train_share": train_share,
     }
-    _check_options(options)
+    manifests.check_options(options)
+    if not 0 < train_share < 1:
+        raise ValueError(f"train_share must lie in (0, 1): {train_share}")
     corpora.check_layout(data_folder)
     inventory = _Inventory(data_folder, seed, train_share)
     fingerprint = inventory.fingerprint(options)
-    record = _finished(save_folder, fingerprint)
+    record = manifests.finished(save_folder, fingerprint)
     if record:
         logger.info(f"{save_folder} is prepared already.")
         return record
@@ -140,12 +121,31 @@ def prepare(
     tables = {
         split: _rows(inventory, split, headers, options) for split in inventory.speech
     }
-    _check_disjoint(tables)
-    tables, broken = _store(tables, data_folder, save_folder, options, jobs)
-    skipped = sorted(set(skipped + broken))
-    record = _write(save_folder, tables, skipped, inventory, options, fingerprint)
-    _report(record, skipped, save_folder)
-    return record
+    manifests.check_tables(tables)
+    tables, broken, stored_in = manifests.store(
+        "LibriFSD50K", tables, data_folder, save_folder, options, jobs
+    )
+    unpaired = {
+        split: len(inventory.speech[split])
+        - len({row["ID"].rsplit("_", 1)[0] for row in rows})
+        for split, rows in tables.items()
+    }
+    for split, number in unpaired.items():
+        if number:
+            logger.info(
+                f"{split}: {number} utterances have no noise and are left out; "
+                "reuse_noises would take them in."
+            )
+    return manifests.write_manifests(
+        save_folder,
+        tables,
+        skipped + broken,
+        options,
+        fingerprint,
+        stored_in,
+        human_voice=inventory.human,
+        unpaired_utterances=unpaired,
+    )
 
 
 def _data_folder(data_folder, built_in_corpus):
@@ -155,16 +155,6 @@ def _data_folder(data_folder, built_in_corpus):
         and Path(data_folder).resolve() == Path(built_in_corpus).resolve()
     )
     return Path(built_in.generate(built_in_corpus) if wanted else data_folder)
-
-
-def _check_options(options):
-    if options["storage"] not in storage.STORAGES:
-        choices = ", ".join(storage.STORAGES)
-        raise ValueError(f"storage must be one of {choices}: {options['storage']!r}")
-    if not 0 < options["train_share"] < 1:
-        raise ValueError(f"train_share must lie in (0, 1): {options['train_share']}")
-    if options["chunk_seconds"] <= 0:
-        raise ValueError(f"chunk_seconds must be > 0: {options['chunk_seconds']}")
 
 
 class _Inventory:
@@ -217,20 +207,6 @@ class _Inventory:
         return digest.hexdigest()
 
 
-def _finished(save_folder, fingerprint):
-    """The record of an earlier preparation, if it holds and its manifests do."""
-    try:
-        record = json.loads((save_folder / RECORD).read_text(encoding="utf-8"))
-        manifests = record["manifests"]
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError):
-        return None
-    whole = record.get("fingerprint") == fingerprint and all(
-        (save_folder / name).exists() and file_digest(save_folder / name) == digest
-        for name, digest in manifests.items()
-    )
-    return record if whole else None
-
-
 def _noise_sequence(noises, seed, split, reuse):
     """Noises in the order in which utterances take them."""
     turn = 0
@@ -253,130 +229,13 @@ def _rows(inventory, split, headers, options):
     rows = []
     # Not strict: without reuse, the utterances for which no noise is left have no rows.
     for speech, noise in zip(inventory.speech[split], sequence, strict=False):
-        clip = {
+        common = {
+            "spk_id": str(corpora.utterance_key(speech)[0]),
             "noise_class": inventory.labels[noise][0],
             "noise_id": Path(noise).stem,
         }
-        rows += _chunks(speech, noise, headers, clip, options)
+        rows += manifests.chunk_rows(speech, noise, headers, common, options)
     return rows
-
-
-def _chunks(speech, noise, headers, clip, options):
-    """Rows of one utterance with one noise."""
-    sides = {"speech": (speech, headers[speech]), "noise": (noise, headers[noise])}
-    length = {
-        side: round(options["chunk_seconds"] * header.sample_rate)
-        for side, (_, header) in sides.items()
-    }
-    whole = {
-        side: max(1, header.frames // length[side])
-        for side, (_, header) in sides.items()
-    }
-    count = whole["speech"] if options["loop_noise"] else min(whole.values())
-    rows = []
-    for number in range(count):
-        row = {"ID": f"{Path(speech).stem}_{number}", **clip}
-        row["duration"] = options["chunk_seconds"]
-        row["spk_id"] = str(corpora.utterance_key(speech)[0])
-        padded = []
-        for side, (path, header) in sides.items():
-            start = number % whole[side] * length[side]
-            stop = min(start + length[side], header.frames)
-            if stop - start < length[side]:
-                padded.append(side)
-            row[side], row[f"_{side}_rate"] = f"$data_root/{path}", header.sample_rate
-            row[f"{side}_start"], row[f"{side}_stop"] = start, stop
-        row["padded"] = " ".join(padded)
-        rows.append(row)
-    return rows
-
-
-def _check_disjoint(tables):
-    """Raise ValueError when two splits share a speaker, a clip or an utterance."""
-    for column in ("ID", "spk_id", "noise_id"):
-        owner = {}
-        for split, rows in tables.items():
-            for value in {row[column] for row in rows}:
-                if owner.setdefault(value, split) != split:
-                    raise ValueError(
-                        f"{column} {value} is both in {owner[value]} and in {split}: "
-                        "the splits must not share speakers or clips."
-                    )
-
-
-def _store(tables, data_folder, save_folder, options, jobs):
-    """Write chunks or packed arrays where that is asked for."""
-    write = storage.STORAGES[options["storage"]]
-    if write is None:
-        return tables, []
-    folder, root = storage.storage_folder(
-        data_folder, save_folder, options["storage_folder"]
-    )
-    # One place for each set of rows: changed options never mix with old audio.
-    content = json.dumps(list(tables.values()), sort_keys=True).encode()
-    name = f"{options['storage']}-{hashlib.sha256(content).hexdigest()[:12]}"
-    jobs = jobs or os.cpu_count() or 1
-    skipped = []
-    for split, rows in tables.items():
-        tables[split], broken = write(
-            rows, split, data_folder, folder / name, f"{root}/{name}", jobs
-        )
-        skipped += [Skipped(p.replace("$data_root/", "", 1), why) for p, why in broken]
-    return tables, skipped
-
-
-def _write(save_folder, tables, skipped, inventory, options, fingerprint):
-    """Write the manifests, then the record that declares them finished."""
-    save_folder.mkdir(parents=True, exist_ok=True)
-    (save_folder / RECORD).unlink(missing_ok=True)
-    write_csv(save_folder / "skipped.csv", ["path", "reason"], skipped)
-    counts = {}
-    for split, rows in tables.items():
-        values = [[row[column] for column in COLUMNS] for row in rows]
-        write_csv(save_folder / f"{split}.csv", COLUMNS, values)
-        counts[split] = {
-            "chunks": len(rows),
-            "hours": round(sum(row["duration"] for row in rows) / 3600, 4),
-            "speakers": len({row["spk_id"] for row in rows}),
-            "utterances": len({row["ID"].rsplit("_", 1)[0] for row in rows}),
-            "unpaired_utterances": len(inventory.speech[split])
-            - len({row["ID"].rsplit("_", 1)[0] for row in rows}),
-            "noises": len({row["noise_id"] for row in rows}),
-            "noise_classes": len({row["noise_class"] for row in rows}),
-        }
-    record = {
-        "version": VERSION,
-        "options": options,
-        "fingerprint": fingerprint,
-        "counts": counts,
-        "skipped": len(skipped),
-        "human_voice": inventory.human,
-        "manifests": {
-            f"{split}.csv": file_digest(save_folder / f"{split}.csv")
-            for split in tables
-        },
-    }
-    write_json(save_folder / RECORD, record)
-    return record
-
-
-def _report(record, skipped, save_folder):
-    for split, count in record["counts"].items():
-        logger.info(
-            f"{split}: {count['chunks']} chunks ({count['hours']:.2f} h) of "
-            f"{count['speakers']} speakers with {count['noises']} noises of "
-            f"{count['noise_classes']} classes."
-        )
-        if count["unpaired_utterances"]:
-            logger.info(
-                f"{split}: {count['unpaired_utterances']} utterances have no noise "
-                "and are left out; reuse_noises would take them in."
-            )
-    logger.info(f"{record['human_voice']} clips with human voices are left out.")
-    for path, reason in skipped[:10]:
-        logger.warning(f"Skipped {path}: {reason}.")
-    if skipped:
-        logger.warning(f"{len(skipped)} files skipped: {save_folder / 'skipped.csv'}.")
 
 
 def parse_arguments(argv):
@@ -385,7 +244,7 @@ def parse_arguments(argv):
     parser.add_argument("data_folder", help="holds LibriSpeech/ and FSD50K/")
     parser.add_argument("save_folder", help="where the manifests go")
     parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument("--storage", choices=list(storage.STORAGES), default="files")
+    parser.add_argument("--storage", choices=list(STORAGES), default="files")
     parser.add_argument(
         "--materialize",
         dest="storage",

@@ -245,7 +245,7 @@ def _to_chunks(row, split, root):
 STORAGES = {"files": None, "chunks": chunk, "packed": pack}
 
 
-def storage_folder(data_folder, save_folder, chosen=None):
+def storage_folder(corpus, data_folder, save_folder, chosen=None):
     """Choose where written audio goes, and its name in manifests.
 
     It goes beside the corpora, where all experiments find it; where they must not be
@@ -253,6 +253,8 @@ def storage_folder(data_folder, save_folder, chosen=None):
 
     Arguments
     ---------
+    corpus : str
+        Name of the corpus that is prepared.
     data_folder, save_folder : pathlib.Path
         Of the preparation.
     chosen : str or pathlib.Path, optional
@@ -266,7 +268,7 @@ def storage_folder(data_folder, save_folder, chosen=None):
     if chosen is not None:
         return Path(chosen), Path(chosen).resolve().as_posix()
     if os.access(data_folder, os.W_OK):
-        return data_folder / "LibriFSD50K", "$data_root/LibriFSD50K"
+        return data_folder / corpus, f"$data_root/{corpus}"
     folder = save_folder / "audio"
     logger.info(f"{data_folder} is read-only: audio is written to {folder}.")
     return folder, folder.resolve().as_posix()

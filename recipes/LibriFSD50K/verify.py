@@ -1,0 +1,198 @@
+"""Verify a prepared corpus: whole, right, and without leakage between its splits.
+
+From the root of the repository::
+
+    python -m recipes.LibriFSD50K.verify /data manifests
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from recipes.audio_files import file_digest, write_csv
+from recipes.LibriFSD50K import corpora
+from recipes.LibriFSD50K.statistics import SPLITS, read_manifest
+from recipes.manifests import COLUMNS, RECORD, SIDES
+
+
+class Fault(NamedTuple):
+    """What is wrong: with which split, which row or file."""
+
+    split: str
+    item: str
+    problem: str
+
+
+def verify(data_folder, manifest_folder, jobs=2):
+    """Check manifests, and decode every chunk that they name.
+
+    Arguments
+    ---------
+    data_folder : str
+        Replaces ``$data_root``.
+    manifest_folder : str
+        Holds the manifests and their record.
+    jobs : int
+        Threads.
+
+    Returns
+    -------
+    list of Fault
+        Checksums and counts that differ from the record; columns or positions that
+        cannot be; files that are missing, damaged or shorter than they were; chunks
+        that are neither whole nor marked; human voices among the noises; speakers,
+        utterances and clips in two splits.
+    """
+    manifest_folder = Path(manifest_folder)
+    faults, tables = _check_record(manifest_folder), {}
+    for split in SPLITS:
+        path = manifest_folder / f"{split}.csv"
+        if not path.exists():
+            faults.append(Fault(split, path.name, "missing manifest"))
+            continue
+        rows = read_manifest(path)
+        absent = [column for column in COLUMNS if rows and column not in rows[0]]
+        if absent or not rows:
+            problem = f"no columns {', '.join(absent)}" if absent else "no rows"
+            faults.append(Fault(split, path.name, problem))
+            continue
+        tables[split] = rows
+        counts = Counter(row["ID"] for row in rows)
+        twice = (name for name, number in counts.items() if number > 1)
+        faults += [Fault(split, name, "ID comes twice") for name in twice]
+    faults += _leakage(tables)
+    faults += _human_voices(tables, Path(data_folder))
+    for split, rows in tables.items():
+        faults += _check_audio(split, rows, data_folder, jobs)
+    return faults
+
+
+def _check_record(folder):
+    """Faults of the record: what it says of the manifests must be so."""
+    if not (folder / RECORD).exists():
+        return [Fault("", RECORD, "missing: the preparation did not finish")]
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    faults = []
+    for name, digest in record["manifests"].items():
+        path = folder / name
+        if path.exists() and file_digest(path) != digest:
+            faults.append(Fault(path.stem, name, "changed since the preparation"))
+    for split, counts in record["counts"].items():
+        path = folder / f"{split}.csv"
+        if path.exists() and len(read_manifest(path)) != counts["chunks"]:
+            faults.append(Fault(split, path.name, f"not {counts['chunks']} rows"))
+    return faults
+
+
+def _leakage(tables):
+    faults = []
+    for column in ("spk_id", "noise_id", "ID"):
+        owner = {}
+        for split, rows in tables.items():
+            for value in dict.fromkeys(row[column] for row in rows):
+                if owner.setdefault(value, split) != split:
+                    problem = f"{column} is also in {owner[value]}"
+                    faults.append(Fault(split, value, problem))
+    return faults
+
+
+def _human_voices(tables, data_folder):
+    """Faults of noises whose labels, in the manifest or in FSD50K, are of voices."""
+    labels = {}
+    for part in ("dev", "eval"):
+        path = data_folder / "FSD50K" / "FSD50K.ground_truth" / f"{part}.csv"
+        if path.exists():
+            labels |= corpora.read_ground_truth(path)
+    faults = []
+    for split, rows in tables.items():
+        clips = {row["noise_id"]: row["noise_class"] for row in rows}
+        for clip, name in clips.items():
+            voices = corpora.HUMAN_VOICE.intersection((name, *labels.get(clip, ())))
+            if voices:
+                problem = f"human voice: {', '.join(sorted(voices))}"
+                faults.append(Fault(split, clip, problem))
+    return faults
+
+
+def _check_audio(split, rows, data_folder, jobs):
+    """Faults of chunks: each file is opened once, and its chunks are decoded."""
+    by_file = {}
+    for row in rows:
+        for side in SIDES:
+            by_file.setdefault(row[side], []).append((row, side))
+
+    def check(item):
+        path, chunks = item
+        path = path.replace("$data_root", str(data_folder), 1)
+        try:
+            if path.endswith(".npy"):
+                array = np.load(path, mmap_mode="r")
+                found = [
+                    _chunk_problem(array, 16000, row, side) for row, side in chunks
+                ]
+            else:
+                with soundfile.SoundFile(path) as file:
+                    rate = file.samplerate
+                    found = [
+                        _chunk_problem(file, rate, row, side) for row, side in chunks
+                    ]
+        except (OSError, ValueError, soundfile.SoundFileError) as error:
+            return [Fault(split, path, f"unreadable: {error}")]
+        return [
+            Fault(split, f"{row['ID']} {side}", problem)
+            for (row, side), problem in zip(chunks, found, strict=True)
+            if problem
+        ]
+
+    with ThreadPoolExecutor(jobs) as pool:
+        results = pool.map(check, by_file.items())
+        results = tqdm(results, f"verifying {split}", len(by_file), leave=False)
+        return [fault for faults in results for fault in faults]
+
+
+def _chunk_problem(source, rate, row, side):
+    """What is wrong with a chunk of an open file or array; None if nothing is."""
+    start, stop = int(row[f"{side}_start"]), int(row[f"{side}_stop"])
+    wanted = round(float(row["duration"]) * rate)
+    if not 0 <= start < stop:
+        return f"positions {start} to {stop}"
+    if stop - start > wanted:
+        return f"{stop - start} frames instead of {wanted}"
+    if stop - start < wanted and side not in row["padded"].split():
+        return f"{stop - start} frames instead of {wanted}, and not marked as padded"
+    if isinstance(source, np.ndarray):
+        samples = source[start:stop]
+    else:
+        source.seek(start)
+        samples = source.read(stop - start, dtype="float32")
+    if len(samples) < stop - start:
+        return f"{len(samples)} frames are left instead of {stop - start}"
+    return None if np.isfinite(samples).all() else "samples that are not finite"
+
+
+def main(argv=None):
+    """Run from the command line; returns 1 when there are faults."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data_folder")
+    parser.add_argument("manifest_folder")
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args(argv)
+    faults = verify(**vars(arguments))
+    report = Path(arguments.manifest_folder) / "verify.csv"
+    write_csv(report, Fault._fields, faults)
+    for fault in faults[:20]:
+        tqdm.write(f"{fault.split} {fault.item}: {fault.problem}")
+    tqdm.write(f"{len(faults)} faults ({report}).")
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""WHAM!: noise of cafes and streets with WSJ0 or LibriSpeech, for pre-training."""

@@ -1,0 +1,236 @@
+"""Prepare WHAM! in the per-speaker form that federated pre-training needs.
+
+The speech is WSJ0, from the user's own copy, or LibriSpeech, as in LibriMix. From the
+root of the repository::
+
+    python -m recipes.WHAM.prepare /data manifests --speech wsj0
+    python -m recipes.WHAM.prepare /data manifests --speech librispeech
+
+G. Wichern et al., "WHAM!: extending speech separation to noisy environments",
+Interspeech 2019; J. Cosentino et al., "LibriMix: an open-source dataset for
+generalizable speech separation", 2020.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from recipes import manifests
+from recipes.audio_files import Skipped, hash_order, list_files, read_headers
+from recipes.LibriFSD50K.corpora import LayoutError, list_speech, utterance_key
+from recipes.storage import STORAGES
+
+VERSION = 1
+FOLDERS = {"train": "tr", "valid": "cv", "test": "tt"}
+LIBRISPEECH = {
+    "train": ("train-clean-100", "train-clean-360"),
+    "valid": ("dev-clean",),
+    "test": ("test-clean",),
+}
+NOISE_CLASS = "Ambient"
+LAYOUT = """expected
+  wham_noise/{tr,cv,tt}/*.wav (recipes/WHAM/download.py fetches it), and
+  wsj0/**/<utterance>.wav, such as wsj0/si_tr_s/40n/40na010x.wav, for --speech wsj0, or
+  LibriSpeech/{train-clean-100,train-clean-360,dev-clean,test-clean}/ for librispeech"""
+
+
+def prepare(
+    data_folder,
+    save_folder,
+    speech="wsj0",
+    seed=1234,
+    storage="files",
+    storage_folder=None,
+    loop_noise=False,
+    chunk_seconds=4.0,
+    jobs=None,
+):
+    """Write ``train.csv``, ``valid.csv`` and ``test.csv`` in LibriFSD50K's columns.
+
+    Each noise of WHAM! is named after the mixture it belongs to, which begins with the
+    first speaker's utterance: with WSJ0, speech and noise are paired as in the task
+    "enh_single" of WHAM! at its full length ("max") and 16 kHz. With LibriSpeech, each
+    utterance has one noise of the same split, in an order drawn from the seed. Files
+    keep their own levels; WHAM! draws the SNR from -6 to 3 dB, which
+    ``snr_range: [-6, 3]`` of an experiment does at load time.
+
+    Arguments
+    ---------
+    data_folder : str
+        Holds ``wham_noise/`` and ``wsj0/`` or ``LibriSpeech/``.
+    save_folder : str
+        Where the manifests go.
+    speech : str
+        "wsj0" or "librispeech".
+    seed : int
+        Of the pairing with LibriSpeech.
+    storage, storage_folder, loop_noise, chunk_seconds, jobs
+        As in :func:`recipes.LibriFSD50K.prepare.prepare`.
+
+    Returns
+    -------
+    dict
+        The record that ``prepare.json`` keeps.
+
+    Raises
+    ------
+    LayoutError
+        When a corpus is missing.
+    ValueError
+        For options that cannot be, a split without rows, or splits that share
+        speakers.
+    """
+    data_folder, save_folder = Path(data_folder), Path(save_folder)
+    options = {
+        "speech": speech,
+        "seed": seed,
+        "storage": storage,
+        "storage_folder": None if storage_folder is None else str(storage_folder),
+        "loop_noise": loop_noise,
+        "chunk_seconds": chunk_seconds,
+    }
+    manifests.check_options(options)
+    if speech not in PAIRINGS:
+        raise ValueError(f"speech must be one of {', '.join(PAIRINGS)}: {speech!r}")
+    _check_layout(data_folder, speech)
+    noises = {
+        split: list_files(data_folder, f"wham_noise/{folder}", {".wav", ".flac"})
+        for split, folder in FOLDERS.items()
+    }
+    utterances = LISTINGS[speech](data_folder)
+    content = json.dumps([VERSION, "WHAM", options, noises, utterances])
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()
+    record = manifests.finished(save_folder, fingerprint)
+    if record:
+        return record
+    pairs, skipped = PAIRINGS[speech](utterances, noises, seed)
+    wanted = dict.fromkeys(p for ps in pairs.values() for pair in ps for p in pair[:2])
+    headers, damaged = read_headers(data_folder, list(wanted), jobs)
+    tables = {
+        split: _rows(split_pairs, headers, options)
+        for split, split_pairs in pairs.items()
+    }
+    manifests.check_tables(tables)
+    tables, broken, stored_in = manifests.store(
+        "WHAM", tables, data_folder, save_folder, options, jobs
+    )
+    return manifests.write_manifests(
+        save_folder,
+        tables,
+        skipped + damaged + broken,
+        options,
+        fingerprint,
+        stored_in,
+    )
+
+
+def _check_layout(data_folder, speech):
+    needed = [Path("wham_noise") / folder for folder in FOLDERS.values()]
+    needed.append(Path({"wsj0": "wsj0", "librispeech": "LibriSpeech"}[speech]))
+    for place in needed:
+        if not (data_folder / place).is_dir():
+            raise LayoutError(f"{data_folder} has no {place}", LAYOUT)
+
+
+def _rows(pairs, headers, options):
+    """Rows of pairs (speech, noise, speaker) whose files are sound."""
+    rows = []
+    for speech, noise, speaker in pairs:
+        if speech in headers and noise in headers:
+            common = {
+                "spk_id": speaker,
+                "noise_class": NOISE_CLASS,
+                "noise_id": Path(noise).stem,
+            }
+            rows += manifests.chunk_rows(speech, noise, headers, common, options)
+    # An utterance of WSJ0 is the first speaker of several mixtures.
+    seen = {}
+    for row in rows:
+        seen[row["ID"]] = seen.get(row["ID"], -1) + 1
+        row["ID"] += f"_{seen[row['ID']]}" if seen[row["ID"]] else ""
+    return rows
+
+
+def _list_wsj0(data_folder):
+    return list_files(data_folder, "wsj0", {".wav", ".flac"})
+
+
+def _list_librispeech(data_folder):
+    return {
+        split: list_speech(data_folder, subsets)[0]
+        for split, subsets in LIBRISPEECH.items()
+    }
+
+
+def pair_wsj0(utterances, noises, _seed):
+    """Pair noises with the first utterance in their names.
+
+    Example
+    -------
+    >>> speech = {"wsj0/si_tr_s/40n/40na010x.wav": (1, 2)}
+    >>> noise = {"train": ["wham_noise/tr/40na010x_1.9857_01xo031a_-1.9857.wav"]}
+    >>> pairs, skipped = pair_wsj0(speech, noise, 0)
+    >>> pairs["train"][0][0], pairs["train"][0][2], skipped
+    ('wsj0/si_tr_s/40n/40na010x.wav', '40n', [])
+    """
+    by_name = {}
+    for path in utterances:
+        by_name.setdefault(Path(path).stem.lower(), path)
+    pairs, skipped = {}, []
+    for split, paths in noises.items():
+        found = []
+        for noise in paths:
+            name = Path(noise).stem.split("_")[0].lower()
+            if name in by_name:
+                found.append((by_name[name], noise, name[:3]))
+            else:
+                skipped.append(Skipped(noise, f"no utterance {name} in wsj0"))
+        pairs[split] = sorted(found, key=lambda pair: (pair[2], pair[0], pair[1]))
+    return pairs, skipped
+
+
+def pair_librispeech(utterances, noises, seed):
+    """Pair each utterance with a noise of its split, as long as there are noises."""
+    pairs = {
+        split: [
+            (speech, noise, str(utterance_key(speech)[0]))
+            for speech, noise in zip(
+                utterances[split], hash_order(paths, seed, "WHAM", split), strict=False
+            )
+        ]
+        for split, paths in noises.items()
+    }
+    return pairs, []
+
+
+LISTINGS = {"wsj0": _list_wsj0, "librispeech": _list_librispeech}
+PAIRINGS = {"wsj0": pair_wsj0, "librispeech": pair_librispeech}
+
+
+def main(argv=None):
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "data_folder", help="holds wham_noise/ and wsj0/ or LibriSpeech/"
+    )
+    parser.add_argument("save_folder", help="where the manifests go")
+    parser.add_argument("--speech", choices=list(PAIRINGS), default="wsj0")
+    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--storage", choices=list(STORAGES), default="files")
+    parser.add_argument("--storage_folder")
+    parser.add_argument("--loop_noise", action="store_true")
+    parser.add_argument("--chunk_seconds", type=float, default=4.0)
+    parser.add_argument("--jobs", type=int)
+    try:
+        record = prepare(**vars(parser.parse_args(argv)))
+    except (LayoutError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    tqdm.write(json.dumps(record["counts"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
