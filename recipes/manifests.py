@@ -97,18 +97,20 @@ def check_options(options):
         raise ValueError(f"chunk_seconds must be > 0: {options['chunk_seconds']}")
 
 
-def check_tables(tables):
+def check_tables(tables, columns=("ID", "spk_id", "noise_id")):
     """Raise ValueError when a split is empty or shares something with another.
 
     Arguments
     ---------
     tables : dict
         Split -> rows.
+    columns : sequence of str
+        What must not be shared.
     """
     for split, rows in tables.items():
         if not rows:
             raise ValueError(f"Split {split} is empty: no usable speech or no noise.")
-    for column in ("ID", "spk_id", "noise_id"):
+    for column in columns:
         owner = {}
         for split, rows in tables.items():
             for value in {row[column] for row in rows}:
@@ -139,8 +141,8 @@ def finished(save_folder, fingerprint):
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
     same = (
-        record["fingerprint"] == fingerprint
-        and (record["stored_in"] is None or Path(record["stored_in"]).is_dir())
+        record.get("fingerprint") == fingerprint
+        and (not record.get("stored_in") or Path(record["stored_in"]).is_dir())
         and all(
             (save_folder / name).exists() and file_digest(save_folder / name) == digest
             for name, digest in record["manifests"].items()

@@ -21,6 +21,7 @@ from recipes.audio_files import file_digest, write_csv
 from recipes.LibriFSD50K import corpora
 from recipes.LibriFSD50K.statistics import SPLITS, read_manifest
 from recipes.manifests import COLUMNS, RECORD, SIDES
+from recipes.storage import SAMPLE_RATE as PACKED_RATE
 
 
 class Fault(NamedTuple):
@@ -135,15 +136,10 @@ def _check_audio(split, rows, data_folder, jobs):
         try:
             if path.endswith(".npy"):
                 array = np.load(path, mmap_mode="r")
-                found = [
-                    _chunk_problem(array, 16000, row, side) for row, side in chunks
-                ]
+                found = [_chunk_problem(array, PACKED_RATE, *c) for c in chunks]
             else:
                 with soundfile.SoundFile(path) as file:
-                    rate = file.samplerate
-                    found = [
-                        _chunk_problem(file, rate, row, side) for row, side in chunks
-                    ]
+                    found = [_chunk_problem(file, file.samplerate, *c) for c in chunks]
         except (OSError, ValueError, soundfile.SoundFileError) as error:
             return [Fault(split, path, f"unreadable: {error}")]
         return [

@@ -114,7 +114,12 @@ def prepare(
         split: _rows(split_pairs, headers, options)
         for split, split_pairs in pairs.items()
     }
-    manifests.check_tables(tables)
+    if speech == "wsj0":  # its validation set is of the training speakers
+        manifests.check_tables(tables, ("ID", "noise_id"))
+        tested = {split: tables[split] for split in ("train", "test")}
+        manifests.check_tables(tested, ("spk_id",))
+    else:
+        manifests.check_tables(tables)
     tables, broken, stored_in = manifests.store(
         "WHAM", tables, data_folder, save_folder, options, jobs
     )
@@ -214,9 +219,7 @@ PAIRINGS = {"wsj0": pair_wsj0, "librispeech": pair_librispeech}
 def main(argv=None):
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "data_folder", help="holds wham_noise/ and wsj0/ or LibriSpeech/"
-    )
+    parser.add_argument("data_folder", help="holds wham_noise/ and the speech")
     parser.add_argument("save_folder", help="where the manifests go")
     parser.add_argument("--speech", choices=list(PAIRINGS), default="wsj0")
     parser.add_argument("--seed", type=int, default=1234)
