@@ -76,9 +76,18 @@ def prelu(x, slope):
     return torch.where(x > 0, x, slope * x)
 
 
-def _channels_first(x):
-    """View ``(batch, frame, channel)`` as ``(batch, channel, 1, frame)``."""
-    return x.transpose(1, 2).unsqueeze(2)
+def _to_image(x, time_axis=3):
+    """View ``(batch, frame, channel)`` as an image whose rows or columns are time.
+
+    Its strides are those of PyTorch's channels last format, which ``transpose`` and
+    ``unsqueeze`` at the end would miss, and oneDNN would copy it.
+    """
+    return x.unsqueeze(4 - time_axis).permute(0, 3, 1, 2)
+
+
+def _from_image(x):
+    """View ``(batch, channel, 1, frame)`` as ``(batch, frame, channel)``."""
+    return x.permute(0, 2, 3, 1).squeeze(1)
 
 
 class _GroupNormPReLU(torch.autograd.Function):
@@ -87,10 +96,10 @@ class _GroupNormPReLU(torch.autograd.Function):
         batch, frames, channels = x.shape
         ctx.sizes = batch, channels, frames, num_groups
         y, mean, rstd = torch.native_group_norm(
-            _channels_first(x), weight, bias, *ctx.sizes, eps
+            _to_image(x), weight, bias, *ctx.sizes, eps
         )
         ctx.save_for_backward(x, weight, bias, slope, mean, rstd)
-        y = y.squeeze(2).transpose(1, 2)
+        y = _from_image(y)
         return y if slope is None else _prelu_(y, slope)
 
     @staticmethod
@@ -108,15 +117,15 @@ class _GroupNormPReLU(torch.autograd.Function):
                 grad, torch.addcmul(shift, x, scale), slope
             )
         grad_x, grad_weight, grad_bias = torch.ops.aten.native_group_norm_backward(
-            _channels_first(grad),
-            _channels_first(x),
+            _to_image(grad),
+            _to_image(x),
             mean,
             rstd,
             weight,
             *ctx.sizes,
             [True, True, True],
         )
-        grad_x = grad_x.squeeze(2).transpose(1, 2)
+        grad_x = _from_image(grad_x)
         return grad_x, grad_weight, grad_bias, grad_slope, None, None
 
 
@@ -171,14 +180,14 @@ class _DepthwiseConv(torch.autograd.Function):
         ctx.geometry = stride, padding
         channels = x.shape[-1]
         y = F.conv2d(
-            _channels_first(x),
+            _to_image(x),
             weight.unsqueeze(2),
             bias,
             (1, stride),
             (0, padding),
             groups=channels,
         )
-        return y.squeeze(2).transpose(1, 2)
+        return _from_image(y)
 
     @staticmethod
     def backward(ctx, grad):
@@ -188,16 +197,13 @@ class _DepthwiseConv(torch.autograd.Function):
         grad = grad.contiguous()
 
         def gradients(time_axis, mask):
-            grad_, x_, weight_ = (
-                t.unsqueeze(5 - time_axis)
-                for t in (grad.transpose(1, 2), x.transpose(1, 2), weight)
-            )
-            geometry = [(stride, padding), (1, 0)]
-            strides, paddings = zip(*geometry[:: 5 - 2 * time_axis], strict=True)
+            along_rows = time_axis == 3
+            strides = [1, stride] if along_rows else [stride, 1]
+            paddings = [0, padding] if along_rows else [padding, 0]
             return torch.ops.aten.convolution_backward(
-                grad_,
-                x_,
-                weight_,
+                _to_image(grad, time_axis),
+                _to_image(x, time_axis),
+                weight.unsqueeze(5 - time_axis),
                 [channels],
                 strides,
                 paddings,
@@ -210,7 +216,7 @@ class _DepthwiseConv(torch.autograd.Function):
 
         grad_x, _, _ = gradients(3, [True, False, False])
         _, grad_weight, grad_bias = gradients(2, [False, True, True])
-        grad_x = grad_x.squeeze(2).transpose(1, 2)
+        grad_x = _from_image(grad_x)
         return grad_x, grad_weight.squeeze(3), grad_bias, None, None
 
 
