@@ -87,17 +87,18 @@ def main(argv):
     speechbrain.Brain
         With the best model, tested.
     """
-    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    hparams_file, options, overrides = sb.parse_arguments(argv)
+    run_opts = {name: options[name] for name in options.overridden_args}
     hparams = load_experiment(hparams_file, overrides)
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     if "prepare" in hparams:
         sb.utils.distributed.run_on_main(hparams["prepare"])
-    datasets = hparams["datasets"](hparams)
-    if "federation" in hparams:
-        brain = hparams["federation"].run(
-            hparams_file, overrides, run_opts, hparams, datasets
-        )
+    federation = hparams.get("federation")
+    if federation:
+        brain = federation.run(hparams_file, overrides, run_opts, hparams)
+        datasets = federation.datasets(hparams)
     else:
+        datasets = hparams["datasets"](hparams)
         brain = train_centrally(hparams, run_opts, datasets)
     brain.evaluate(
         datasets["test"],

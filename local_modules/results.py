@@ -12,7 +12,7 @@ import soundfile
 import torch
 from speechbrain.utils.logger import get_logger
 
-from local_modules.separation import separate
+from local_modules.separation import separate, summarize
 
 logger = get_logger(__name__)
 
@@ -134,3 +134,30 @@ def plot_convergence(brain, datasets, hparams):
     folder.mkdir(exist_ok=True)
     figure.savefig(folder / "convergence.png", dpi=150)
     pyplot.close(figure)
+
+
+def announce(brain, datasets, hparams):
+    """Say what was reached and where to look; the last line of a run.
+
+    Arguments
+    ---------
+    brain : local_modules.separation.Separation
+        Just tested.
+    datasets : dict
+        Not used here.
+    hparams : dict
+        With ``output_folder``.
+    """
+    stats = summarize(brain.utterances)
+    improvements = [
+        f"{stats[key]:.2f} dB with {noises}"
+        for key, noises in (("si_sdri_1", "one noise"), ("si_sdri_2", "two noises"))
+        if key in stats
+    ]
+    reached = " and ".join(improvements) or "not known without references"
+    logger.info(
+        "Test SI-SDR improvement: %s. Listen to %s/audio, look at %s/figures.",
+        reached,
+        hparams["output_folder"],
+        hparams["output_folder"],
+    )
