@@ -82,7 +82,7 @@ def parse_comparison(argv):
 def read_mixtures(options, trained):
     """The mixtures to score the model on, by id, see ``fixed_mixtures``."""
     from local_modules.data_io import split_mixtures
-    from local_modules.manifests import load_manifest
+    from local_modules.manifests import load_manifest, save_manifest
 
     hparams = trained.hparams
     if options.data_folder:
@@ -93,7 +93,9 @@ def read_mixtures(options, trained):
             "data_folder": options.data_folder,
             "manifest_folder": str(manifests),
         }
-        return split_mixtures(hparams, "test")
+        mixtures = split_mixtures(hparams, "test")
+        save_manifest(options.out / "test_mixtures.csv", mixtures, options.data_folder)
+        return mixtures
     path = options.test_mixtures or options.folder / "test_mixtures.csv"
     return load_manifest(path, options.data_root or hparams["data_folder"])
 

@@ -22,12 +22,12 @@ from local_modules import report
 MODULE = "!name:local_modules.objectives"
 SELF_TRAINING = ["--brain", "!name:local_modules.remixit.RemixIT"]
 SELF_TRAINING += ["--client_groups", "{self-training: 1.0}"]
-SELF_TRAINING += ["--objectives", f"{{self-training: {MODULE}.supervised}}"]
+SELF_TRAINING += ["--objectives", f"{{self-training: {MODULE}.supervised }}"]
 
 
 def unsupervised(objective):
     """The arguments of train.py that let all clients train without references."""
-    return ["--objectives", f"{{unsupervised: {MODULE}.{objective}}}"]
+    return ["--objectives", f"{{unsupervised: {MODULE}.{objective} }}"]
 
 
 # Objective -> the objective it starts from, arguments of train.py.

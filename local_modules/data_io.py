@@ -201,9 +201,8 @@ def dataio_prepare(hparams):
     sets = {"train": training_set(rows, mixing, hparams["noise_folder"])}
     for split in ("valid", "test"):
         mixtures = split_mixtures(hparams, split)
-        save_manifest(
-            Path(hparams["output_folder"]) / f"{split}_mixtures.csv", mixtures
-        )
+        path = Path(hparams["output_folder"]) / f"{split}_mixtures.csv"
+        save_manifest(path, mixtures, hparams["data_folder"])
         sets[split] = evaluation_set(mixtures, mixing.sample_rate, mixing.loop_noise)
     return sets
 

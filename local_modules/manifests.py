@@ -89,7 +89,7 @@ def _with_segments(row, key, path):
     return row
 
 
-def save_manifest(path, rows):
+def save_manifest(path, rows, data_root=None):
     """Write rows as :func:`load_manifest` reads them.
 
     Arguments
@@ -97,6 +97,9 @@ def save_manifest(path, rows):
     path : str or Path
     rows : dict
         Id -> row, as :func:`load_manifest` returns them.
+    data_root : str or Path or None
+        Files below it are written with ``$data_root``, so that another machine finds
+        them below its own.
     """
     flat = []
     for key, row in rows.items():
@@ -105,7 +108,7 @@ def save_manifest(path, rows):
             if isinstance(value, Segment):
                 line.update(
                     {
-                        name: value.path,
+                        name: _portable(value.path, data_root),
                         f"{name}_start": value.start,
                         f"{name}_stop": value.stop,
                     }
@@ -118,6 +121,12 @@ def save_manifest(path, rows):
         writer = csv.DictWriter(file, names, restval="")
         writer.writeheader()
         writer.writerows(flat)
+
+
+def _portable(path, data_root):
+    if data_root is None or not Path(path).is_relative_to(data_root):
+        return path
+    return f"$data_root/{Path(path).relative_to(data_root).as_posix()}"
 
 
 def take_isolated_noises(rows, available_speech_percentage):

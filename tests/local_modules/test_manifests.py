@@ -59,6 +59,15 @@ def test_saved_manifests_load_again(tmp_path):
     assert loaded == {"u": {**rows["u"], "noise_gain": "0.5"}}
 
 
+def test_saved_manifests_find_their_files_on_another_machine(tmp_path):
+    rows = recordings("a")
+    rows["a0"]["speech"] = Segment("/here/data/s.wav", 0, 4)
+    save_manifest(tmp_path / "m.csv", rows, data_root="/here/data")
+    row = load_manifest(tmp_path / "m.csv", "/there")["a0"]
+    assert row["speech"].path == "/there/s.wav"
+    assert row["noise"].path == "n.wav"  # not below the root: as it is
+
+
 def test_a_missing_manifest_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.csv"):
         load_manifest(tmp_path / "none.csv", "")
