@@ -93,11 +93,31 @@ def members(parts):
         full, compressed, offset, part = _wide(
             extra, full, compressed, fields[15], part
         )
-        name = name.decode("utf-8" if flags & 0x800 else "cp437")
         header = _position(parts, part, offset)
+        name = _name(name, flags, extra)
         found.append(Member(name, method, crc, compressed, full, header))
         place = extra_start + extra_length + comment_length
     return found
+
+
+def _name(name, flags, extra):
+    """Decode a name: UTF-8 by flag or by extra field, else that of the first PCs."""
+    if flags & 0x800:
+        return name.decode("utf-8")
+    for kind, content in _extra_fields(extra):
+        # after a version, the checksum of the name that is meant
+        if kind == 0x7075 and content[1:5] == struct.pack("<I", zlib.crc32(name)):
+            return content[5:].decode("utf-8")
+    return name.decode("cp437")
+
+
+def _extra_fields(extra):
+    """Pairs (kind, content) of an entry's extra field."""
+    place = 0
+    while place + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, place)
+        yield kind, extra[place + 4 : place + 4 + length]
+        place += 4 + length
 
 
 def _position(parts, part, offset):
@@ -130,25 +150,20 @@ def _find_directory(parts):
 
 def _wide(extra, size, compressed, offset, part):
     """Replace fields that are too small by those of the Zip64 extra field."""
-    place = 0
-    while place + 4 <= len(extra):
-        kind, length = struct.unpack_from("<HH", extra, place)
-        place += 4
-        if kind == 1:
-            wide = extra[place : place + length]
-            fields = []
-            for value, full, form in (
-                (size, FULL_32, "<Q"),
-                (compressed, FULL_32, "<Q"),
-                (offset, FULL_32, "<Q"),
-                (part, FULL_16, "<I"),
-            ):
-                if value == full:
-                    (value,) = struct.unpack_from(form, wide)
-                    wide = wide[struct.calcsize(form) :]
-                fields.append(value)
-            return fields
-        place += length
+    wide = dict(_extra_fields(extra)).get(1)
+    if wide is not None:
+        fields = []
+        for value, full, form in (
+            (size, FULL_32, "<Q"),
+            (compressed, FULL_32, "<Q"),
+            (offset, FULL_32, "<Q"),
+            (part, FULL_16, "<I"),
+        ):
+            if value == full:
+                (value,) = struct.unpack_from(form, wide)
+                wide = wide[struct.calcsize(form) :]
+            fields.append(value)
+        return fields
     return size, compressed, offset, part
 
 
@@ -170,6 +185,10 @@ def extract(paths, folder):
     missing = [str(path) for path in paths if not Path(path).exists()]
     if missing:
         raise BadArchiveError(f"missing parts: {', '.join(missing)}")
+    sizes = {path: Path(path).stat().st_size for path in paths[:-1]}
+    for path, size in sizes.items():  # all but the last have one size
+        if size < max(sizes.values()):
+            raise BadArchiveError(f"part {path} is cut short")
     root = Path(folder).resolve()
     with Parts(paths) as parts:
         for member in tqdm(members(parts), Path(paths[-1]).name, leave=False):
@@ -177,15 +196,18 @@ def extract(paths, folder):
             if member.name.endswith("/") or not target.is_relative_to(root):
                 continue
             if not target.exists() or target.stat().st_size != member.size:
-                _extract_member(parts, member, target)
+                try:
+                    _extract_member(parts, member, target)
+                except (BadArchiveError, zlib.error) as error:
+                    raise BadArchiveError(f"{member.name}: {error}") from error
 
 
 def _extract_member(parts, member, target):
     header = parts.read_at(member.start, 30)
     if header[:4] != LOCAL:
-        raise BadArchiveError(f"{member.name} is not where the directory says")
+        raise BadArchiveError("it is not where the directory says")
     if member.method not in (STORED, DEFLATED):
-        raise BadArchiveError(f"{member.name} is compressed by method {member.method}")
+        raise BadArchiveError(f"unknown compression {member.method}")
     start = member.start + 30 + sum(struct.unpack_from("<HH", header, 26))
     unpacker = zlib.decompressobj(-15) if member.method == DEFLATED else None
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -200,9 +222,7 @@ def _extract_member(parts, member, target):
                 crc = zlib.crc32(block, crc)
                 file.write(block)
         if crc != member.crc:
-            raise BadArchiveError(f"{member.name} has a wrong checksum")
+            raise BadArchiveError("wrong checksum")
         partial.rename(target)
-    except zlib.error as error:
-        raise BadArchiveError(f"{member.name}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ SPEECH_LEVEL = (-28.0, 2.5, 1.5)  # dBFS: mean, deviation of speakers, of uttera
 NOISE_LEVEL = (-32.0, 11.0)
 
 
-def generate(data_folder, seed=SEED, jobs=None):
+def generate(data_folder, seed=SEED, jobs=None, share=1.0):
     """Make the corpus unless it is there already.
 
     The work is done by a process of its own and beside the target, which appears in
@@ -56,6 +57,8 @@ def generate(data_folder, seed=SEED, jobs=None):
         Seed of every draw.
     jobs : int, optional
         Processes; as many as there are cores by default, at most 8.
+    share : float
+        Less than 1 for a smaller corpus of the same speakers and classes.
 
     Returns
     -------
@@ -70,11 +73,11 @@ def generate(data_folder, seed=SEED, jobs=None):
         When the generator fails.
     """
     data_folder = Path(data_folder)
-    if is_complete(data_folder, seed):
+    if is_complete(data_folder, seed, share):
         return data_folder
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "recipes.MiniLibriFSD50K.generate"]
-    command += [str(data_folder.resolve()), "--seed", str(seed)]
+    command += [str(data_folder.resolve()), "--seed", str(seed), "--share", str(share)]
     command += ["--jobs", str(jobs)] if jobs else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=root, env=environment, check=False)
@@ -85,13 +88,17 @@ def generate(data_folder, seed=SEED, jobs=None):
     return data_folder
 
 
-def is_complete(data_folder, seed):
-    """Whether the folder holds the whole corpus of this version and seed."""
+def is_complete(data_folder, seed, share=1.0):
+    """Whether the folder holds the whole corpus of this version, seed and share."""
     try:
         marker = json.loads((Path(data_folder) / MARKER).read_text())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return False
-    return marker == {"version": VERSION, "seed": seed}
+    return marker == _marker(seed, share)
+
+
+def _marker(seed, share):
+    return {"version": VERSION, "seed": seed, "share": share}
 
 
 def main(argv=None):
@@ -99,17 +106,18 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data_folder", type=Path)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--jobs", type=int, default=min(8, os.cpu_count() or 1))
     arguments = parser.parse_args(argv)
     target = arguments.data_folder.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.with_name(f".{target.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_complete(target, arguments.seed):
-            _replace(target, arguments.seed, arguments.jobs)
+        if not is_complete(target, arguments.seed, arguments.share):
+            _replace(target, arguments.seed, arguments.jobs, arguments.share)
 
 
-def _replace(target, seed, jobs):
+def _replace(target, seed, jobs, share):
     """Make the corpus beside the target, then put it in the target's place."""
     if target.exists() and not (target / MARKER).exists() and any(target.iterdir()):
         raise FileExistsError(
@@ -117,22 +125,25 @@ def _replace(target, seed, jobs):
         )
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    make_corpus(partial, seed, jobs)
+    make_corpus(partial, seed, jobs, share)
     if target.exists():
         shutil.rmtree(target)
     partial.rename(target)
 
 
-def make_corpus(folder, seed, jobs):
+def make_corpus(folder, seed, jobs, share=1.0):
     """Write all files of the corpus into a new folder."""
     speakers = [(s, v) for s, voices in speech.VOICES.items() for v in voices]
     tasks = [
-        (make_speaker, (folder, seed, FIRST_SPEAKER + i, subset, voice))
+        (make_speaker, (folder, seed, FIRST_SPEAKER + i, subset, voice, share))
         for i, (subset, voice) in enumerate(speakers)
     ]
-    wanted = {part: dict.fromkeys(noises.SOUNDS, n) for part, n in CLIPS.items()}
+    wanted = {
+        part: dict.fromkeys(noises.SOUNDS, ceil(share * number))
+        for part, number in CLIPS.items()
+    }
     for part, number in HUMAN_CLIPS.items():
-        wanted[part].update(dict.fromkeys(noises.HUMAN, number))
+        wanted[part].update(dict.fromkeys(noises.HUMAN, ceil(share * number)))
     names = _clip_names(seed, sum(sum(w.values()) for w in wanted.values()))
     for part, numbers in wanted.items():
         levels = _levels(seed, part, sum(numbers.values()))
@@ -152,7 +163,7 @@ def make_corpus(folder, seed, jobs):
     _write_librispeech(folder / "LibriSpeech", results[: len(speakers)])
     clips = [clip for group in results[len(speakers) :] for clip in group]
     _write_ground_truth(folder / "FSD50K" / "FSD50K.ground_truth", clips)
-    (folder / MARKER).write_text(json.dumps({"version": VERSION, "seed": seed}) + "\n")
+    (folder / MARKER).write_text(json.dumps(_marker(seed, share)) + "\n")
 
 
 def _call(task):
@@ -177,7 +188,7 @@ def _levels(seed, part, number):
     return mean + deviation * norm.ppf(shares)
 
 
-def make_speaker(folder, seed, speaker, subset, voice):
+def make_speaker(folder, seed, speaker, subset, voice, share=1.0):
     """Write the chapters of one speaker.
 
     Returns
@@ -196,7 +207,7 @@ def make_speaker(folder, seed, speaker, subset, voice):
         place = folder / "LibriSpeech" / subset / str(speaker) / str(chapter)
         place.mkdir(parents=True)
         echo, lines, seconds = speech.room(rng), [], 0.0
-        while seconds < MINUTES[subset] * 60 / 2:
+        while seconds < share * MINUTES[subset] * 60 / 2:
             text, wave = _utterance(rng, espeak, voice)
             wave = fftconvolve(wave, echo)[: wave.size]
             wave = speech.spectral_colour(

@@ -93,7 +93,8 @@ def _random_times(rng, count, rate):
 def _steady_times(rng, count, rate, jitter):
     """Starts of a pulse train with `jitter` as a share of its period."""
     period = SAMPLE_RATE / rate
-    starts = np.arange(rng.uniform(0, period), count, period)
+    first = rng.uniform(0, min(period, count / 2))  # at least one, even in short clips
+    starts = np.arange(first, count, period)
     return np.maximum(starts + rng.normal(0, jitter * period, starts.size), 0)
 
 
