@@ -91,7 +91,7 @@ def main(argv):
     run_opts = {name: options[name] for name in options.overridden_args}
     hparams = load_experiment(hparams_file, overrides)
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-    if "prepare" in hparams:
+    if hparams.get("prepare"):
         sb.utils.distributed.run_on_main(hparams["prepare"])
     federation = hparams.get("federation")
     if federation:

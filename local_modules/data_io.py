@@ -219,6 +219,7 @@ def split_mixtures(hparams, split):
         EVALUATION_SEED,
         size=hparams[f"{split}_size"],
         snr_range=mixing.snr_range,
+        noises=noise_files(hparams["noise_folder"]),
         loop_noise=mixing.loop_noise,
         sample_rate=mixing.sample_rate,
         num_samples=round(duration * mixing.sample_rate),

@@ -184,7 +184,7 @@ class MixtureOfMixtures:
         return gain_for_snr(speech, noise, generator.uniform(*self.snr_range))
 
 
-def fixed_mixtures(rows, seed, size=None, snr_range=None, **reading):
+def fixed_mixtures(rows, seed, size=None, snr_range=None, noises=(), **reading):
     """The mixtures a model is validated or tested on: written down, never drawn again.
 
     Every noisy recording gives one mixture as it is, with one noise (``<id>-1``), and
@@ -200,6 +200,8 @@ def fixed_mixtures(rows, seed, size=None, snr_range=None, **reading):
         Number of recordings, spread evenly over the split. ``None``: all.
     snr_range : list of two float or None
         As for :class:`MixtureOfMixtures`; the gains found are written into the rows.
+    noises : sequence of Segment
+        Noises that may be added, beside those of the split.
     **reading : dict
         ``sample_rate``, ``num_samples`` and ``loop_noise``, to find gains.
 
@@ -214,13 +216,16 @@ def fixed_mixtures(rows, seed, size=None, snr_range=None, **reading):
     ValueError
         If the split has no isolated noise to add.
     """
-    noises = {key: row for key, row in rows.items() if is_isolated_noise(row)}
-    recordings = [key for key in rows if key not in noises]
-    if not noises:
-        raise ValueError("a split for evaluation has no isolated noises to add")
+    recordings = [key for key, row in rows.items() if not is_isolated_noise(row)]
+    pool = [row for row in rows.values() if is_isolated_noise(row)]
+    pool += [{"noise": segment} for segment in noises]
+    if not pool:
+        raise ValueError(
+            "a split for evaluation has no isolated noises to add: give it rows with "
+            "noise alone, or set noise_folder"
+        )
     if size is not None and size < len(recordings):
         recordings = [recordings[i * len(recordings) // size] for i in range(size)]
-    pool = list(noises.values())
     mixtures = {}
     for key in recordings:
         generator = example_generator(seed, "fixed", key)

@@ -106,6 +106,8 @@ def read_rounds(folder):
 def plot_convergence(brain, datasets, hparams):
     """Draw SI-SDR improvement over rounds, one panel for each number of noises.
 
+    Without references, the loss.
+
     Arguments
     ---------
     brain, datasets
@@ -119,16 +121,19 @@ def plot_convergence(brain, datasets, hparams):
     from matplotlib import pyplot
 
     columns = read_rounds(hparams["output_folder"])
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-    for axis, count in zip(axes, (1, 2), strict=True):
+    panels = [
+        (f"si_sdri_{count}", f"{count} noise{'s' * (count > 1)}", "SI-SDRi (dB)")
+        for count in (1, 2)
+        if f"valid_si_sdri_{count}" in columns
+    ] or [("loss", "No references", "Loss (dB)")]
+    size = (4.5 * len(panels), 3.6)
+    figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)
+    for axis, (key, title, label) in zip(axes[0], panels, strict=True):
         for split, style in (("valid", "--"), ("test", "-")):
-            values = columns.get(f"{split}_si_sdri_{count}")
-            if values is not None:
-                axis.plot(columns["round"], values, style, label=split)
-        axis.set(title=f"{count} noise{'s' * (count > 1)}", xlabel="Round")
+            axis.plot(columns["round"], columns[f"{split}_{key}"], style, label=split)
+        axis.set(title=title, xlabel="Round", ylabel=label)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("SI-SDR improvement (dB)")
-    axes[0].legend()
+        axis.legend()
     figure.tight_layout()
     folder = Path(hparams["output_folder"]) / "figures"
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""One thread and a quiet environment for every test."""
+"""One thread and a quiet environment for every test; a corpus of a few seconds."""
 
 import os
 import random
@@ -11,7 +11,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import soundfile  # noqa: E402
 import torch  # noqa: E402
+
+RATE = 8000
+SPLITS = {"train": ["a", "b", "c", "d"], "valid": ["e"], "test": ["f"]}
 
 
 def pytest_configure():
@@ -25,3 +29,30 @@ def seeded():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory):
+    """Manifests of tones in noise: four rows a speaker, half a second each.
+
+    Returns
+    -------
+    Path
+        Folder with train.csv, valid.csv and test.csv, and the audio beside them.
+    """
+    folder = tmp_path_factory.mktemp("tiny")
+    generator = np.random.default_rng(0)
+    time = np.arange(RATE // 2) / RATE
+    for split, speakers in SPLITS.items():
+        lines = ["ID,duration,spk_id,speech,noise,noise_class"]
+        for index, speaker in enumerate(speakers):
+            for row in range(4):
+                name = f"{speaker}{row}"
+                tone = 0.1 * np.sin(2 * np.pi * (200 + 40 * index) * time)
+                noise = generator.normal(0, 0.1, len(time))
+                soundfile.write(folder / f"{name}_speech.wav", tone, RATE)
+                soundfile.write(folder / f"{name}_noise.wav", noise, RATE)
+                files = f"$data_root/{name}_speech.wav,$data_root/{name}_noise.wav"
+                lines.append(f"{name},0.5,{speaker},{files},Hiss")
+        (folder / f"{split}.csv").write_text("\n".join(lines), encoding="utf-8")
+    return folder

@@ -1,38 +1,8 @@
-"""A corpus of a few seconds, small enough to train on in a test."""
+"""What the Separation Brain and its data read of an experiment."""
 
-import numpy as np
 import pytest
-import soundfile
 
-RATE = 8000
-SPLITS = {"train": ["a", "b", "c", "d"], "valid": ["e"], "test": ["f"]}
-
-
-@pytest.fixture(scope="session")
-def tiny_corpus(tmp_path_factory):
-    """Manifests of tones in noise: four rows a speaker, half a second each.
-
-    Returns
-    -------
-    Path
-        Folder with train.csv, valid.csv and test.csv, and the audio beside them.
-    """
-    folder = tmp_path_factory.mktemp("tiny")
-    generator = np.random.default_rng(0)
-    time = np.arange(RATE // 2) / RATE
-    for split, speakers in SPLITS.items():
-        lines = ["ID,duration,spk_id,speech,noise,noise_class"]
-        for index, speaker in enumerate(speakers):
-            for row in range(4):
-                name = f"{speaker}{row}"
-                tone = 0.1 * np.sin(2 * np.pi * (200 + 40 * index) * time)
-                noise = generator.normal(0, 0.1, len(time))
-                soundfile.write(folder / f"{name}_speech.wav", tone, RATE)
-                soundfile.write(folder / f"{name}_noise.wav", noise, RATE)
-                files = f"$data_root/{name}_speech.wav,$data_root/{name}_noise.wav"
-                lines.append(f"{name},0.5,{speaker},{files},Hiss")
-        (folder / f"{split}.csv").write_text("\n".join(lines), encoding="utf-8")
-    return folder
+from tests.conftest import RATE
 
 
 @pytest.fixture

@@ -1,0 +1,159 @@
+"""The main job, end to end, on a corpus of a few seconds."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+
+import train
+from tests.conftest import RATE
+
+ROOT = Path(train.__file__).parent
+MODEL = """
+num_sources: 3
+separator: !new:local_modules.separator.Separator
+    encoder: !new:local_modules.sudormrf.Encoder
+        num_bases: 16
+        kernel_size: 21
+        depth: 2
+    masknet: !new:local_modules.sudormrf.GroupCommMaskNet
+        num_sources: 3
+        num_bases: 16
+        channels: 16
+        hidden_channels: 32
+        num_blocks: 1
+        depth: 2
+        num_groups: 4
+    decoder: !new:local_modules.sudormrf.Decoder
+        num_sources: 3
+        num_bases: 16
+        kernel_size: 21
+"""
+
+
+@pytest.fixture
+def arguments(tiny_corpus, tmp_path):
+    """Overrides that make an experiment take a second."""
+
+    def make(name="fedenhance", folder="out", **changes):
+        (tmp_path / "model.yaml").write_text(MODEL)
+        settings = {
+            "output_folder": tmp_path / folder,
+            "prepare": "null",
+            "data_folder": tiny_corpus,
+            "manifest_folder": tiny_corpus,
+            "sample_rate": RATE,
+            "segment": 0.5,
+            "models": f"!include:{tmp_path}/model.yaml",
+            **changes,
+        }
+        if name == "fedenhance":
+            settings = {"n_clients": 4, "rounds": 2, **settings}
+        argv = [str(ROOT / f"hparams/{name}.yaml"), "--noprogressbar"]
+        for key, value in settings.items():
+            argv += [f"--{key}", str(value)]
+        return argv
+
+    return make
+
+
+def table(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_federation_leaves_what_the_readme_says(arguments, tmp_path):
+    train.main(arguments(p_supervised=0.5))
+    out = tmp_path / "out"
+    rounds = table(out / "rounds.csv")
+    assert [row["round"] for row in rounds] == ["1", "2"]
+    assert {
+        *("round", "seconds", "clients", "failures", "examples", "hours"),
+        *("train_loss", "valid_si_sdri_1", "valid_si_sdri_2"),
+        *("test_si_sdri_1", "test_si_sdri_2"),
+    } <= set(rounds[0])
+    assert rounds[0]["clients"] == "2"
+    scores = table(out / "test_metrics.csv")
+    columns = ["id", "n_noises", "si_sdr_in", "si_sdr", "si_sdri"]
+    assert list(scores[0])[:5] == columns
+    assert [row["n_noises"] for row in scores] == ["1", "2"] * 2
+    for row in scores:
+        difference = float(row["si_sdr"]) - float(row["si_sdr_in"])
+        assert float(row["si_sdri"]) == pytest.approx(difference, abs=1e-4)
+    assert (out / "figures/convergence.png").stat().st_size > 1000
+    for kind in ("noisy", "enhanced", "clean"):
+        signal, rate = soundfile.read(out / f"audio/f0-1_{kind}.wav")
+        assert (len(signal), rate) == (RATE // 2, RATE)
+    for name in ("train_log.txt", "save", "test_mixtures.csv", "hyperparams.yaml"):
+        assert (out / name).exists()
+
+
+def test_the_same_seed_gives_the_same_losses(arguments, tmp_path):
+    losses = []
+    for folder in ("a", "b"):
+        train.main(arguments(folder=folder, p_supervised=0.5))
+        rows = table(tmp_path / folder / "rounds.csv")
+        losses.append([{k: v for k, v in r.items() if k != "seconds"} for r in rows])
+    assert losses[0] == losses[1]
+
+
+def test_the_same_yaml_trains_centrally(arguments, tmp_path):
+    brain = train.main(arguments("centralized", epochs=2, p_supervised=0.5))
+    assert len(table(tmp_path / "out/test_metrics.csv")) == 4
+    assert brain.num_examples == 2 * 8
+
+
+def test_real_clients_train_without_any_reference(arguments, tiny_corpus, tmp_path):
+    folder = tmp_path / "real"
+    folder.mkdir()
+    for split, speakers in {"train": "abcd", "valid": "e", "test": "f"}.items():
+        lines = ["ID,duration,spk_id,noisy"]
+        lines += [
+            f"{s}{i},0.5,{s},$data_root/{s}{i}_speech.wav"
+            for s in speakers
+            for i in range(2)
+        ]
+        (folder / f"{split}.csv").write_text("\n".join(lines), encoding="utf-8")
+    noises = tmp_path / "noises"
+    noises.mkdir()
+    (noises / "n.wav").write_bytes((tiny_corpus / "a0_noise.wav").read_bytes())
+    train.main(arguments(manifest_folder=folder, noise_folder=noises, maximize="null"))
+    rounds = table(tmp_path / "out/rounds.csv")
+    assert float(rounds[-1]["valid_loss"]) < 0
+    assert "valid_si_sdri" not in rounds[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "culprit"),
+    [
+        ({"data_folder": "/none", "manifest_folder": "/none"}, "/none/train.csv"),
+        ({"p_supervized": 0.5}, "p_supervized; did you mean p_supervised"),
+        ({"n_clients": 5}, "5 clients"),
+        ({"available_speech_percentage": 1.0}, "no isolated noise"),
+        ({"p_supervised": 1.5}, "p_supervised"),
+    ],
+)
+def test_bad_input_names_the_culprit(arguments, changes, culprit):
+    with pytest.raises((ValueError, FileNotFoundError), match=culprit):
+        train.main(arguments(**changes))
+
+
+def test_bad_input_ends_in_one_line(arguments):
+    done = subprocess.run(
+        [sys.executable, "train.py", *arguments(n_clients=5)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 1
+    assert "5 clients" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_experiment_is_named():
+    with pytest.raises(FileNotFoundError, match=r"none\.yaml"):
+        train.main(["none.yaml"])
