@@ -16,6 +16,7 @@ from tqdm import tqdm
 END, END_64, LOCATOR_64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 CENTRAL, LOCAL = b"PK\x01\x02", b"PK\x03\x04"
 STORED, DEFLATED = 0, 8
+UNIX = 3
 FULL_16, FULL_32 = 0xFFFF, 0xFFFFFFFF
 BLOCK = 1 << 20
 
@@ -94,20 +95,25 @@ def members(parts):
             extra, full, compressed, fields[15], part
         )
         header = _position(parts, part, offset)
-        name = _name(name, flags, extra)
+        name = _name(name, flags, fields[0] >> 8, extra)
         found.append(Member(name, method, crc, compressed, full, header))
         place = extra_start + extra_length + comment_length
     return found
 
 
-def _name(name, flags, extra):
-    """Decode a name: UTF-8 by flag or by extra field, else that of the first PCs."""
+def _name(name, flags, system, extra):
+    """Decode a name: UTF-8 by flag, extra field or system, else code page 437."""
     if flags & 0x800:
         return name.decode("utf-8")
     for kind, content in _extra_fields(extra):
         # after a version, the checksum of the name that is meant
         if kind == 0x7075 and content[1:5] == struct.pack("<I", zlib.crc32(name)):
             return content[5:].decode("utf-8")
+    if system == UNIX:  # Info-ZIP writes the names of the file system as they are
+        try:
+            return name.decode("utf-8")
+        except UnicodeDecodeError:
+            pass
     return name.decode("cp437")
 
 

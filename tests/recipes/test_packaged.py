@@ -35,7 +35,7 @@ def test_prompts_are_trimmed_and_set_to_one_level():
         (np.ones(RATE), "clipped"),
         (burst(2.0, level=1e-4, floor=1e-6), "silent"),
         (
-            np.r_[burst(0.12, 1.0, 0.0, 0.1, 0.016), burst(1.0, 0.0, 1.0, 0.03, 0.016)],
+            np.r_[burst(0.3, 1.0, 0.0, 0.1, 0.016), burst(1.0, 0.0, 1.0, 0.03, 0.016)],
             "noisy",
         ),
     ],
