@@ -106,7 +106,10 @@ class Experiment:
         seed = int(key.generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)
-        torch.manual_seed(seed)
+        # What torch.manual_seed does, less a stack trace for GPUs that are not there.
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(seed)
 
     def train(self, arrays, train_set, server_round, index, **options):
         """Make one local update.

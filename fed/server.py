@@ -18,7 +18,7 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from fed import state as files
-from fed.brain import get_arrays, set_arrays, to_arrays, to_record
+from fed.brain import get_arrays, set_arrays, to_arrays, to_record, view
 from fed.experiment import SERVER_INDEX
 from fed.strategy import build, cast
 
@@ -255,6 +255,7 @@ class Server:
                 yield reply
             else:
                 logger.warning("Client %s left out: %s", client, row["status"])
+                reply = None
             if self.interrupted:
                 logger.info("Interrupted; the same command goes on from here.")
                 raise SystemExit(130)
@@ -292,12 +293,12 @@ class Server:
             return "trained on no examples (fewer than a batch, with drop_last?)"
         if self.federation.timeout and row["seconds"] > self.federation.timeout:
             return f"took {row['seconds']:.1f} s, over the timeout"
-        fault = self.check_arrays(to_arrays(reply.content["arrays"]))
-        if fault:
-            return fault
         try:
+            fault = self.check_arrays(view(reply.content["arrays"]))
+            if fault:
+                return fault
             weight = self.federation.weighting(metrics)
-        except KeyError as error:
+        except (KeyError, ValueError) as error:
             return str(error.args[0])
         if not (math.isfinite(weight) and weight > 0):
             return f"weight {weight}; it must be positive"

@@ -6,7 +6,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import strategy as flower
 
-from fed.brain import to_arrays, to_record
+from fed.brain import to_record, view
 
 
 class RunningMean:
@@ -88,7 +88,7 @@ class Reproducible(flower.FedAvg):
             # FedAvgM takes what it returned for what is sent; training on the server
             # may have changed it since.
             self.current_arrays = arrays
-        return [
+        return (
             Message(
                 RecordDict(
                     {
@@ -108,7 +108,7 @@ class Reproducible(flower.FedAvg):
                 group_id=str(server_round),
             )
             for client, index, node_id in self.participants
-        ]
+        )
 
 
 class FedAvg(Reproducible):
@@ -119,8 +119,9 @@ class FedAvg(Reproducible):
         mean = RunningMean()
         for reply in replies:
             metrics = reply.content["metrics"]
-            arrays = to_arrays(reply.content["arrays"])
-            mean.add(arrays, metrics[self.weighted_by_key])
+            mean.add(view(reply.content["arrays"]), metrics[self.weighted_by_key])
+            # Whoever still holds the reply while the next one is made: it is empty.
+            reply.content.clear()
         self.mean = mean.arrays()
         return (to_record(self.mean) if self.mean else None), None
 
