@@ -125,6 +125,20 @@ def prepare(
     tables, broken, stored_in = manifests.store(
         "LibriFSD50K", tables, data_folder, save_folder, options, jobs
     )
+    return manifests.write_manifests(
+        save_folder,
+        tables,
+        skipped + broken,
+        options,
+        fingerprint,
+        stored_in,
+        human_voice=inventory.human,
+        unpaired_utterances=_unpaired(inventory, tables),
+    )
+
+
+def _unpaired(inventory, tables):
+    """Count the utterances of each split that have no noise, and say so."""
     unpaired = {
         split: len(inventory.speech[split])
         - len({row["ID"].rsplit("_", 1)[0] for row in rows})
@@ -136,16 +150,7 @@ def prepare(
                 f"{split}: {number} utterances have no noise and are left out; "
                 "reuse_noises would take them in."
             )
-    return manifests.write_manifests(
-        save_folder,
-        tables,
-        skipped + broken,
-        options,
-        fingerprint,
-        stored_in,
-        human_voice=inventory.human,
-        unpaired_utterances=unpaired,
-    )
+    return unpaired
 
 
 def _data_folder(data_folder, built_in_corpus):
