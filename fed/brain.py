@@ -276,7 +276,7 @@ def federate(brain_class, hparams, run_opts):
     base = getattr(brain_class, "func", brain_class)
     federated = type(f"Federated{base.__name__}", (Federated, base), {})
     if "skip_nonfinite_grads" not in hparams:
-        run_opts = {"skip_nonfinite_grads": True, **(run_opts or {})}
+        run_opts = {"skip_nonfinite_grads": True, **run_opts}
     return federated(
         modules=hparams["modules"],
         opt_class=hparams.get("opt_class"),

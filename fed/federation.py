@@ -179,7 +179,7 @@ class Federation:
             For clients in other processes, which load it anew.
         overrides : str
             Likewise, as ``speechbrain.parse_arguments`` returns it.
-        run_opts : dict
+        run_opts : dict or speechbrain.RunOptions
             Likewise.
         hparams : dict
             The loaded file.
@@ -189,6 +189,7 @@ class Federation:
         Brain
         """
         quieten_flower()
+        run_opts = options_given(run_opts)
         experiment = Experiment(hparams, self, run_opts)
         description = describe(hparams_file, overrides, run_opts)
         register(description, experiment)
@@ -203,6 +204,13 @@ class Federation:
         start = self.runtime if callable(self.runtime) else RUNTIMES[self.runtime]
         start(serve, self.sampled(len(roster)))
         return experiment.brain
+
+
+def options_given(run_opts):
+    """Reduce SpeechBrain's run options to a dict of those that were given."""
+    if isinstance(run_opts, dict) or run_opts is None:
+        return dict(run_opts or {})
+    return {name: run_opts[name] for name in run_opts.overridden_args}
 
 
 def quieten_flower():

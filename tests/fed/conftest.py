@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from speechbrain.utils.run_opts import RunOptions
 
 import fed
 from tests.fed import recipe
@@ -34,7 +35,8 @@ def train(tmp_path):
                 **federation,
             }
             hparams["federation"] = fed.Federation(**federation)
-        return hparams["federation"].run(YAML, overrides, {"device": "cpu"}, hparams)
+        run_opts = RunOptions.from_dictionary({"device": "cpu"})
+        return hparams["federation"].run(YAML, overrides, run_opts, hparams)
 
     return train
 
