@@ -9,9 +9,9 @@ github.com/etzinis/fedenhance, the authors' networks run beside ours with the sa
 weights, turn by turn, so that a busy machine slows both.
 
 Times are medians over the repeats; on a machine with other work, ``--clock cpu`` with
-one thread counts only the time the processor spends on the network. A training step is forward and backward, without the
-optimizer. On a CPU, the peak memory is what a training step adds to the memory of a
-fresh process; on a GPU, what PyTorch allocates.
+one thread counts only the time the processor spends on the network. A training step is
+forward and backward, without the optimizer. On a CPU, the peak memory is what a step
+adds to the memory of a fresh process; on a GPU, what PyTorch allocates.
 """
 
 import argparse

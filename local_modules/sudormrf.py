@@ -351,7 +351,7 @@ class UConvBlock(nn.Module):
 
     def forward(self, x):
         """Map ``(batch, frame, channel)`` to the same shape."""
-        return x + self.transform(x)
+        return self.transform(x).add_(x)
 
 
 class NormalizedUConvBlock(UConvBlock):
@@ -543,7 +543,7 @@ def communicate(
     shared = fused.prelu(shared, average_slope)
     for_own, for_shared = concatenate.chunk(2, dim=1)
     shared = F.linear(shared, for_shared, concatenate_bias)
-    update = F.linear(own, for_own) + shared.unsqueeze(1)
+    update = F.linear(own, for_own).add_(shared.unsqueeze(1))
     return fused.prelu(update, concatenate_slope)
 
 
