@@ -1,8 +1,8 @@
 """Time, memory and size of every architecture in hparams/models.
 
-    python benchmarks/networks.py                       # all, on the CPU
-    python benchmarks/networks.py sudormrf_groupcomm --authors CHECKOUTS
-    python benchmarks/networks.py --device cuda --precision bf16
+    python -m benchmarks.networks                      # all, on the CPU
+    python -m benchmarks.networks sudormrf_groupcomm --authors CHECKOUTS
+    python -m benchmarks.networks --device cuda --precision bf16
 
 With ``--authors DIR``, where DIR holds checkouts of github.com/etzinis/sudo_rm_rf and
 github.com/etzinis/fedenhance, the authors' networks run beside ours with the same
@@ -33,14 +33,11 @@ from hyperpyyaml import load_hyperpyyaml
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from local_modules.reference import to_reference  # noqa: E402
-from local_modules.streaming import StreamingSeparator  # noqa: E402
+from local_modules.reference import to_reference
+from local_modules.streaming import StreamingSeparator
 
 SAMPLE_RATE = 16000
-MODELS = ROOT / "hparams" / "models"
+MODELS = Path(__file__).resolve().parents[1] / "hparams" / "models"
 #: The authors' class of each member: checkout, module, class.
 AUTHORS = {
     "original": ("sudo_rm_rf", "sudo_rm_rf.dnn.models.sudormrf", "SuDORMRF"),
@@ -68,6 +65,8 @@ AUTHORS_SIZES = {
     "num_groups": "group_size",
 }
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+#: A multiple of all strides: the authors' code takes no other length.
+WARM_UP_SAMPLES = 2560
 STREAMED_SECONDS = (0.00125, 0.02)
 COLUMNS = [
     "network",
@@ -257,7 +256,7 @@ def _resident_memory(name, code, args):
     torch.set_num_threads(args.threads)
     network, batch = build(name, code, args), make_batch(args)
     # A short step first, so that libraries loaded on demand do not count.
-    train(network, batch[:1, : SAMPLE_RATE // 10], args)
+    train(network, batch[:1, :WARM_UP_SAMPLES], args)
     before = _peak_resident_kb()
     train(network, batch, args)
     return (_peak_resident_kb() - before) / 1024
