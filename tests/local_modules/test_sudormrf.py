@@ -123,3 +123,10 @@ def test_channels_that_do_not_divide_into_groups_are_refused(key):
 def test_an_odd_number_of_bases_is_refused_where_the_mask_filter_needs_it_even():
     with pytest.raises(ValueError, match="num_bases must be even, got 9"):
         OriginalMaskNet(**{**SIZES, "num_bases": 9})
+
+
+def test_a_network_compiles_to_one_graph():
+    network = GroupCommMaskNet(**SIZES, num_groups=2)
+    latent = torch.randn(2, 8, 16)
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(latent), network(latent), rtol=1e-4, atol=1e-5)
