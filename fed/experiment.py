@@ -44,8 +44,7 @@ class Experiment:
         self.federation = federation
         self.datasets = as_dict(federation.datasets(hparams))
         self.brain = federate(hparams["brain"], hparams, run_opts)
-        self.initial = get_arrays(self.brain)
-        self.local = matching(self.initial, federation.local)
+        self.local = matching(self.brain.modules.state_dict(), federation.local)
         self.output_folder = Path(hparams.get("output_folder", "results/federation"))
         self.save_folder = Path(hparams.get("save_folder", self.output_folder / "save"))
         self.states = ClientStates(self.save_folder / "clients")

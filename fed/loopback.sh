@@ -18,10 +18,19 @@ mkdir -p "$logs" "$work/flwr"
 export FLWR_HOME=$work/flwr
 export FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 RAY_USAGE_STATS_ENABLED=0
 
+descendants() { # pid
+    local child
+    for child in $(pgrep -P "$1"); do descendants "$child"; done
+    echo "$1"
+}
+
 stop() {
-    # Each was started in a process group of its own: its children go with it.
-    for pid in "${pids[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
+    # Flower's processes start others in sessions of their own, which outlive them.
+    local all=()
+    for pid in "${pids[@]}"; do all+=($(descendants "$pid")); done
+    kill "${all[@]}" 2>/dev/null || true
     wait 2>/dev/null || true
+    kill -KILL "${all[@]}" 2>/dev/null || true
     rm -rf "$work"
 }
 pids=()
@@ -30,10 +39,8 @@ trap stop EXIT
 background() { # log file, command...
     local log=$logs/$1.log
     shift
-    set -m
     "$@" >"$log" 2>&1 &
     pids+=($!)
-    set +m
 }
 
 link=(flower-superlink --port "$port" --disable-runtime-dependency-installation)

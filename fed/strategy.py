@@ -121,7 +121,7 @@ class FedAvg(Reproducible):
             metrics = reply.content["metrics"]
             mean.add(view(reply.content["arrays"]), metrics[self.weighted_by_key])
             # Whoever still holds the reply while the next one is made: it is empty.
-            reply.content.clear()
+            reply.content["arrays"].clear()
         self.mean = mean.arrays()
         return (to_record(self.mean) if self.mean else None), None
 
@@ -165,3 +165,42 @@ def build(strategy=None, privacy=None):
         composed = type(chosen.__name__, (chosen, base), {})
     built = composed(**{"weighted_by_key": "weight", **factory.keywords})
     return privacy(built) if privacy else built
+
+
+def layers(strategy):
+    """List a strategy and those that it wraps, outermost first."""
+    found = [strategy]
+    while hasattr(found[-1], "strategy"):
+        found.append(found[-1].strategy)
+    return found
+
+
+def remember(strategy):
+    """Note all that a strategy knows, in case that a round fails."""
+    return [dict(vars(layer)) for layer in layers(strategy)]
+
+
+def put_back(strategy, noted):
+    """Make a strategy forget what it learned since :func:`remember`."""
+    for layer, attributes in zip(layers(strategy), noted, strict=True):
+        vars(layer).clear()
+        vars(layer).update(attributes)
+
+
+def strategy_state(strategy):
+    """Collect what one layer takes from round to round, such as momentum."""
+    accountant = getattr(strategy, "accountant", None)
+    state = {
+        name: value
+        for name, value in vars(strategy).items()
+        if name in ("m_t", "v_t", "momentum_vector", "clipping_norm")
+    }
+    return state | ({"accountant": accountant.state_dict()} if accountant else {})
+
+
+def restore_strategy(strategy, state):
+    """Put back what :func:`strategy_state` collected."""
+    state = dict(state)
+    if "accountant" in state:
+        strategy.accountant.load_state_dict(state.pop("accountant"))
+    vars(strategy).update(state)

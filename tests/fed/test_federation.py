@@ -8,6 +8,7 @@ from speechbrain import Stage
 
 import fed
 from fed.brain import get_arrays
+from fed.state import load
 from tests.fed import recipe
 from tests.fed.conftest import YAML
 
@@ -60,9 +61,9 @@ def test_best_model_is_returned(train, read):
     assert found["loss"] == pytest.approx(losses[0])
 
 
-def test_one_client_equals_centralised_training(train):
-    one = {"partition": lambda rows: {"all": list(rows)}, "minimize": "valid_never"}
-    federated = get_arrays(train(federation=one, rounds=3))
+def test_one_client_equals_centralised_training(train, tmp_path):
+    train(federation={"partition": lambda rows: {"all": list(rows)}}, rounds=3)
+    federated = load(tmp_path / "out" / "save" / "federation.pt")["arrays"]
     with open(YAML, encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
 
@@ -126,6 +127,11 @@ def test_the_log_has_one_line_a_round(train, tmp_path):
     lines = (tmp_path / "log.txt").read_text().splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("round: 1")
+
+
+def test_a_metric_that_nobody_reports_is_named(train):
+    with pytest.raises(ValueError, match="valid_sdr.*valid_rmse"):
+        train(federation={"maximize": "valid_sdr"})
 
 
 def test_test_never_chooses_the_model():

@@ -1,0 +1,52 @@
+"""A centrally trained model to start a federation from."""
+
+from pathlib import Path
+
+import torch
+from speechbrain.utils.checkpoints import Checkpointer
+
+from fed.brain import set_arrays
+
+
+def load_initial(brain, path):
+    """Load the model before round 1, which was trained centrally.
+
+    Arguments
+    ---------
+    brain : Brain
+    path : str
+        The output or save folder of another experiment (its newest checkpoint is
+        taken), a folder of ``<module>.ckpt`` files, or one file with a state dict of
+        all modules or of the only one that has weights.
+
+    Raises
+    ------
+    ValueError
+        When there is nothing to load.
+    """
+    path = Path(path)
+    modules = {n: m for n, m in brain.modules.items() if m.state_dict()}
+    if path.is_dir():
+        load_folder(path, modules)
+    elif path.is_file():
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        prefixes = tuple(f"{name}." for name in modules)
+        if len(modules) == 1 and not all(key.startswith(prefixes) for key in weights):
+            next(iter(modules.values())).load_state_dict(weights)
+        else:
+            set_arrays(brain, {k: w.numpy() for k, w in weights.items()})
+    else:
+        raise ValueError(f"initial_model: there is no file or folder '{path}'.")
+
+
+def load_folder(path, modules):
+    """Load modules from a checkpoint's folder, or from the newest one below."""
+    for folder in (path, path / "save"):
+        found = Checkpointer(folder).find_checkpoint()
+        if found:
+            path = found.path
+    for name, module in modules.items():
+        file = path / f"{name}.ckpt"
+        if not file.exists():
+            raise ValueError(f"initial_model: there is no '{file}'.")
+        module.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))

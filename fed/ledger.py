@@ -1,0 +1,161 @@
+"""What a run leaves on disk: tables, the best model, and a state to go on from."""
+
+import shutil
+from uuid import uuid4
+
+import torch
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.logger import get_logger
+
+from fed import state as files
+from fed.brain import get_arrays, set_arrays
+from fed.initial import load_initial
+from fed.strategy import layers, restore_strategy, strategy_state
+
+logger = get_logger(__name__)
+
+
+class Ledger:
+    """Keeps finished rounds; a kill at any moment loses none.
+
+    Arguments
+    ---------
+    federation : Federation
+    experiment : Experiment
+    strategy : flwr.serverapp.strategy.Strategy
+        Its momentum and the like are kept too.
+    """
+
+    def __init__(self, federation, experiment, strategy):
+        self.federation = federation
+        self.experiment = experiment
+        self.strategy = strategy
+        folder = experiment.output_folder
+        self.rounds_table = files.Table(folder / "rounds.csv")
+        self.clients_table = files.Table(folder / "clients.csv")
+        self.state_file = experiment.save_folder / "federation.pt"
+        self.checkpointer = best_checkpointer(experiment)
+        self.rows = []
+        self.best = None
+        self.identity = uuid4().hex
+
+    def resume(self):
+        """Go on from the last finished round, or start; return the model."""
+        experiment = self.experiment
+        if self.state_file.exists():
+            state = files.load(self.state_file)
+            arrays, self.rows = state["arrays"], state["rows"]
+            self.best, self.identity = state["best"], state["identity"]
+            # Raises if they are those of another network.
+            set_arrays(experiment.brain, arrays)
+            saved = zip(layers(self.strategy), state["strategy"], strict=True)
+            for layer, layer_state in saved:
+                restore_strategy(layer, layer_state)
+            logger.info("Going on after round %d.", len(self.rows))
+        else:
+            shutil.rmtree(experiment.states.folder, ignore_errors=True)
+            if self.federation.initial_model:
+                load_initial(experiment.brain, self.federation.initial_model)
+            arrays = get_arrays(experiment.brain)
+        last = len(self.rows)
+        # A kill may have left a checkpoint, perhaps half of one, of a later round.
+        self.checkpointer.delete_checkpoints(
+            num_to_keep=0, ckpt_predicate=lambda c: c.meta.get("round", 0) > last
+        )
+        self.rounds_table.rewrite(self.rows)
+        self.clients_table.start(last)
+        return arrays
+
+    def keep(self, arrays, row, clients):
+        """Put a finished round on disk.
+
+        Arguments
+        ---------
+        arrays : dict of numpy.ndarray
+            The model.
+        row : dict
+            Of rounds.csv.
+        clients : list of dict
+            Of clients.csv.
+        """
+        self.keep_best(arrays, row)
+        self.rows.append(row)
+        total = sum(client["weight"] for client in clients)
+        shares = [{**c, "weight": c["weight"] / total} for c in clients]
+        self.append_clients(row["round"], shares)
+        state = {
+            "arrays": arrays,
+            "rows": self.rows,
+            "best": self.best,
+            "identity": self.identity,
+            "strategy": [strategy_state(layer) for layer in layers(self.strategy)],
+        }
+        files.save(self.state_file, state)
+        self.rounds_table.rewrite(self.rows)
+
+    def keep_best(self, arrays, row):
+        """Save the model if it is better on validation than all before."""
+        metric = self.federation.metric
+        reported = [key for key in row if key.startswith("valid_")]
+        if reported and metric not in row:
+            raise ValueError(
+                f"The best model is to be chosen by '{metric}', but validation reports "
+                f"{reported}; set maximize or minimize to one of them."
+            )
+        if self.federation.is_better(row.get(metric), self.best):
+            self.best = row[metric]
+            set_arrays(self.experiment.brain, arrays)
+            self.checkpointer.save_and_keep_only(
+                meta={"round": row["round"], metric: self.best},
+                importance_keys=[lambda checkpoint: checkpoint.meta["round"]],
+                keep_recent=False,
+            )
+
+    def append_clients(self, server_round, rows):
+        """Add a round's rows to clients.csv."""
+        self.clients_table.append([{"round": server_round, **row} for row in rows])
+
+    def load_best(self, arrays):
+        """Load the model that was best on validation, else the last one."""
+        set_arrays(self.experiment.brain, arrays)
+        self.checkpointer.recover_if_possible(
+            importance_key=lambda checkpoint: checkpoint.meta["round"],
+            ckpt_predicate=lambda checkpoint: "round" in checkpoint.meta,
+        )
+
+    def log(self, row):
+        """Write a line about the round through SpeechBrain's loggers."""
+        stats = {"train": {}, "valid": {}, "test": {}}
+        meta = {}
+        for key, value in row.items():
+            stage, _, name = key.partition("_")
+            if stage in stats and name:
+                stats[stage][name] = value
+            else:
+                meta[key] = value
+        stats = {f"{s}_stats": values for s, values in stats.items() if values}
+        for train_logger in self.loggers():
+            train_logger.log_stats(meta, **stats)
+
+    def loggers(self):
+        """Collect the recipe's train_logger, and those that the federation adds."""
+        own = self.experiment.hparams.get("train_logger")
+        return [*([own] if own else []), *self.federation.loggers]
+
+
+def best_checkpointer(experiment):
+    """Find the recipe's checkpointer, or make one; it must cover all modules."""
+    checkpointer = experiment.hparams.get("checkpointer")
+    if checkpointer is None:
+        checkpointer = Checkpointer(experiment.save_folder)
+    covered = {id(obj) for obj in checkpointer.recoverables.values()}
+    covered |= {
+        id(child)
+        for obj in checkpointer.recoverables.values()
+        if isinstance(obj, torch.nn.Module)
+        for child in obj.modules()
+    }
+    for name, module in experiment.brain.modules.items():
+        if id(module) not in covered and module.state_dict():
+            checkpointer.add_recoverable(name, module)
+    return checkpointer

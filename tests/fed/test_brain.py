@@ -1,0 +1,110 @@
+"""What is added to a Brain, and how its arrays travel."""
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord
+from hyperpyyaml import load_hyperpyyaml
+
+from fed.brain import (
+    batch_size,
+    federate,
+    get_arrays,
+    scalars,
+    set_arrays,
+    to_record,
+    view,
+)
+from tests.fed import recipe
+from tests.fed.conftest import YAML
+
+
+@pytest.fixture
+def brain():
+    with open(YAML, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
+    return federate(recipe.Regression, hparams, {"device": "cpu"})
+
+
+@pytest.fixture
+def data():
+    return recipe.datasets({"train_size": 16})
+
+
+def test_server_weights_survive_fit_and_evaluate(brain, data):
+    arrays = {name: np.ones_like(a) for name, a in get_arrays(brain).items()}
+    set_arrays(brain, arrays)
+    brain.validate(data["valid"], 1, 0.0, {"batch_size": 4})
+    brain.test(data["test"], {"batch_size": 4})
+    for name, array in get_arrays(brain).items():
+        assert (array == 1).all(), name
+
+
+def test_every_client_starts_from_a_clean_brain(brain, data):
+    def update(dataset):
+        set_arrays(brain, start)
+        torch.manual_seed(0)
+        brain.local_update(dataset, 1, 1, {"batch_size": 4})
+        return get_arrays(brain)
+
+    class Fails(torch.utils.data.Dataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            raise OSError("disk")
+
+    start = get_arrays(brain)
+    first = update(data["train"])
+    with pytest.raises(OSError, match="disk"):
+        update(Fails())
+    again = update(data["train"])
+    assert all((first[name] == again[name]).all() for name in first)
+
+
+def test_evaluation_leaves_loader_options_alone(brain, data):
+    options = {"batch_size": 4}
+    brain.test(data["test"], options)
+    assert options == {"batch_size": 4}
+
+
+def test_arrays_are_checked_by_name(brain):
+    arrays = get_arrays(brain)
+    arrays["model.0.wieght"] = arrays.pop("model.0.weight")
+    with pytest.raises(ValueError, match=r"model\.0\.wieght.*missing model\.0\.weight"):
+        set_arrays(brain, arrays)
+
+
+def test_arrays_are_checked_by_shape(brain):
+    arrays = get_arrays(brain)
+    arrays["model.0.bias"] = arrays["model.0.bias"][:3]
+    with pytest.raises(ValueError, match=r"model\.0\.bias of shape \(3,\)"):
+        set_arrays(brain, arrays)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_viewed_arrays_are_those_that_were_sent(order):
+    array = np.asarray(np.random.default_rng(0).normal(size=(3, 5)), order=order)
+    sent = {"w": array, "n": np.array(3), "empty": np.zeros((0, 2), "float32")}
+    for name, seen in view(to_record(sent)).items():
+        assert np.array_equal(seen, sent[name])
+        assert seen.dtype == sent[name].dtype
+
+
+def test_truncated_arrays_are_refused():
+    whole = Array(np.zeros(8))
+    short = Array(whole.dtype, whole.shape, whole.stype, whole.data[:20])
+    with pytest.raises(ValueError, match="w is shorter"):
+        view(ArrayRecord({"w": short}))
+
+
+@pytest.mark.parametrize(
+    "batch", [torch.zeros(3, 2), (torch.zeros(3, 2), torch.zeros(3)), {"x": [1, 2, 3]}]
+)
+def test_batches_of_any_kind_are_counted(batch):
+    assert batch_size(batch) == 3
+
+
+def test_scalars_are_what_can_be_averaged():
+    stats = {"a": 1, "b": torch.tensor(2.0), "c": [3.0, 5.0], "d": "text", "e": True}
+    assert scalars(stats) == {"a": 1.0, "b": 2.0, "c": 4.0}
