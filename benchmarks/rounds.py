@@ -127,10 +127,11 @@ def bare(model, dataset, clients):
 
 
 def overhead(arguments):
-    """Compare a round of 16 clients x 10 batches with the bare loop."""
-    dataset = recordings(16 * 10 * 4, int(arguments.seconds * SAMPLE_RATE))
+    """Compare a round, in which each client has ten batches, with the bare loop."""
+    count = arguments.clients
+    dataset = recordings(count * 10 * 4, int(arguments.seconds * SAMPLE_RATE))
     ids = list(dataset.data_ids)
-    clients = {f"{c:02d}": ids[c::16] for c in range(16)}
+    clients = {f"{c:02d}": ids[c::count] for c in range(count)}
     model = separator(arguments.model)
     few = {name: held[:4] for name, held in clients.items()}
     times = {"bare": [], "federated": []}
@@ -306,6 +307,7 @@ def main(argv):
     parser.add_argument("benchmark", choices=names)
     parser.add_argument("--model", default="sudormrf_groupcomm_small")
     parser.add_argument("--seconds", type=float, default=2.0, help="of an example")
+    parser.add_argument("--clients", type=int, default=16, help="in a round")
     parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)

@@ -47,8 +47,10 @@ class RunningMean:
                 self.means[name] = array.astype(accumulator(array.dtype))
             else:
                 mean = self.means[name]
-                step = np.subtract(array, mean, dtype=mean.dtype)
-                mean += np.multiply(step, share, dtype=mean.dtype)
+                step = np.asarray(np.subtract(array, mean, dtype=mean.dtype))
+                step *= share
+                mean += step
+                del step  # before the next is made
 
     def arrays(self):
         """Return the mean in the data types that came in."""
