@@ -63,9 +63,8 @@ def by_column(rows, column="client"):
 def grouped(rows, n_clients, column="spk_id"):
     """Deals the groups of a column, such as speakers, to clients: no group is split.
 
-    Groups are dealt in turn, in order of first appearance, so that clients hold
-    equally many groups, give or take one (one group each in FedEnhance's experiments
-    with as many clients as speakers).
+    Clients take groups in order of first appearance, equally many give or take one, as
+    FedEnhance's speakers are dealt to its clients.
 
     Raises
     ------
@@ -76,7 +75,7 @@ def grouped(rows, n_clients, column="spk_id"):
     -------
     >>> rows = {"a": {"spk_id": "x"}, "b": {"spk_id": "y"}, "c": {"spk_id": "z"}}
     >>> grouped(rows, n_clients=2)
-    {'0': ['a', 'c'], '1': ['b']}
+    {'0': ['a', 'b'], '1': ['c']}
     """
     groups = list(by_column(rows, column).values())
     if n_clients > len(groups):
@@ -84,9 +83,12 @@ def grouped(rows, n_clients, column="spk_id"):
             f"{n_clients} clients need as many different values in column '{column}', "
             f"which has {len(groups)}; lower the number of clients."
         )
+    ends = [len(groups) * c // n_clients for c in range(n_clients + 1)]
+    # The first clients take the one more, where there are some left over.
+    ends = [len(groups) - end for end in reversed(ends)]
     return {
-        str(c): [i for group in groups[c::n_clients] for i in group]
-        for c in range(n_clients)
+        str(c): [i for group in groups[first:last] for i in group]
+        for c, (first, last) in enumerate(pairwise(ends))
     }
 
 

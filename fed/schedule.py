@@ -17,7 +17,7 @@ def divide(server_round, rows, lr, patience, divide_lr_by):
     lr : float
         At first.
     patience : int
-        Rounds with the same rate.
+        Rounds with the same rate; 0: it stays what it is.
     divide_lr_by : float
 
     Returns
@@ -29,7 +29,7 @@ def divide(server_round, rows, lr, patience, divide_lr_by):
     >>> [divide(r, [], lr=9.0, patience=2, divide_lr_by=3) for r in (1, 2, 3, 5)]
     [9.0, 9.0, 3.0, 1.0]
     """
-    return lr / divide_lr_by ** ((server_round - 1) // patience)
+    return lr / divide_lr_by ** ((server_round - 1) // patience) if patience else lr
 
 
 def by_round(server_round, rows, scheduler):

@@ -23,12 +23,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from scipy.signal import fftconvolve, resample_poly
-from scipy.stats import norm
 from tqdm import tqdm
 
 from recipes.MiniLibriFSD50K import noises, sentences, speech
 
-VERSION = 1
+VERSION = 2
 MARKER = "MiniLibriFSD50K.json"
 SEED = 1234
 
@@ -39,8 +38,9 @@ HUMAN_CLIPS = {"dev": 4, "eval": 2}  # per class of human voice
 FIRST_SPEAKER, FIRST_CHAPTER, FIRST_CLIP = 9001, 190001, 900001
 
 SPEECH_LEVEL = (-28.0, 2.5, 1.5)  # dBFS: mean, deviation of speakers, of utterances
-# dBFS: mean, deviation; LibriFSD50K's input SNR has quartiles -2.7, 4.5 and 13.4 dB
-NOISE_LEVEL = (-32.0, 11.0)
+# dBFS: minimum, quartiles, maximum; LibriFSD50K has an input SNR of quartiles -2.7,
+# 4.5 and 13.4 dB
+NOISE_LEVELS = (-44.0, -41.0, -32.5, -25.3, -13.0)
 
 
 def generate(data_folder, seed=SEED, jobs=None, share=1.0):
@@ -178,14 +178,13 @@ def _clip_names(seed, number):
 
 
 def _levels(seed, part, number):
-    """Levels in dBFS: the quantiles of a normal distribution, shuffled.
+    """Levels in dBFS: the quantiles of ``NOISE_LEVELS``, shuffled.
 
     Drawn one by one, those of some dozens of clips would miss its quartiles.
     """
     rng = np.random.default_rng([seed, 4, *part.encode()])
-    mean, deviation = NOISE_LEVEL
     shares = (rng.permutation(number) + 0.5) / number
-    return mean + deviation * norm.ppf(shares)
+    return np.interp(shares, np.linspace(0, 1, len(NOISE_LEVELS)), NOISE_LEVELS)
 
 
 def make_speaker(folder, seed, speaker, subset, voice, share=1.0):
@@ -269,6 +268,7 @@ def _make_clip(seed, part, label, number, level):
     count = int(seconds * rng.uniform(0.97, 1.03) * noises.SAMPLE_RATE)
     if label in noises.SOUNDS:
         wave = noises.SOUNDS[label](rng, noises.parameters(rng, part), count)
+        wave = noises.within(wave, *noises.RANGES.get(label, noises.FULL_RANGE))
     else:
         wave = _human(rng, label, count)
     wave = speech.spectral_colour(rng, wave, noises.SAMPLE_RATE, depth=3.0)

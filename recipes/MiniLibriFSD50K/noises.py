@@ -8,7 +8,7 @@ sound comes back as float64 ``(count,)`` at any level.
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
-from scipy.signal import fftconvolve
+from scipy.signal import butter, fftconvolve, sosfilt
 
 SAMPLE_RATE = 44100
 NUM_BANDS = 6
@@ -379,6 +379,38 @@ def chatter(rng, voices, count):
     tail *= 10 ** (-3 * np.arange(tail.size) / tail.size)
     return fftconvolve(wave, tail)[:count]
 
+
+def within(wave, low, high):
+    """Keep what lies in a range of frequency; beyond it 18 dB are lost each octave.
+
+    Arguments
+    ---------
+    wave : numpy.ndarray
+        ``(count,)`` at 44.1 kHz.
+    low, high : float
+        In Hz; ``low`` may be 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(count,)``.
+    """
+    edges, kind = ((low, high), "bandpass") if low else (high, "lowpass")
+    return sosfilt(butter(3, edges, kind, fs=SAMPLE_RATE, output="sos"), wave)
+
+
+FULL_RANGE = (0, 20000)
+RANGES = {
+    "Crackle": (2500, 14000),
+    "Engine": (25, 170),
+    "Rain": (2500, 14000),
+    "Traffic_noise_and_roadway_noise": (25, 200),
+    "Typing": (2200, 14000),
+    "Walk_and_footsteps": (35, 220),
+    "Waves_and_surf": (1800, 14000),
+    "Wind": (20, 160),
+}
+"""Where half of the classes have their power: below or above most of speech."""
 
 SOUNDS = {
     "Rain": rain,
