@@ -5,6 +5,7 @@ in ``DynamicItemDataset.data``. It returns a dict from client name to a list of 
 """
 
 import csv
+from itertools import pairwise
 
 import numpy as np
 
