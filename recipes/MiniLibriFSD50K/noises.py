@@ -34,7 +34,7 @@ def parameters(rng, split):
     Example
     -------
     >>> dev = parameters(np.random.default_rng(0), "dev")
-    >>> 100 <= dev(100, 400) < 400
+    >>> bool(100 <= dev(100, 400) < 400)
     True
     """
     low_edge, high_edge = {"dev": (0, TRAIN_SHARE), "eval": (0.70, 0.98)}[split]
