@@ -90,7 +90,7 @@ class Reproducible(flower.FedAvg):
             # FedAvgM takes what it returned for what is sent; training on the server
             # may have changed it since.
             self.current_arrays = arrays
-        return (
+        return [
             Message(
                 RecordDict(
                     {
@@ -110,7 +110,7 @@ class Reproducible(flower.FedAvg):
                 group_id=str(server_round),
             )
             for client, index, node_id in self.participants
-        )
+        ]
 
 
 class FedAvg(Reproducible):
