@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from recipes.MiniLibriFSD50K import noises, sentences, speech
 
-VERSION = 2
+VERSION = 3
 MARKER = "MiniLibriFSD50K.json"
 SEED = 1234
 
