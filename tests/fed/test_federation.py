@@ -1,3 +1,5 @@
+"""Federation from YAML: what it accepts, what it leaves, and that it learns."""
+
 import csv
 from functools import partial
 
