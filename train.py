@@ -11,9 +11,6 @@ import sys
 
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.utils.logger import get_logger
-
-logger = get_logger(__name__)
 
 
 def load_experiment(hparams_file, overrides):
@@ -113,6 +110,7 @@ def main(argv):
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (FileNotFoundError, ValueError) as error:
-        logger.debug("failed", exc_info=True)
-        sys.exit(f"train.py: {error}")
+    except (ImportError, OSError, ValueError) as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(f"train.py: {error} (--debug shows where)")
