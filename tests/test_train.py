@@ -51,7 +51,12 @@ def arguments(tiny_corpus, tmp_path):
             **changes,
         }
         if name == "fedenhance":
-            settings = {"n_clients": 4, "rounds": 2, **settings}
+            settings = {
+                "n_clients": 4,
+                "p_available_users": 0.5,
+                "rounds": 2,
+                **settings,
+            }
         argv = [str(ROOT / f"hparams/{name}.yaml"), "--noprogressbar"]
         for key, value in settings.items():
             argv += [f"--{key}", str(value)]

@@ -1,3 +1,5 @@
+"""Who holds which rows: partitions, and the account of them."""
+
 from collections import Counter
 
 import pytest

@@ -1,3 +1,5 @@
+"""Learning rates by round."""
+
 from functools import partial
 
 import pytest

@@ -1,3 +1,5 @@
+"""The mean, and Flower's strategies around it."""
+
 from functools import partial
 
 import numpy as np

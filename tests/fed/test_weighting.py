@@ -1,3 +1,5 @@
+"""What a client's metrics are worth."""
+
 import math
 
 import pytest
