@@ -1,3 +1,5 @@
+"""Which replies of clients count."""
+
 import pytest
 from flwr.app import Error, Message, MetricRecord, RecordDict
 
