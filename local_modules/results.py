@@ -129,8 +129,10 @@ def plot_convergence(brain, datasets, hparams):
     size = (4.5 * len(panels), 3.6)
     figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)
     for axis, (key, title, label) in zip(axes[0], panels, strict=True):
-        for split, style in (("valid", "--"), ("test", "-")):
-            axis.plot(columns["round"], columns[f"{split}_{key}"], style, label=split)
+        for split, style in (("valid", "o--"), ("test", "o-")):
+            values = columns[f"{split}_{key}"]
+            known = np.isfinite(values)  # rounds that were evaluated
+            axis.plot(columns["round"][known], values[known], style, label=split)
         axis.set(title=title, xlabel="Round", ylabel=label)
         axis.grid(alpha=0.3)
         axis.legend()
