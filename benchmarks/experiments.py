@@ -16,8 +16,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
-
 RECORDED = "--snr_range [-5,10] --loop_noise True --local_epoch_p 0.25 --test_size 40"
 CORPORA = {"built-in": [], "packaged": RECORDED.split()}
 """Corpus -> the arguments of train.py that go with it."""
@@ -107,10 +105,7 @@ def main(argv=None):
             case = (arguments.corpus, p_supervised, seed)
             rows.append({**dict(zip(COLUMNS, case, strict=False)), **found})
     print(table(rows))
-    print(
-        f"test SI-SDRi in dB, mean ± standard deviation; {torch.get_num_threads()} "
-        "threads"
-    )
+    print("test SI-SDRi in dB, mean ± standard deviation over seeds")
     new = not arguments.csv.exists()
     arguments.csv.parent.mkdir(parents=True, exist_ok=True)
     with open(arguments.csv, "a", newline="", encoding="utf-8") as file:
