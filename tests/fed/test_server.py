@@ -194,10 +194,11 @@ def test_interrupt_finishes_the_client_and_resumes(train, equal):
         return 1.0
 
     federation = {"weighting": weigh}
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit):
         train(folder="parts", federation=federation)
     assert len(calls) == 6
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     train(folder="parts", federation=federation)
     train(folder="whole", federation={"weighting": fed.weighting.uniform})
     assert equal("parts", "whole")
