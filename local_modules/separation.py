@@ -45,7 +45,9 @@ def separate(separator, mixture, consistency=None, eps=1e-8):
     if mixture.dim() != 2:
         raise ValueError(f"mixture must be (batch, time), not {tuple(mixture.shape)}")
     mixture = mixture - mixture.mean(-1, keepdim=True)
-    scale = mixture.std(-1, keepdim=True) + eps
+    # A single sample deviates from nothing: 0, not NaN.
+    correction = min(1, mixture.shape[-1] - 1)
+    scale = mixture.std(-1, keepdim=True, correction=correction) + eps
     estimates = separator(mixture / scale) * scale.unsqueeze(1)
     return consistency(estimates, mixture) if consistency else estimates
 

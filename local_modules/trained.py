@@ -1,4 +1,4 @@
-"""A finished run's folder, made into a separator again."""
+"""A finished run's folder, or its package, made into a separator again."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,12 @@ class Trained(NamedTuple):
         """Separate mixtures at ``sample_rate``, of any level and length."""
         return separate(self.separator, mixture, self.consistency)
 
+    @property
+    def num_sources(self):
+        """How many sources a mixture is separated into."""
+        device = next(self.separator.parameters()).device
+        return self(torch.zeros(1, self.sample_rate, device=device)).shape[1]
+
 
 def load_trained(folder, device="cpu"):
     """Load the model that was best on validation.
@@ -35,7 +41,7 @@ def load_trained(folder, device="cpu"):
     ---------
     folder : str or Path
         Output folder of ``train.py``: it has ``hyperparams.yaml`` and ``save/``. It may
-        have been moved.
+        have been moved. Or a package of ``local_modules.packaging``.
     device : str
         Where the model goes.
 
@@ -56,17 +62,12 @@ def load_trained(folder, device="cpu"):
         )
     with open(path, encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file)
-    checkpoint = find_best(folder / "save")
-    if checkpoint is None:
-        raise FileNotFoundError(
-            f"{folder / 'save'} holds no checkpoint: train.py has not finished a round "
-            "or an epoch there"
-        )
-    for name, module in hparams["modules"].items():
-        file = checkpoint.path / f"{name}.ckpt"
-        if module.state_dict():
-            weights = torch.load(file, map_location="cpu", weights_only=True)
-            module.load_state_dict(weights)
+    if "pretrainer" in hparams:
+        hparams["pretrainer"].collect_files(default_source=str(folder))
+        hparams["pretrainer"].load_collected()
+    else:
+        load_best(hparams["modules"], folder / "save")
+    for module in hparams["modules"].values():
         module.to(device).eval()
     return Trained(
         hparams["modules"]["separator"],
@@ -74,6 +75,33 @@ def load_trained(folder, device="cpu"):
         hparams["sample_rate"],
         hparams,
     )
+
+
+def load_best(modules, save_folder):
+    """Load the checkpoint that was best on validation.
+
+    Arguments
+    ---------
+    modules : dict
+        Modules by name; those with weights are loaded.
+    save_folder : Path
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no checkpoint.
+    """
+    checkpoint = find_best(save_folder)
+    if checkpoint is None:
+        raise FileNotFoundError(
+            f"{save_folder} holds no checkpoint: train.py has not finished a round or "
+            "an epoch there"
+        )
+    for name, module in modules.items():
+        if module.state_dict():
+            file = checkpoint.path / f"{name}.ckpt"
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+            module.load_state_dict(weights)
 
 
 def find_best(save_folder):

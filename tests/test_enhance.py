@@ -1,0 +1,83 @@
+"""enhance.py on a folder as train.py leaves it, made here in a second."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import enhance
+from tests.test_evaluate import save_run
+
+ROOT = Path(enhance.__file__).parent
+
+
+@pytest.fixture
+def run(tmp_path):
+    return save_run(tmp_path / "run", tmp_path, "LowPass")
+
+
+def record(path, seconds=0.5, rate=16000):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    signal = np.random.default_rng(0).normal(0, 0.1, int(seconds * rate))
+    soundfile.write(path, signal, rate)
+    return path
+
+
+def test_one_bad_file_does_not_stop_the_others(run, tmp_path, capsys):
+    record(tmp_path / "in/a.wav")
+    (tmp_path / "in/b.wav").write_text("not audio")
+    record(tmp_path / "in/ordner/ü ñ.flac", rate=44100)
+    out = tmp_path / "out"
+    assert enhance.main([str(run), str(tmp_path / "in"), "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    assert "2 enhanced, 0 there already, 1 damaged" in printed.out
+    assert "b.wav" in printed.err
+    written = [p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()]
+    assert sorted(written) == ["a.wav", "ordner/ü ñ.flac"]
+
+
+def test_the_exit_code_tells_of_damaged_files(run, tmp_path):
+    (tmp_path / "b.wav").write_text("not audio")
+    command = [sys.executable, "enhance.py", run, tmp_path / "b.wav"]
+    result = subprocess.run(
+        [*command, "--out", tmp_path / "out"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 1
+    assert "1 damaged" in result.stdout and "b.wav" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_files_that_are_there_are_skipped(run, tmp_path, capsys):
+    command = [str(run), str(record(tmp_path / "a.wav")), "--out", str(tmp_path / "o")]
+    enhance.main(command)
+    (tmp_path / "o/a.wav").write_text("mine")
+    assert enhance.main(command) == 0
+    assert (tmp_path / "o/a.wav").read_text() == "mine"
+    assert "0 enhanced, 1 there already" in capsys.readouterr().out
+    enhance.main([*command, "--overwrite"])
+    assert soundfile.info(tmp_path / "o/a.wav").frames == 8000
+
+
+def test_all_sources_sum_to_the_recording(run, tmp_path):
+    path = record(tmp_path / "a.wav")
+    enhance.main([str(run), str(path), "--out", str(tmp_path / "o"), "--sources=all"])
+    names = ["a_noise1.wav", "a_noise2.wav", "a_speech.wav"]
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == names
+    mixture, total = (
+        sum(soundfile.read(p)[0] for p in paths)
+        for paths in ([path], (tmp_path / "o").iterdir())
+    )
+    assert np.abs(total - (mixture - mixture.mean())).max() < 1e-4
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    path = record(tmp_path / "a.wav")
+    with pytest.raises(FileNotFoundError, match="no hyperparams.yaml"):
+        enhance.main([str(tmp_path), str(path), "--out", str(tmp_path / "out")])
