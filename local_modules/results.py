@@ -60,13 +60,13 @@ def write_audio(brain, datasets, hparams, count=4):
     for item in (test[i * len(test) // count] for i in range(count)):
         if item["sources"] is None:
             continue
-        for name, signal in _signals(brain, item).items():
+        for name, signal in example_signals(brain, item).items():
             path = folder / f"{item['id']}_{name}.wav"
             soundfile.write(path, signal.numpy(), hparams["sample_rate"])
 
 
 @torch.no_grad()
-def _signals(brain, item):
+def example_signals(brain, item):
     """The noisy, enhanced and clean signal, at one level that does not clip."""
     sources = item["sources"]
     mixture = sources.sum(0)

@@ -210,7 +210,7 @@ def plot(ratios, path):
     ratios : dict
         Split -> {1: array, 2: array} in dB.
     path : pathlib.Path
-        Image to write.
+        Image to write, ``.png``; it is written as PDF as well.
     """
     from matplotlib.figure import Figure
 
@@ -233,8 +233,9 @@ def plot(ratios, path):
         label = "one noise" if number == 1 else "two noises"
         axes.fill_between([], [], color=colour, alpha=0.6, label=label)
     axes.legend(loc="upper right")
-    with whole_file(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=150)
+    for name in (path, path.with_suffix(".pdf")):
+        with whole_file(name, "wb") as file:
+            figure.savefig(file, format=name.suffix[1:], dpi=150)
 
 
 def _keep_half(body, place, side, colour):

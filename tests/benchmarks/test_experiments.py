@@ -1,27 +1,45 @@
 """The table of the default experiment."""
 
 import csv
+import json
 
+import experiments as lists
 from benchmarks import experiments
 
 
-def finished_run(folder):
-    (folder / "figures").mkdir(parents=True)
-    (folder / "figures" / "convergence.png").touch()
-    (folder / "test_metrics.csv").write_text(
-        "id,n_noises,si_sdri\na-1,1,2.0\na-2,2,3.0\nb-1,1,4.0\n"
+def finish(folder, command):
+    """Leaves what a run of train.py leaves."""
+    folder.mkdir(parents=True)
+    (folder / lists.RECORD).write_text(
+        json.dumps({"arguments": command[3:], "finished": True})
     )
-    (folder / "rounds.csv").write_text("round,seconds\n1,30\n2,90\n")
+    (folder / "hyperparams.yaml").write_text(
+        f"seed: {folder.name}\noutput_folder: {folder}\nmaximize: valid_si_sdri\n"
+    )
+    (folder / "rounds.csv").write_text(
+        "round,seconds,valid_si_sdri,test_si_sdri_1,test_si_sdri_2\n"
+        "1,30,2.0,3.0,4.0\n2,90,1.0,9.0,9.0\n"
+    )
+    return True
 
 
-def test_finished_runs_are_averaged_and_not_run_again(tmp_path, capsys):
-    for seed in ("1", "2"):
-        finished_run(tmp_path / "built-in" / "p0.5" / seed)
+def test_runs_become_rows_and_are_not_run_again(tmp_path, capsys, monkeypatch):
+    trained = []
+
+    def train(folder, command):
+        trained.append(folder)
+        return finish(folder, command)
+
+    monkeypatch.setattr(experiments, "train", train)
     argv = ["--out", str(tmp_path), "--csv", str(tmp_path / "all.csv")]
-    experiments.main([*argv, "--seeds", "1", "2", "--p_supervised", "0.5"])
+    argv += ["--seeds", "1", "2", "--p_supervised", "0.5"]
+    for _ in range(2):
+        experiments.main(argv)
+    assert len(trained) == 2
     printed = capsys.readouterr().out
-    assert "| built-in | 0.5 | 2 | 3.00 ± 0.00 | 3.00 ± 0.00 |" in printed
+    row = "| built-in, p_supervised 0.5 | 2 | 3.00 ± 0.00 | 4.00 ± 0.00 | 2.0 |"
+    assert row in printed
     with open(tmp_path / "all.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["seed"] for row in rows] == ["1", "2"]
+    assert [row["seed"] for row in rows] == ["1", "2"] * 2
     assert rows[0]["minutes"] == "2.0"

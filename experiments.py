@@ -1,0 +1,278 @@
+#!/usr/bin/env python
+"""Train the experiments of a list, each with several seeds; say what they reached.
+
+    python experiments.py recipes/MiniLibriFSD50K/experiments.yaml --seeds 1 2 3
+    python experiments.py recipes/LibriFSD50K/experiments.yaml fedenhance_c64 iid \
+        --seeds 1 2 3 --data_folder /data --device cuda
+    python experiments.py findings results/MiniLibriFSD50K
+
+What is finished is skipped, what was interrupted goes on. Options that are not
+named here go to train.py, for all experiments. A list is a YAML file:
+
+    hparams: hparams/fedenhance.yaml    # the experiment that all of them vary
+    options: {rounds: 60}               # of train.py, for all of them
+    experiments:
+        fedenhance_c8: {n_clients: 8}   # options of train.py, for one
+        sweep: {each: {p_supervised: [0, 1]}}    # one run for each value
+
+An experiment may name hparams of its own; "options" do not go there. {results} and
+{seed} in an option stand for the folder of the results and for the seed. Runs go to
+RESULTS/EXPERIMENT/SEED.
+"""
+
+import argparse
+import json
+import logging
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from tqdm import tqdm
+
+from local_modules.report import write_rows
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parent
+RECORD = "experiment.json"
+
+
+def parse(argv):
+    """The command line; what it does not know is for train.py."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("list", type=Path, help="of experiments")
+    parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help="default: all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument(
+        "--results", type=Path, help="default: results/ and the folder of the list"
+    )
+    parser.add_argument("--csv", type=Path, help="one row a run, written anew")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print the commands that are left to do"
+    )
+    options, extra = parser.parse_known_args(argv)
+    options.results = options.results or Path("results") / options.list.parent.name
+    return options, extra
+
+
+def read_list(path, names=()):
+    """The experiments of a list, with sweeps written out.
+
+    Arguments
+    ---------
+    path : str or Path
+    names : sequence of str
+        Which to take; all by default. That of a sweep takes all of it.
+
+    Returns
+    -------
+    dict
+        Name -> (YAML file, options of train.py).
+
+    Raises
+    ------
+    ValueError
+        Naming an experiment that is not there.
+    """
+    with open(path, encoding="utf-8") as file:
+        listed = yaml.safe_load(file)
+    found = listed["experiments"]
+    unknown = sorted(set(names) - set(found))
+    if unknown:
+        raise ValueError(
+            f"{path} has no experiment {', '.join(unknown)}; it has {', '.join(found)}"
+        )
+    experiments = {}
+    for name in names or found:
+        own = dict(found[name] or {})
+        hparams, sweep = own.pop("hparams", None), own.pop("each", {})
+        shared = {} if hparams else listed.get("options", {})
+        for suffix, member in write_out(sweep):
+            options = {**shared, **own, **member}
+            experiments[name + suffix] = (hparams or listed["hparams"], options)
+    return experiments
+
+
+def write_out(sweep):
+    """The members of a sweep.
+
+    Arguments
+    ---------
+    sweep : dict
+        Option -> list of values; empty: there is one member.
+
+    Returns
+    -------
+    list of tuple
+        (suffix of its name, its option)
+
+    Example
+    -------
+    >>> write_out({"p_supervised": [0, 0.5]})
+    [('_0', {'p_supervised': 0}), ('_0.5', {'p_supervised': 0.5})]
+    >>> write_out({"selected_clients": [[0, 3]]})
+    [('_0_3', {'selected_clients': [0, 3]})]
+    """
+    members = [
+        ("_" + "_".join(map(str, v if isinstance(v, list) else [v])), {key: v})
+        for key, values in sweep.items()
+        for v in values
+    ]
+    return members or [("", {})]
+
+
+def command_of(hparams, options, folder, seed, extra):
+    """The command that trains one run.
+
+    Arguments
+    ---------
+    hparams : str
+        YAML file, relative to the repository.
+    options : dict
+        Of train.py.
+    folder : Path
+        ``RESULTS/EXPERIMENT/SEED``.
+    seed : int
+    extra : list of str
+        More arguments of train.py.
+
+    Returns
+    -------
+    list of str
+    """
+    command = [sys.executable, str(ROOT / "train.py"), str(ROOT / hparams)]
+    options = {"seed": seed, "output_folder": str(folder), **options}
+    for key, value in options.items():
+        if isinstance(value, str):
+            value = value.format(results=folder.parent.parent, seed=seed)
+        else:
+            value = json.dumps(value)  # JSON is YAML
+        command += [f"--{key}", value]
+    return [*command, *extra]
+
+
+def is_done(folder, command):
+    """Whether a run is finished.
+
+    Arguments
+    ---------
+    folder : Path
+    command : list of str
+        That would train it.
+
+    Raises
+    ------
+    ValueError
+        When another command was started in its folder.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        return False
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record["arguments"] != command[3:]:
+        raise ValueError(
+            f"{folder} was trained with {' '.join(record['arguments'])}; remove it, or "
+            "give other --results"
+        )
+    return record["finished"]
+
+
+def train(folder, command):
+    """Train one run, or go on with it; whether it worked.
+
+    Arguments
+    ---------
+    folder : Path
+    command : list of str
+        Of :func:`command_of`.
+
+    Returns
+    -------
+    bool
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"hparams": command[2], "arguments": command[3:], "finished": False}
+    (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+    record["finished"] = subprocess.run(command, check=False).returncode == 0
+    (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+    return record["finished"]
+
+
+def tell(folders, path=None):
+    """Print what finished runs reached, and write one row a run.
+
+    Arguments
+    ---------
+    folders : list of Path
+    path : Path or None
+        A CSV.
+    """
+    from local_modules.runs import Run, table
+
+    rows = [{"experiment": f.parent.name, **Run(f).summary()} for f in folders]
+    if rows and path:
+        write_rows(path, rows)
+    tqdm.write(table(rows))
+
+
+def run_list(argv):
+    """Train all experiments of a list that are not finished."""
+    options, extra = parse(argv)
+    plan = {
+        options.results / name / str(seed): command_of(
+            hparams, own, options.results / name / str(seed), seed, extra
+        )
+        for name, (hparams, own) in read_list(options.list, options.names).items()
+        for seed in options.seeds
+    }
+    left = {f: command for f, command in plan.items() if not is_done(f, command)}
+    if options.dry_run:
+        tqdm.write("\n".join(shlex.join(command) for command in left.values()))
+        return
+    failed = []
+    for number, (folder, command) in enumerate(left.items(), start=1):
+        logger.info("%d of %d: %s", number, len(left), folder)
+        if not train(folder, command):
+            failed.append(str(folder))
+    tell([folder for folder in plan if str(folder) not in failed], options.csv)
+    if failed:
+        raise ValueError(f"failed (see log.txt there): {', '.join(failed)}")
+
+
+def tell_findings(argv):
+    """Say which of the paper's findings hold for finished runs."""
+    from local_modules import findings
+    from local_modules.runs import find_runs
+
+    parser = argparse.ArgumentParser(
+        prog="experiments.py findings", description=findings.__doc__
+    )
+    parser.add_argument("results", nargs="+", type=Path)
+    parser.add_argument("--csv", type=Path, help="written anew")
+    options = parser.parse_args(argv)
+    rows = findings.check_findings(find_runs(options.results))
+    if options.csv:
+        write_rows(options.csv, rows)
+    tqdm.write(findings.table(rows))
+
+
+def main(argv):
+    """Run a command line."""
+    if argv[:1] == ["findings"]:
+        tell_findings(argv[1:])
+    else:
+        run_list(argv)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        main(sys.argv[1:])
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"experiments.py: {error}")

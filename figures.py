@@ -1,0 +1,91 @@
+#!/usr/bin/env python
+"""Draw the figures of the paper from result folders.
+
+    python figures.py convergence results/mini --out figures
+    python figures.py transfer results/mini --out figures
+    python figures.py supervision results/mini --out figures
+    python figures.py snr results/fedenhance/1234 --out figures
+
+RESULTS are output folders of train.py, or folders that hold such. Runs that differ in
+their seed alone become a mean with a range. Each figure is written as PNG and PDF.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+FACTORS = ("n_clients", "p_supervised", "local_epoch_p", "p_available_users")
+
+
+def parse(argv):
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("figure", choices=list(FIGURES))
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS")
+    parser.add_argument("--out", type=Path, default=Path("figures"))
+    parser.add_argument(
+        "--paper",
+        type=Path,
+        help="the paper's own numbers to lay over: recipes/LibriFSD50K/paper.csv",
+    )
+    parser.add_argument(
+        "--vary",
+        choices=list(FACTORS),
+        help="what distinguishes curves or bars, everything else being equal; default: "
+        "n_clients, and p_supervised of supervision",
+    )
+    parser.add_argument(
+        "--data_folder", help="of snr, where the corpus lies elsewhere now"
+    )
+    return parser.parse_args(argv)
+
+
+def draw(options):
+    """Draw one figure of logged runs."""
+    from local_modules import figures
+    from local_modules.runs import find_runs
+
+    paper = figures.read_paper(options.paper) if options.paper else figures.NO_PAPER
+    vary = {"vary": options.vary} if options.vary else {}
+    figure = getattr(figures, options.figure)(find_runs(options.results), paper, **vary)
+    return figures.save(figure, options.out, options.figure)
+
+
+def draw_snr(options):
+    """Draw the input SNR of the corpus of a run: its manifests say where it is."""
+    from local_modules.runs import find_runs
+    from recipes.LibriFSD50K.statistics import statistics
+
+    run = find_runs(options.results[:1])[0]
+    folder = options.data_folder or run.hparams["data_folder"]
+    manifests = run.folder / "manifests"
+    if not manifests.is_dir():  # the user's own
+        manifests = run.hparams["manifest_folder"]
+    statistics(folder, manifests, options.out)
+    return [options.out / "input_snr.png", options.out / "input_snr.pdf"]
+
+
+FIGURES = {
+    "convergence": draw,
+    "transfer": draw,
+    "supervision": draw,
+    "snr": draw_snr,
+}
+
+
+def main(argv):
+    """Run a command line."""
+    options = parse(argv)
+    for path in FIGURES[options.figure](options):
+        logging.getLogger(__name__).info("%s", path)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        main(sys.argv[1:])
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"figures.py: {error}")

@@ -1,0 +1,118 @@
+"""Lists of experiments: what is trained, what is skipped, what is said."""
+
+import shlex
+
+import pytest
+import yaml
+
+import experiments
+from tests.test_yaml import ROOT, top_level
+
+LISTS = sorted(ROOT.glob("recipes/*/experiments.yaml"))
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A list with a sweep, and with an experiment of another YAML file."""
+    path = tmp_path / "corpus" / "experiments.yaml"
+    path.parent.mkdir()
+    path.write_text(
+        "hparams: hparams/fedenhance.yaml\n"
+        "options: {rounds: 2}\n"
+        "experiments:\n"
+        "  plain: {n_clients: 4, initial_model: '{results}/other/{seed}'}\n"
+        "  sweep: {each: {selected_clients: [[0], [1, 2]]}}\n"
+        "  other: {hparams: hparams/centralized.yaml}\n"
+    )
+    return path
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Folders that were trained, with what each run returned; nothing is run."""
+    done, codes = [], {}
+
+    class Finished:
+        def __init__(self, command, check):
+            folder = command[command.index("--output_folder") + 1]
+            done.append("/".join(folder.split("/")[-2:]))
+            self.returncode = codes.get(done[-1], 0)
+
+    monkeypatch.setattr(experiments.subprocess, "run", Finished)
+    monkeypatch.setattr(experiments, "tell", lambda folders, path: None)
+    return done, codes
+
+
+def run(listed, *argv):
+    results = listed.parent.parent / "results"
+    experiments.main([str(listed), *argv, "--results", str(results)])
+
+
+def test_a_sweep_is_written_out_and_options_are_for_one_yaml(listed):
+    assert experiments.read_list(listed) == {
+        "plain": (
+            "hparams/fedenhance.yaml",
+            {"rounds": 2, "n_clients": 4, "initial_model": "{results}/other/{seed}"},
+        ),
+        "sweep_0": ("hparams/fedenhance.yaml", {"rounds": 2, "selected_clients": [0]}),
+        "sweep_1_2": (
+            "hparams/fedenhance.yaml",
+            {"rounds": 2, "selected_clients": [1, 2]},
+        ),
+        "other": ("hparams/centralized.yaml", {}),
+    }
+
+
+def test_an_unknown_experiment_is_named(listed):
+    with pytest.raises(ValueError, match="no experiment plane; it has plain, sweep"):
+        experiments.read_list(listed, ["plane"])
+
+
+def test_commands_name_seed_folder_and_earlier_results(listed, capsys, trained):
+    run(listed, "plain", "--seeds", "7", "--dry_run", "--device", "cuda")
+    results = listed.parent.parent / "results"
+    command = shlex.split(capsys.readouterr().out)
+    assert command[2:] == [
+        *(str(ROOT / "hparams/fedenhance.yaml"), "--seed", "7"),
+        *("--output_folder", str(results / "plain" / "7"), "--rounds", "2"),
+        *("--n_clients", "4", "--initial_model", str(results / "other" / "7")),
+        *("--device", "cuda"),
+    ]
+    assert trained[0] == []
+
+
+def test_what_is_finished_is_skipped_and_what_failed_is_run_again(listed, trained):
+    done, codes = trained
+    codes["sweep_0/1"] = 1
+    with pytest.raises(ValueError, match="failed .*sweep_0/1"):
+        run(listed, "--seeds", "1")
+    assert done == ["plain/1", "sweep_0/1", "sweep_1_2/1", "other/1"]
+    codes.clear()
+    run(listed, "--seeds", "1", "2")
+    assert done[4:] == ["plain/2", "sweep_0/1", "sweep_0/2", "sweep_1_2/2", "other/2"]
+
+
+def test_another_command_in_the_same_folder_is_refused(listed, trained):
+    run(listed, "plain", "--seeds", "1")
+    with pytest.raises(ValueError, match="plain/1 was trained with .*remove it"):
+        run(listed, "plain", "--seeds", "1", "--batch_size", "2")
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.parent.name)
+def test_every_option_of_a_list_is_a_key_of_its_yaml(path):
+    for name, (hparams, options) in experiments.read_list(path).items():
+        assert options.keys() <= top_level(ROOT / hparams).keys(), name
+
+
+def test_the_built_in_corpus_has_the_same_experiments_at_its_size():
+    """Its 4, 8 and 16 clients are the paper's 16, 64 and 256."""
+    full, mini = (
+        yaml.safe_load((ROOT / "recipes" / corpus / "experiments.yaml").read_text())
+        for corpus in ("LibriFSD50K", "MiniLibriFSD50K")
+    )
+    sizes = {"c16": "c4", "c64": "c8", "c256": "c16"}
+    names = {
+        "_".join(sizes.get(part, part) for part in name.split("_"))
+        for name in full["experiments"]
+    }
+    assert names == mini["experiments"].keys() - {"pretraining"}

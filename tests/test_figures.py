@@ -1,0 +1,20 @@
+"""The command that draws figures."""
+
+import pytest
+
+import figures
+from tests.local_modules import finished
+
+
+@pytest.mark.parametrize("name", ["convergence", "transfer", "supervision"])
+def test_each_figure_is_drawn_by_its_name(name, tmp_path):
+    finished.write_run(tmp_path, "c")
+    finished.write_run(tmp_path, "started", initial_model="x")
+    figures.main([name, str(tmp_path), "--out", str(tmp_path / "out")])
+    for extension in ("png", "pdf"):
+        assert (tmp_path / "out" / f"{name}.{extension}").stat().st_size > 1000
+
+
+def test_a_folder_without_runs_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no federated run"):
+        figures.main(["convergence", str(tmp_path), "--out", str(tmp_path)])
