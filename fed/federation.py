@@ -43,6 +43,10 @@ class Federation:
         The column of rounds.csv by which the best model is kept: ``valid_...``.
     totals : list of str
         Metrics that add up over clients; others are averaged.
+    average : float
+        Share that a moving average of the models keeps each round, 0.9 say. The
+        average is what is evaluated and kept, and the clients go on from the newest
+        model. 0: the newest model is.
     evaluate_every : int
         Rounds from one evaluation to the next; the last is always evaluated.
     selected_clients : list of str
@@ -59,8 +63,8 @@ class Federation:
     initial_model : str
         Path to a model that was trained centrally.
     server_training : dict
-        ``dataset`` (a key of ``datasets``), ``epochs``, ``lr`` of training on the
-        server after each aggregation.
+        ``dataset`` (a key of ``datasets``, or null for none), ``epochs``, ``lr`` of
+        training on the server after each aggregation.
     min_clients : int
         Updates that a round needs; with fewer it is tried again.
     max_failures : int
@@ -102,6 +106,7 @@ class Federation:
         maximize=None,
         minimize=None,
         totals=(),
+        average=0.0,
         evaluate_every=1,
         selected_clients=None,
         schedule=None,
@@ -139,6 +144,8 @@ class Federation:
             raise ValueError(f"fraction is {self.fraction}; it must be in (0, 1].")
         if self.local_epochs <= 0:
             raise ValueError(f"local_epochs is {self.local_epochs}, not positive.")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average is {self.average}; it must be in [0, 1).")
         if not 0 <= self.p_dropout < 1:
             raise ValueError(f"p_dropout is {self.p_dropout}; it must be in [0, 1).")
         if isinstance(self.runtime, str) and self.runtime not in RUNTIMES:

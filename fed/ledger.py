@@ -40,11 +40,18 @@ class Ledger:
         self.identity = uuid4().hex
 
     def resume(self):
-        """Go on from the last finished round, or start; return the model."""
-        experiment = self.experiment
+        """Go on from the last finished round, or start.
+
+        Returns
+        -------
+        arrays, average : dict of numpy.ndarray
+            The model, and its moving average, which may be None.
+        """
+        experiment, average = self.experiment, None
         if self.state_file.exists():
             state = files.load(self.state_file)
-            arrays, self.rows = state["arrays"], state["rows"]
+            arrays, average = state["arrays"], state["average"]
+            self.rows = state["rows"]
             self.best, self.identity = state["best"], state["identity"]
             # Raises if they are those of another network.
             set_arrays(experiment.brain, arrays)
@@ -64,27 +71,30 @@ class Ledger:
         )
         self.rounds_table.rewrite(self.rows)
         self.clients_table.start(last)
-        return arrays
+        return arrays, average
 
-    def keep(self, arrays, row, clients):
+    def keep(self, arrays, average, row, clients):
         """Put a finished round on disk.
 
         Arguments
         ---------
         arrays : dict of numpy.ndarray
             The model.
+        average : dict of numpy.ndarray or None
+            Its moving average, which is then what was evaluated.
         row : dict
             Of rounds.csv.
         clients : list of dict
             Of clients.csv.
         """
-        self.keep_best(arrays, row)
+        self.keep_best(average or arrays, row)
         self.rows.append(row)
         total = sum(client["weight"] for client in clients)
         shares = [{**c, "weight": c["weight"] / total} for c in clients]
         self.append_clients(row["round"], shares)
         state = {
             "arrays": arrays,
+            "average": average,
             "rows": self.rows,
             "best": self.best,
             "identity": self.identity,

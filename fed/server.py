@@ -15,7 +15,7 @@ from fed.brain import set_arrays, to_arrays, to_record
 from fed.experiment import SERVER_INDEX
 from fed.ledger import Ledger
 from fed.replies import Checker, accept, client_row, in_order, summarize
-from fed.strategy import build, cast, layers, put_back, remember
+from fed.strategy import build, cast, follow, layers, put_back, remember
 
 logger = get_logger(__name__)
 
@@ -46,7 +46,8 @@ class Server:
         self.grid = grid
         self.strategy = build(federation.strategy, self.privacy())
         self.ledger = Ledger(federation, experiment, self.strategy)
-        self.arrays = None
+        self.arrays = None  # the model that the clients go on from
+        self.average = None  # its moving average, if that is evaluated instead
         self.interrupted = False
 
     def privacy(self):
@@ -64,7 +65,7 @@ class Server:
 
     def run(self):
         """Train for all rounds that are left, then load the best model."""
-        self.arrays = self.ledger.resume()
+        self.arrays, self.average = self.ledger.resume()
         done, total = len(self.ledger.rows), self.federation.rounds
         rounds = range(done + 1, total + 1)
         with finishing_on_interrupt(self):
@@ -72,7 +73,7 @@ class Server:
                 rounds, desc="rounds", initial=done, total=total
             ):
                 self.round(server_round)
-        self.ledger.load_best(self.arrays)
+        self.ledger.load_best(self.model)
 
     def round(self, server_round):
         """Send the model out, average what comes back, evaluate, keep."""
@@ -82,13 +83,21 @@ class Server:
         if self.federation.privacy:
             row["epsilon"] = self.strategy.privacy_spent().epsilon
         row |= self.train_on_server(server_round)
+        if self.federation.average:
+            share = self.federation.average
+            self.average = follow(self.average, self.arrays, share, server_round)
         row |= self.evaluate(server_round, row["train_loss"])
         row["seconds"] = time.perf_counter() - start
-        self.ledger.keep(self.arrays, row, clients)
+        self.ledger.keep(self.arrays, self.average, row, clients)
         self.ledger.log(row)
         for callback in self.federation.callbacks:
-            set_arrays(self.experiment.brain, self.arrays)
+            set_arrays(self.experiment.brain, self.model)
             callback(server_round, self.experiment.brain, row)
+
+    @property
+    def model(self):
+        """What is evaluated and kept: the moving average if there is one."""
+        return self.average or self.arrays
 
     def train_clients(self, server_round):
         """Do local updates until enough clients succeed, and average them.
@@ -184,8 +193,8 @@ class Server:
 
     def train_on_server(self, server_round):
         """Do one more local update, on the server's own data, if there is any."""
-        options = self.federation.server_training
-        if not options:
+        options = self.federation.server_training or {}
+        if options.get("dataset") is None:
             return {}
         dataset = self.experiment.datasets.get(options["dataset"])
         if dataset is None:
@@ -209,8 +218,8 @@ class Server:
         last = server_round == federation.rounds
         if server_round % federation.evaluate_every and not last:
             return {}
-        valid = experiment.validate(self.arrays, server_round, train_loss)
-        test = experiment.test(self.arrays)
+        valid = experiment.validate(self.model, server_round, train_loss)
+        test = experiment.test(self.model)
         return {f"valid_{key}": value for key, value in valid.items()} | {
             f"test_{key}": value for key, value in test.items()
         }

@@ -128,6 +128,43 @@ class FedAvg(Reproducible):
         return (to_record(self.mean) if self.mean else None), None
 
 
+def follow(average, arrays, share, server_round):
+    """Moves the moving average of the models of all rounds on to the newest.
+
+    Early models weigh little: of round r the average keeps ``(1 + r) / (10 + r)`` of
+    what it was, or ``share`` where that is less. Integers are those of the newest.
+
+    Arguments
+    ---------
+    average : dict of numpy.ndarray or None
+        Before this round, if any.
+    arrays : dict of numpy.ndarray
+        The newest model.
+    share : float
+        That the average keeps each round, in [0, 1).
+    server_round : int
+        From 1.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+
+    Example
+    -------
+    >>> follow({"w": np.float32([0])}, {"w": np.float32([4])}, 0.75, 1000)["w"]
+    array([1.], dtype=float32)
+    """
+    if average is None:
+        return arrays
+    keep = min(share, (1 + server_round) / (10 + server_round))
+    return {
+        name: cast(keep * average[name] + (1 - keep) * array, array.dtype)
+        if np.issubdtype(array.dtype, np.floating)
+        else array
+        for name, array in arrays.items()
+    }
+
+
 def build(strategy=None, privacy=None):
     """Builds the server's strategy from what YAML names.
 

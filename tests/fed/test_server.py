@@ -25,8 +25,9 @@ def equal(tmp_path):
     """Compare the models after the last round of two runs, to the bit."""
 
     def equal(a, b):
-        a, b = (state(tmp_path, folder)["arrays"] for folder in (a, b))
-        return all((a[name] == b[name]).all() for name in a)
+        a, b = (state(tmp_path, folder) for folder in (a, b))
+        kept = ["arrays", "average"] if a["average"] and b["average"] else ["arrays"]
+        return all((a[k][n] == b[k][n]).all() for k in kept for n in a[k])
 
     return equal
 
@@ -140,6 +141,25 @@ def test_server_optimizers_leave_buffers_alone(train, tmp_path):
     assert (arrays["model.1.running_var"] > 0).all()
 
 
+def test_the_moving_average_is_evaluated_and_the_clients_never_see_it(
+    train, tmp_path, read, equal
+):
+    train(folder="once", federation={"rounds": 1})
+    train(folder="twice", federation={"rounds": 2})
+    brain = train(folder="averaged", federation={"rounds": 2, "average": 0.9})
+    assert equal("twice", "averaged")
+    first, second = (state(tmp_path, name)["arrays"] for name in ("once", "twice"))
+    # Of the first model, the second round keeps (1 + 2) / (10 + 2).
+    expected = 0.25 * first["model.0.weight"] + 0.75 * second["model.0.weight"]
+    kept = state(tmp_path, "averaged")["average"]["model.0.weight"]
+    assert kept == pytest.approx(expected, rel=1e-6)
+    losses = {
+        read("rounds.csv", name)[1]["valid_loss"] for name in ("twice", "averaged")
+    }
+    assert len(losses) == 2
+    assert get_arrays(brain)["model.0.weight"] == pytest.approx(expected, rel=1e-6)
+
+
 # ------------------------------------------------------------------------- resume
 
 
@@ -156,6 +176,7 @@ LASTING = {
     "rounds": 4,
     "fraction": 0.5,
     "strategy": partial(flower.FedAvgM, server_momentum=0.9),
+    "average": 0.9,
 }
 
 
