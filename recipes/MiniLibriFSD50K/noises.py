@@ -104,9 +104,8 @@ def _partials(frequencies, gains, decays, seconds):
     wave = np.zeros(time.size)
     for frequency, gain, decay in zip(frequencies, gains, decays, strict=True):
         if frequency < SAMPLE_RATE / 2:
-            wave += (
-                gain * np.sin(2 * np.pi * frequency * time) * 10 ** (-3 * time / decay)
-            )
+            fall = np.exp(time * (-3 * np.log(10) / decay))
+            wave += gain * np.sin(2 * np.pi * frequency * time) * fall
     return wave
 
 
@@ -153,10 +152,10 @@ def engine(rng, draw, count):
     phase = 2 * np.pi * np.cumsum(speed) / SAMPLE_RATE
     formant = _band(draw(150, 600), 1.2)
     base = speed.mean()
-    wave = np.zeros(count)
-    for harmonic in range(1, 33):
-        gain = (formant(harmonic * base) + 0.1) * rng.uniform(0.3, 1) / harmonic**0.3
-        wave += gain * np.sin(harmonic * phase + rng.uniform(0, 6.28))
+    harmonics = np.arange(1, 33)
+    gains = (formant(harmonics * base) + 0.1) / harmonics**0.3
+    gains = gains * rng.uniform(0.3, 1, 32) * np.exp(2j * np.pi * rng.random(32))
+    wave = np.polyval([*gains[::-1], 0], np.exp(1j * phase)).imag
     hiss = _shaped(rng, count, _slope(5, 400)) * (1 + 0.7 * np.sin(phase))
     return wave / wave.std() + draw(0.15, 0.7) * hiss / hiss.std()
 
@@ -314,9 +313,9 @@ def organ(rng, draw, count):
     drawbars, decay = rng.uniform(0.1, 1.0, 8), draw(0.8, 6.0)
     triads = ((0, 4, 7), (5, 9, 12), (7, 11, 14), (-3, 0, 4), (2, 5, 9))
 
-    def chord():
+    def chord(triad):
         wave = 0
-        for note in triads[rng.integers(len(triads))]:
+        for note in triad:
             pitch = root * 2 ** (note / 12)
             harmonics = np.arange(1, 9)
             wave = wave + _partials(
@@ -325,8 +324,10 @@ def organ(rng, draw, count):
         edge = np.minimum(np.arange(wave.size), np.arange(wave.size)[::-1])
         return wave * np.clip(edge / (0.01 * SAMPLE_RATE), 0, 1)
 
+    chords = [chord(triad) for triad in triads]
     starts = np.arange(0, count, length * SAMPLE_RATE)
-    return _place(count, starts, chord) + 1e-3 * rng.standard_normal(count)
+    wave = _place(count, starts, lambda: chords[rng.integers(len(chords))])
+    return wave + 1e-3 * rng.standard_normal(count)
 
 
 def church_bell(rng, draw, count):
