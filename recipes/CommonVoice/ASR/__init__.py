@@ -1,0 +1,1 @@
+"""Federated recognition of Common Voice, where each speaker is a client."""

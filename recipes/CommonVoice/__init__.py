@@ -1,0 +1,1 @@
+"""Common Voice: sentences in many languages, read by volunteers."""

@@ -1,0 +1,289 @@
+"""Federated recognition end to end, on letters that are tones."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hyperpyyaml import load_hyperpyyaml
+
+import train
+from fed.state import load
+
+ROOT = Path(train.__file__).parent
+RATE = 16000
+SPEAKERS = {"ann": "train", "bob": "train", "eve": "train", "cid": "dev", "dot": "test"}
+LETTERS = "ABCDE"
+SMALL = {
+    "output_neurons": 12,
+    "batch_size": 2,
+    "learning_rate": 0.01,
+    "rounds": 2,
+    "epochs": 2,
+    "evaluate_every": 1,
+    "clients_per_round": 1.0,
+}
+
+MODELS = {
+    "fedasr_ctc": {"channels": 16, "enc": "{num_blocks: 1}"},
+    "fedasr": {
+        "n_mels": 20,
+        "enc": "{cnn_blocks: 1, cnn_channels: [4], inter_layer_pooling_size: [2], "
+        "rnn_layers: 1, rnn_neurons: 16, dnn_neurons: 16}",
+        "ctc_lin": "{input_size: 16}",
+        "emb": "{embedding_dim: 8}",
+        "dec": "{enc_dim: 16, input_size: 8, hidden_size: 16, attn_dim: 16}",
+        "seq_lin": "{input_size: 16}",
+        "searcher": "{beam_size: 2}",
+    },
+}
+
+
+def spell(words):
+    """A fifth of a second of a tone for each letter, a gap for each space."""
+    time = np.arange(RATE // 5) / RATE
+    tones = [
+        np.zeros_like(time)
+        if letter == " "
+        else np.sin(2 * np.pi * 300 * (1 + LETTERS.index(letter)) * time)
+        for letter in words
+    ]
+    return 0.3 * np.concatenate(tones)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Common Voice in small: five speakers, four sentences each."""
+    folder = tmp_path_factory.mktemp("cv")
+    (folder / "clips").mkdir()
+    generator = np.random.default_rng(0)
+    tables = {"train": [], "dev": [], "test": []}
+    for speaker, split in SPEAKERS.items():
+        for number in range(4):
+            words = "".join(generator.permutation(list(LETTERS)))
+            words = f"{words[:2]} {words[2:]}"
+            suffix = ("wav", "flac", "mp3")[number % 3]
+            name = f"{speaker}{number}.{suffix}"
+            soundfile.write(folder / "clips" / name, spell(words), RATE)
+            tables[split].append(f"{speaker}\t{name}\t{words.capitalize()}.")
+    for split, lines in tables.items():
+        text = "\n".join(["client_id\tpath\tsentence", *lines])
+        (folder / f"{split}.tsv").write_text(text + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def run(corpus, tmp_path):
+    """Train; return the Brain."""
+
+    def run(folder="out", name="fedasr_ctc", **changes):
+        argv = [str(ROOT / f"recipes/CommonVoice/ASR/hparams/{name}.yaml")]
+        argv += ["--noprogressbar"]
+        settings = {
+            "data_folder": corpus,
+            "output_folder": tmp_path / folder,
+            **SMALL,
+            **MODELS[name],
+            **changes,
+        }
+        for key, value in settings.items():
+            argv += [f"--{key}", str(value)]
+        return train.main(argv)
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Read a csv file of a run."""
+
+    def table(name, folder="out"):
+        with open(tmp_path / folder / name, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    return table
+
+
+def final(folder):
+    return load(folder / "save" / "federation.pt")["arrays"]
+
+
+def test_a_federation_leaves_what_the_readme_says(run, table, tmp_path):
+    run(rounds=4, validate_clients=True)
+    rounds, clients = table("rounds.csv"), table("clients.csv")
+    assert {"valid_WER", "valid_CER", "test_WER", "test_CER", "train_valid_WER"} <= set(
+        rounds[0]
+    )
+    assert float(rounds[-1]["train_loss"]) < float(rounds[0]["train_loss"])
+    assert {row["client"] for row in clients} == {"ann", "bob", "eve"}
+    assert all(float(row["valid_WER"]) >= 0 for row in clients)
+    assert {row["examples"] for row in clients} == {"4"}
+    text = (tmp_path / "out/wer_test.txt").read_text()
+    assert text.startswith("%WER")
+    assert "dot3" in text
+    assert (tmp_path / "out/save/tokenizer.model").exists()
+
+
+@pytest.mark.parametrize(
+    ("weighting", "key", "sign"),
+    [
+        ("!name:fed.weighting.by_examples", "examples", 1),
+        ("!name:fed.weighting.by_loss", "loss", -1),
+        ("!name:fed.weighting.by_word_error_rate", "valid_WER", -1),
+        (
+            "!name:fed.weighting.by_metric {key: valid_WER, temperature: -10}",
+            "valid_WER",
+            -1,
+        ),
+    ],
+)
+def test_who_is_better_weighs_more(run, table, corpus, tmp_path, weighting, key, sign):
+    settings = {"rounds": 1, "train_csv": tmp_path / "uneven.csv"}
+    run(folder="prepared", rounds=0)
+    rows = table("manifests/train.csv", "prepared")[1:]  # the first holds less
+    with open(settings["train_csv"], "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    run(weighting=weighting, validate_clients=True, **settings)
+    clients = table("clients.csv")
+    shares = [float(row["weight"]) for row in clients]
+    worth = [sign * float(row[key]) for row in clients]
+    assert sum(shares) == pytest.approx(1)
+    pairs = [(a, b) for a in range(3) for b in range(3) if worth[a] > worth[b]]
+    assert all(shares[a] > shares[b] for a, b in pairs)
+
+
+def test_the_server_trains_on_its_own_data(run, table, tmp_path):
+    run(folder="without", rounds=1)
+    server = tmp_path / "without/manifests/valid.csv"
+    run(
+        folder="with",
+        rounds=1,
+        server_csv=server,
+        server_training="{dataset: server, epochs: 2}",
+    )
+    (row,) = table("rounds.csv", "with")
+    assert row["server_num-examples"] == "8"
+    without, trained = final(tmp_path / "without"), final(tmp_path / "with")
+    assert any((without[name] != trained[name]).any() for name in without)
+
+
+def test_integers_stay_integers_and_the_tokenizer_what_it_is(run, tmp_path):
+    brain = run(name="fedasr", rounds=1)
+    arrays = final(tmp_path / "out")
+    (counter,) = [name for name in arrays if name.endswith("num_batches_tracked")]
+    assert arrays[counter].dtype == "int64"
+    assert arrays[counter] == 2  # four examples of each client in batches of two
+    content = brain.modules.tokenizer.content
+    assert (torch.from_numpy(arrays["tokenizer.content"]) == content).all()
+
+
+def test_it_trains_centrally_without_any_of_fed(run, table, tmp_path):
+    brain = run(federation=None, partition=None, schedule=None, weighting=None)
+    assert brain.num_examples == 2 * 12
+    assert not (tmp_path / "out/rounds.csv").exists()
+    assert "WER" in brain.test_stats
+
+
+def test_a_central_model_starts_a_federation_with_its_tokenizer(run, tmp_path):
+    central = run(folder="central", federation=None, token_type="char")
+    brain = run(rounds=1, initial_model=tmp_path / "central")
+    assert brain.modules.tokenizer.digest == central.modules.tokenizer.digest
+
+
+def test_a_model_of_another_tokenizer_is_refused(run, tmp_path):
+    run(folder="central", federation=None, token_type="char", epochs=1)
+    run(folder="other", rounds=0)
+    with pytest.raises((RuntimeError, ValueError), match="is not the tokenizer"):
+        run(
+            initial_model=tmp_path / "central",
+            tokenizer_file=tmp_path / "other/save/tokenizer.model",
+        )
+
+
+def test_attention_trains_and_transcribes(run, table):
+    run(name="fedasr", rounds=1)
+    (row,) = table("rounds.csv")
+    assert float(row["valid_loss"]) > 0
+    assert float(row["test_WER"]) > 0
+
+
+def test_unusable_utterances_are_counted(run, table, tmp_path):
+    run(folder="prepared", rounds=0)
+    path = tmp_path / "prepared/manifests/train.csv"
+    text = path.read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("ann0"))
+    changed = line.rpartition(",")[0] + ",ÄÖ"
+    path.write_text(text.replace(line, changed), encoding="utf-8")
+    tokenizer = tmp_path / "prepared/save/tokenizer.model"
+    run(rounds=1, train_csv=path, tokenizer_file=tokenizer)
+    assert table("rounds.csv")[0]["skipped"] == "1"
+
+
+def test_weighting_by_what_nobody_reports_is_named(run):
+    weighting = "!name:fed.weighting.by_word_error_rate"
+    with pytest.raises(RuntimeError, match="no metric 'valid_WER'"):
+        run(weighting=weighting)
+
+
+@pytest.mark.parametrize("corpus_name", ["CommonVoice", "LibriSpeech"])
+@pytest.mark.parametrize("name", ["fedasr", "fedasr_ctc"])
+def test_corpora_share_all_but_their_data(corpus_name, name):
+    """Every key that trains is in all four files."""
+    path = ROOT / f"recipes/{corpus_name}/ASR/hparams/{name}.yaml"
+    with open(path, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, {"data_folder": "unused"})
+    assert hparams["normalize"].norm_type == "sentence"
+    assert {"tokenizer", "enc", "ctc_lin"} <= set(hparams["modules"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_supernodes_train_on_manifests_of_their_own(corpus, run, table, tmp_path):
+    """Two nodes with two manifests train as the same two clients do in process."""
+    from recipes.CommonVoice.ASR.prepare import prepare
+
+    manifests = tmp_path / "manifests"
+    prepare(corpus, manifests, clients=2)
+    small = {**SMALL, "rounds": 1, "keep_optimizer": False}
+    text = tmp_path / "text.txt"
+    text.write_text("AB CDE\nEDC BA\nDAB EC\n" * 3)
+    server = {
+        **small,
+        "data_folder": corpus,
+        "output_folder": tmp_path / "deployed",
+        "prepare": "null",
+        "valid_csv": manifests / "valid.csv",
+        "test_csv": manifests / "test.csv",
+        "train_csv": "null",
+        "tokenizer_text": text,
+    }
+    node = f"train_csv: {manifests}/client{{}}.csv\\ntokenizer_text: null"
+    overrides = r"\n".join(f"{key}: {value}" for key, value in server.items())
+    done = subprocess.run(
+        [ROOT / "fed/loopback.sh", "recipes/CommonVoice/ASR/hparams/fedasr_ctc.yaml"]
+        + ["2", overrides, node],
+        env={
+            **__import__("os").environ,
+            "PATH": f"{Path(sys.executable).parent}:{__import__('os').environ['PATH']}",
+            "LOGS": str(tmp_path / "logs"),
+            "TIMEOUT": "500",
+            "PORT": "9740",
+        },
+        capture_output=True,
+        text=True,
+        timeout=590,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    clients = table("clients.csv", "deployed")
+    assert [(row["client"], row["status"]) for row in clients] == [
+        ("client0", "ok"),
+        ("client1", "ok"),
+    ]
+    assert [row["examples"] for row in clients] == ["8", "4"]
+    assert (tmp_path / "deployed/wer_test.txt").exists()
