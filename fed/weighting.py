@@ -66,8 +66,8 @@ def by_metric(metrics, key, temperature=1.0, maximum=0.0):
 
     Raises
     ------
-    KeyError
-        When the client does not report the metric.
+    KeyError, ValueError
+        When the client does not report the metric, or it is not a number.
 
     Example
     -------
@@ -76,6 +76,8 @@ def by_metric(metrics, key, temperature=1.0, maximum=0.0):
     """
     if key not in metrics:
         raise KeyError(f"no metric '{key}' to weigh by; it has {sorted(metrics)}")
+    if math.isnan(metrics[key]):
+        raise ValueError(f"metric '{key}' to weigh by is not a number")
     exponent = (metrics[key] - maximum) / temperature
     return math.exp(max(-LARGEST_EXPONENT, min(LARGEST_EXPONENT, exponent)))
 
@@ -95,11 +97,17 @@ def by_word_error_rate(metrics, key="valid_WER"):
     """Weighs a client by ``exp(100 - WER)``, WER in percent (Gao et al., 2022).
 
     The weighting of SpeechBrain's federated tutorial ("End-to-End Speech Recognition
-    from Federated Acoustic Models", ICASSP 2022).
+    from Federated Acoustic Models", ICASSP 2022), where a WER above 100, as insertions
+    make it, counts as 100. One point of WER is a factor of e: for milder weights, use
+    :func:`by_metric` with a temperature of, say, -10.
 
     Example
     -------
     >>> by_word_error_rate({"valid_WER": 100.0})
     1.0
+    >>> by_word_error_rate({"valid_WER": 250.0})
+    1.0
     """
+    if key in metrics:
+        metrics = {**metrics, key: min(metrics[key], 100.0)}
     return by_metric(metrics, key, temperature=-1.0, maximum=100.0)

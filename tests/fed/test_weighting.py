@@ -29,6 +29,15 @@ def test_a_lower_word_error_rate_weighs_more():
     assert ratio == pytest.approx(math.e)
 
 
+def test_a_word_error_rate_above_100_counts_as_100():
+    assert weighting.by_word_error_rate({"valid_WER": 180.0}) == 1.0
+
+
 def test_a_missing_metric_is_named():
     with pytest.raises(KeyError, match="si_sdr"):
         weighting.by_metric({"loss": 1.0}, "si_sdr")
+
+
+def test_a_metric_that_is_no_number_has_no_weight():
+    with pytest.raises(ValueError, match="si_sdr"):
+        weighting.by_metric({"si_sdr": math.nan}, "si_sdr")
