@@ -95,6 +95,7 @@ class Federated:
     def __init__(self, *args, **kwargs):
         self.on_optimizers = lambda optimizers: None
         self.sampler_offset = 0
+        self.stage_ends = {}
         super().__init__(*args, **kwargs)
         self.counts_itself = hasattr(self, "num_examples")
         if not self.counts_itself:

@@ -1,6 +1,7 @@
 """What a process must load to train or evaluate: Brain, data, who holds what."""
 
 import copy
+import io
 import json
 import random
 from pathlib import Path
@@ -265,9 +266,35 @@ def describe_deployed(context):
     """
     run, node = context.run_config, context.node_config
     path = Path(__file__).resolve().parents[1] / str(run["hparams"])
-    overrides = "\n".join(filter(None, (run["overrides"], node.get("overrides"))))
+    overrides = merge(str(run["overrides"]), str(node.get("overrides", "")))
     device = node.get("device", run.get("device"))
     return describe(path, overrides, {"device": device} if device else {})
+
+
+def merge(overrides, others):
+    """Joins two sets of overrides; where both name a key, the second one counts.
+
+    Arguments
+    ---------
+    overrides, others : str
+        YAML, with HyperPyYAML's tags; may be empty.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> print(merge("{rounds: 2, lr: 0.1}", "lr: 0.2"), end="")
+    {rounds: 2, lr: 0.2}
+    """
+    from ruamel.yaml import YAML
+
+    yaml, text = YAML(), io.StringIO()
+    merged = yaml.load(overrides) or {}
+    merged.update(yaml.load(others) or {})
+    yaml.dump(merged, text)
+    return text.getvalue()
 
 
 _loaded = {}
@@ -296,7 +323,7 @@ def load(description):
         torch.set_num_threads(int(run_opts.pop("num_threads", 1)))
         with open(hparams_file, encoding="utf-8") as file:
             hparams = load_hyperpyyaml(file, overrides)
-        if "prepare" in hparams:
+        if hparams.get("prepare"):
             hparams["prepare"]()
         register(description, Experiment(hparams, hparams["federation"], run_opts))
     return _loaded[description]

@@ -4,12 +4,16 @@
 #
 #   fed/loopback.sh hparams/fedenhance.yaml 4 "rounds: 2"
 #
-# Arguments: YAML file, number of SuperNodes, overrides (YAML, optional).
+#   fed/loopback.sh recipes/LibriSpeech/ASR/hparams/fedasr_ctc.yaml 2 "rounds: 2" \
+#       "train_csv: manifests/client{}.csv"
+#
+# Arguments: YAML file, number of SuperNodes, overrides (YAML, optional), overrides of
+# each node (optional; {} is its number, from 0), with which it holds data of its own.
 # Environment: DEVICE (cpu), PORT (9700; nodes take the ports after it), INSECURE=1 for
 # neither TLS nor keys, LOGS (a folder to keep), TIMEOUT in seconds (3600).
 set -euo pipefail
 
-hparams=${1:?YAML file} nodes=${2:?number of SuperNodes} overrides=${3:-}
+hparams=${1:?YAML file} nodes=${2:?number of SuperNodes} overrides=${3:-} own=${4:-}
 app=$(cd "$(dirname "$0")/.." && pwd)
 port=${PORT:-9700}
 work=$(mktemp -d)
@@ -81,8 +85,10 @@ for ((i = 0; i < nodes; i++)); do
         flwr supernode register "$work/node$i.pub" loopback >"$logs/register$i.log"
         key=(--auth-supernode-private-key "$work/node$i")
     fi
+    config="partition-id=$i"
+    [ -z "$own" ] || config="client=\"client$i\" overrides=\"${own//\{\}/$i}\""
     background "supernode$i" flower-supernode --superlink "127.0.0.1:$port" \
-        --port $((port + 1 + i)) --node-config "partition-id=$i" "${node[@]}" "${key[@]}"
+        --port $((port + 1 + i)) --node-config "$config" "${node[@]}" "${key[@]}"
 done
 
 # --stream follows the run's log until it has ended.
