@@ -100,6 +100,7 @@ def main(argv):
     brain.evaluate(
         datasets["test"],
         max_key=hparams.get("maximize"),
+        min_key=hparams.get("minimize"),
         test_loader_kwargs=dict(hparams["test_dataloader_opts"]),
     )
     for write in hparams.get("results", []):
