@@ -1,27 +1,41 @@
 #!/usr/bin/env python
 """What the preparation of LibriFSD50K costs, and how fast its storages are read.
 
-    python -m benchmarks.data prepare         # against reading and rewriting every file
-    python -m benchmarks.data scan            # headers of 5,000 and of 50,000 files
-    python -m benchmarks.data load DATA       # batches a second of each storage
+    python -m benchmarks.data                      # everything, on the built-in corpus
+    python -m benchmarks.data load --authors DIR   # DIR holds fedenhance
+    python -m benchmarks.data prepare scan switch
 
-Each writes a table to benchmarks/results/. ``load`` takes any prepared or unprepared
-data folder, such as data/MiniLibriFSD50K, and one core.
+- ``prepare``: against reading and rewriting every file of a synthetic corpus;
+- ``scan``: headers of 5,000 and of 50,000 files;
+- ``load``: batches of 6 x (speech, noise, noise) x 4 s from each storage, for one
+  client and for a new loader with every client, and the bytes that a batch makes the
+  system read or map. ``as recorded`` is the corpora, whose noise is resampled from
+  44.1 kHz; ``flac`` and ``wav`` are whole files at 16 kHz; ``original`` is how the
+  original reads, whole wav files with SciPy, by our code and with ``--authors`` by its
+  own;
+- ``switch``: what going from one client to the next adds, beside a training step of
+  the default experiment.
+
+Files are in the page cache; all is read by one process on one thread.
 """
 
-import argparse
+import contextlib
 import io
-import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import soundfile
+import speechbrain as sb
 import torch
-from speechbrain.dataio.dataset import FilteredSortedDynamicItemDataset
 
+from benchmarks import loops, measuring, original
+from fed.brain import federate
+from fed.experiment import restrict
+from local_modules import audio
 from local_modules.data_io import collate, training_set
 from local_modules.manifests import (
     assign_clients,
@@ -31,17 +45,19 @@ from local_modules.manifests import (
     take_isolated_noises,
 )
 from local_modules.mixing import MixtureOfMixtures
-from recipes.audio_files import list_files, read_headers, write_csv
+from local_modules.objectives import constrained_mixit
+from local_modules.separation import mixtures_of, separate
+from recipes.audio_files import list_files, read_headers
 from recipes.LibriFSD50K.prepare import prepare
+from recipes.storage import read_at_16k
 
-RESULTS = Path(__file__).with_name("results")
 UTTERANCES = {
     "train-clean-100": (1600, 20),
     "dev-clean": (200, 5),
     "test-clean": (200, 5),
 }
 CLIPS = {"dev": 1600, "eval": 400}
-BATCH_SIZE = 6
+BATCH_SIZE, SECONDS = 6, 4.0
 
 
 def encoded(seconds, rate, form, seed):
@@ -52,11 +68,14 @@ def encoded(seconds, rate, form, seed):
     return data.getvalue()
 
 
-def synthetic_tree(root):
-    """Write 2,000 utterances of 8 s and 2,000 clips of 8 s in the corpora's layouts."""
+def synthetic_tree(root, share=1.0):
+    """Write 2,000 utterances of 8 s and 2,000 clips of 8 s in the corpora's layouts.
+
+    Or a share of them.
+    """
     flac, wav = encoded(8.0, 16000, "FLAC", 0), encoded(8.0, 44100, "WAV", 1)
     for part, (subset, (number, speakers)) in enumerate(UTTERANCES.items()):
-        for i in range(number):
+        for i in range(int(share * number)):
             speaker = 1000 * (part + 1) + i % speakers
             place = root / "LibriSpeech" / subset / str(speaker) / "1"
             place.mkdir(parents=True, exist_ok=True)
@@ -67,7 +86,7 @@ def synthetic_tree(root):
         place.mkdir(parents=True)
         truth = root / "FSD50K" / "FSD50K.ground_truth"
         truth.mkdir(exist_ok=True)
-        names = range(first, first + number)
+        names = range(first, first + int(share * number))
         for name in names:
             (place / f"{name}.wav").write_bytes(wav)
         lines = ["fname,labels,mids", *(f"{name},Rain,/m/06mb1" for name in names)]
@@ -83,36 +102,38 @@ def rewrite(root, target):
             soundfile.write(target / "x.wav", wave, rate)
 
 
-def seconds_of(call):
-    """Wall seconds of a call."""
-    start = time.perf_counter()
+def seconds_of(call, clock=time.perf_counter):
+    """Seconds of a call, of the wall clock unless another is given."""
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def measure_preparation(repeats=3):
+def preparation(args, clock):
     """Preparation against rewriting; medians of some repeats, taken in turns."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        synthetic_tree(root / "data")
+        synthetic_tree(root / "data", share=0.05 if args.quick else 1.0)
         times = {"rewrite": [], "prepare": []}
-        for number in range(repeats):
+        for number in range(args.repeats):
             times["rewrite"].append(seconds_of(lambda: rewrite(root / "data", root)))
             save = root / f"save{number}"
             call = lambda save=save: prepare(  # noqa: E731
                 root / "data", save, built_in_corpus=None, jobs=2
             )
             times["prepare"].append(seconds_of(call))
+        data = root / "data"
+        files = sum(path.suffix in (".flac", ".wav") for path in data.rglob("*"))
     medians = {name: statistics.median(values) for name, values in times.items()}
-    rows = [[name, 4000, f"{median:.2f}"] for name, median in medians.items()]
-    rows.append(["speed-up", "", f"{medians['rewrite'] / medians['prepare']:.1f}"])
-    report("preparation.csv", ["what", "files", "seconds"], rows)
+    rows = [{"what": n, "files": files, "seconds": m} for n, m in medians.items()]
+    rows[1]["speed_up"] = medians["rewrite"] / medians["prepare"]
+    measuring.report(args, "preparation", rows)
 
 
-def measure_scan(numbers=(5000, 50000)):
+def scan(args, clock):
     """Listing and reading headers of files that are hardly more than headers."""
     data, rows = encoded(0.001, 16000, "WAV", 0), []
-    for number in numbers:
+    for number in (500, 5000) if args.quick else (5000, 50000):
         with tempfile.TemporaryDirectory() as folder:
             for i in range(number):
                 place = Path(folder, "audio", str(i // 100))
@@ -120,98 +141,276 @@ def measure_scan(numbers=(5000, 50000)):
                     place.mkdir(parents=True)
                 (place / f"{i}.wav").write_bytes(data)
 
-            def scan(folder=folder):
-                read_headers(
-                    folder, list(list_files(folder, "audio", {".wav"})), jobs=2
-                )
+            def read(folder=folder):
+                files = list(list_files(folder, "audio", {".wav"}))
+                read_headers(folder, files, jobs=2)
 
-            scan()  # the first one reads the directory from the disk
-            seconds = statistics.median(seconds_of(scan) for _ in range(3))
-        rows.append([number, f"{seconds:.2f}", f"{1e6 * seconds / number:.1f}"])
-    report("scan.csv", ["files", "seconds", "microseconds_per_file"], rows)
+            read()  # the first one reads the directory from the disk
+            seconds = statistics.median(seconds_of(read) for _ in range(args.repeats))
+        row = {"files": number, "seconds": seconds}
+        rows.append({**row, "microseconds_per_file": 1e6 * seconds / number})
+    measuring.report(args, "scan", rows)
+
+
+# ------------------------------------------------------------------------- loading
+
+
+def load(args, clock):
+    """Batches a second of each storage, and the bytes that a batch needs."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, dataset, clients in storages(args, Path(folder)):
+            whole = [ids[: len(ids) // BATCH_SIZE * BATCH_SIZE] for ids in clients]
+            whole = [ids for ids in whole if ids]
+            together = [example for ids in whole for example in ids]
+            calls = {
+                "one_client": lambda d=dataset, i=together: [loader(d, i)],
+                "many_clients": lambda d=dataset, w=whole: (loader(d, i) for i in w),
+            }
+            amount = bytes_of(calls["one_client"])  # and fills the page cache
+            rates = measuring.alternate(
+                {
+                    n: lambda c=call: batches_per_second(c, args.seconds, clock)
+                    for n, call in calls.items()
+                },
+                args.repeats,
+            )
+            medians = {n: statistics.median(values) for n, values in rates.items()}
+            rows.append({"storage": name, **medians, "mb_per_batch": amount / 1e6})
+        if args.authors:
+            rows.append(load_original(args, Path(folder), clock))
+    for row in rows:
+        row["packed_to_this"] = rows[0]["one_client"] / row["one_client"]
+    measuring.report(args, "loading", rows)
+
+
+def storages(args, folder):
+    """Yield name, dataset and the clients' ids of each way to keep recordings."""
+    for storage in ("packed", "chunks", "files"):
+        manifests = folder / storage
+        prepare(
+            args.data_folder,
+            manifests,
+            built_in_corpus=args.data_folder,
+            storage=storage,
+            storage_folder=None if storage == "files" else folder / f"{storage} data",
+        )
+        rows = clients_of(args.data_folder, manifests / "train.csv")
+        name = {"files": "as recorded"}.get(storage, storage)
+        yield name, *dataset_of(rows)
+    for suffix in ("wav", "flac"):
+        yield f"{suffix} files", *dataset_of(convert(rows, folder / suffix, suffix))
+    numbers = original.write_tree(rows, folder / "tree", SECONDS)
+    groups = {row["client"]: row["group"] for row in rows.values()}
+    dataset = original.WholeFiles(folder / "tree", numbers, groups, SECONDS)
+    yield "original, our code", dataset, clients_in(dataset)
 
 
 def clients_of(data_folder, manifest):
-    """The training set of a manifest and the ids of its clients, one a speaker."""
+    """The rows of a manifest, one client a speaker."""
     rows = take_isolated_noises(load_manifest(manifest, data_folder), 0.5)
     assign_clients(rows, lambda rows: group_by(rows, "spk_id"))
-    assign_groups(rows, "client", {"supervised": 0.5}, seed=0)
-    dataset = training_set(rows, MixtureOfMixtures(segment=4.0))
-    return dataset, list(group_by(dataset.data, "client").values())
+    return assign_groups(rows, "client", {"supervised": 0.5}, seed=0)
+
+
+def dataset_of(rows):
+    """The training set of some rows, and the ids of each of its clients."""
+    dataset = training_set(rows, MixtureOfMixtures(segment=SECONDS))
+    return dataset, clients_in(dataset)
+
+
+def clients_in(dataset):
+    """Lists the ids of each client."""
+    return list(group_by(dataset.data, "client").values())
+
+
+def convert(rows, folder, suffix):
+    """Copy every file that rows name to 16 kHz in one format; name the copies."""
+    folder.mkdir()
+    copies = {}
+
+    def copy(segment):
+        if segment.path not in copies:
+            path = folder / f"{len(copies)}.{suffix}"
+            soundfile.write(path, read_at_16k(segment.path), 16000, subtype="PCM_16")
+            copies[segment.path] = path, soundfile.info(segment.path).samplerate
+        path, rate = copies[segment.path]
+        bounds = (edge * 16000 // rate for edge in segment[1:])
+        return audio.Segment(str(path), *bounds)
+
+    def moved(row):
+        parts = {k: copy(v) for k, v in row.items() if isinstance(v, audio.Segment)}
+        return {**row, **parts}
+
+    return {key: moved(row) for key, row in rows.items()}
 
 
 def loader(dataset, ids):
     """Batches of some examples."""
     return torch.utils.data.DataLoader(
-        FilteredSortedDynamicItemDataset(dataset, ids),
+        restrict(dataset, ids),
         batch_size=BATCH_SIZE,
         collate_fn=collate,
         drop_last=True,
     )
 
 
-def batches_per_second(loaders, seconds):
+def batches_per_second(loaders, seconds, clock):
     """Read loaders one after the other, again and again."""
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
+    count, start = 0, clock()
+    while clock() - start < seconds:
+        for batches in loaders():
+            for _ in batches:
+                count += 1
+    return count / (clock() - start)
+
+
+def bytes_of(loaders):
+    """Bytes of a batch, mean of a pass: through the system, or mapped into memory."""
+    mapped, number = [], 0
+    window = audio._window
+
+    def watch(start, stop, num_frames, length, position, path):
+        first, last = window(start, stop, num_frames, length, position, path)
+        if str(path).endswith(".npy"):
+            mapped.append(2 * (last - first))
+        return first, last
+
+    before = bytes_read()
+    with mock.patch.object(audio, "_window", watch):
         for batches in loaders():
             for batch in batches:
-                count += 1
-                assert batch.sources.data.shape == (BATCH_SIZE, 3, 64000)
-    return count / (time.perf_counter() - start)
+                number += 1
+                assert batch.sources.data.shape == (BATCH_SIZE, 3, 16000 * SECONDS)
+    return (bytes_read() - before + sum(mapped)) / number
 
 
-def measure_loading(data_folder, seconds=5.0):
-    """Batches of 6 x (speech, noise, noise) x 4 s a second, by storage, on one core.
+def bytes_read():
+    """Bytes that this process has read from files; NaN where Linux does not say."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/io").read_text().splitlines():
+            if line.startswith("rchar:"):
+                return int(line.split()[1])
+    return float("nan")
 
-    ``one_client`` reads all examples through one loader; ``switching`` makes a new
-    loader for every client, as a federated round does, in pieces of equal length.
+
+def load_original(args, folder, clock):
+    """The original's own loader, of the first client's files; it always shuffles."""
+    size = len(list((folder / "tree/train/0/speech").iterdir())) // 2
+    batches = original.loader(
+        args.authors, folder / "tree", SECONDS, min(size, BATCH_SIZE)
+    )
+    before = bytes_read()
+    amount = sum(1 for _ in batches)
+    amount = (bytes_read() - before) / amount
+    rates = [
+        batches_per_second(lambda: [batches], args.seconds, clock)
+        for _ in range(args.repeats)
+    ]
+    rate = statistics.median(rates)
+    return {"storage": "original", "one_client": rate, "mb_per_batch": amount / 1e6}
+
+
+# ----------------------------------------------------------------------- switching
+
+
+def switch(args, clock):
+    """What a change of client costs the default experiment.
+
+    One loader reads the batches of all clients, or one loader for each client reads its
+    own; both are made as ``fed`` makes them. The difference is the switches.
     """
-    torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    rows = []
-    for storage in ("files", "chunks", "packed"):
-        with tempfile.TemporaryDirectory() as folder:
-            prepare(data_folder, folder, built_in_corpus=None, storage=storage)
-            dataset, clients = clients_of(data_folder, Path(folder) / "train.csv")
-            whole = [ids[: len(ids) // BATCH_SIZE * BATCH_SIZE] for ids in clients]
-            whole = [ids for ids in whole if ids]
-            together = [example for ids in whole for example in ids]
-            calls = {
-                "one_client": lambda d=dataset, ids=together: [loader(d, ids)],
-                "switching": lambda d=dataset, ids=whole: (loader(d, i) for i in ids),
-            }
-            batches_per_second(calls["one_client"], 1.0)  # fills the page cache
-            rates = {name: [] for name in calls}
-            for _ in range(3):  # in turns: the machine is not always equally fast
-                for name, call in calls.items():
-                    rates[name].append(batches_per_second(call, seconds))
-            medians = [statistics.median(values) for values in rates.values()]
-            rows.append([storage, *(f"{rate:.1f}" for rate in medians)])
-    report("loading.csv", ["storage", "one_client", "switching"], rows)
+    clients, batches = (2, 3) if args.quick else (8, 7)
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = {"clients": clients, "batches": batches, "batch_size": 4}
+        case = loops.recordings(args, folder, seconds=1.0, model=args.model, **sizes)
+        hparams, _ = case.load(folder)
+        dataset = hparams["datasets"](hparams)["train"]
+        brain = federate(sb.Brain, {"modules": {"x": torch.nn.Identity()}}, {})
+        options = hparams["train_dataloader_opts"]
+
+        def made(ids):
+            view = restrict(dataset, ids)
+            return brain.make_dataloader(view, sb.Stage.TRAIN, **options)
+
+        held = list(group_by(dataset.data, "client").values())
+        kept = set(dataset.data_ids)
+        held = [[i for i in ids if i in kept] for ids in held]
+        together = [i for ids in held for i in ids]
+        passes = {
+            "one": lambda: sum(1 for _ in made(together)),
+            "many": lambda: [sum(1 for _ in made(ids)) for ids in held],
+            "construction": lambda: [made(ids) for ids in held],
+            "first iteration": lambda: [iter(made(ids)) for ids in held],
+        }
+        calls = {n: lambda c=c: seconds_of(c, clock) for n, c in passes.items()}
+        times = measuring.alternate(calls, 3 if args.quick else 15)
+        step = step_seconds(hparams, next(iter(made(together))), clock)
+    best = {name: statistics.median(values[1:]) for name, values in times.items()}
+    switches = (best["many"] - best["one"]) / (clients - 1)
+    row = {
+        "clients": clients,
+        "batches": batches,
+        "ms_of_a_batch": 1e3 * best["one"] / (clients * batches),
+        "ms_of_a_switch": 1e3 * switches,
+        "ms_to_make_a_loader": 1e3 * best["construction"] / clients,
+        "ms_to_start_it": 1e3
+        * (best["first iteration"] - best["construction"])
+        / clients,
+        "ms_of_a_step": 1e3 * step,
+        "switch_to_step": switches / step,
+        "switch_to_update": switches / (batches * step),
+    }
+    measuring.report(args, "switching", [row])
 
 
-def report(name, header, rows):
-    """Write a table and show it."""
-    write_csv(RESULTS / name, header, rows)
-    print((RESULTS / name).read_text())
+def step_seconds(hparams, batch, clock, repeats=10):
+    """Median seconds of a training step on one batch."""
+    separator = hparams["modules"]["separator"].train()
+    optimizer = hparams["opt_class"](separator.parameters())
+    sources = batch.sources.data
+
+    def step():
+        estimates = separate(separator, sources.sum(1), hparams["consistency"])
+        constrained_mixit(estimates, mixtures_of(sources)).mean().backward()
+        torch.nn.utils.clip_grad_norm_(separator.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return statistics.median([seconds_of(step, clock) for _ in range(repeats)][1:])
 
 
-def main():
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("prepare")
-    commands.add_parser("scan")
-    load = commands.add_parser("load")
-    load.add_argument("data_folder")
-    load.add_argument("--seconds", type=float, default=5.0)
-    arguments = parser.parse_args()
-    if arguments.command == "load":
-        measure_loading(arguments.data_folder, arguments.seconds)
-    else:
-        {"prepare": measure_preparation, "scan": measure_scan}[arguments.command]()
+SECTIONS = {"prepare": preparation, "scan": scan, "load": load, "switch": switch}
+
+
+def parse(argv):
+    """The command line."""
+    parser = measuring.parser(__doc__)
+    measuring.add_data(parser)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=str([*SECTIONS]))
+    parser.add_argument("--authors", type=Path, metavar="DIR")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="for each storage and repeat"
+    )
+    args = parser.parse_args(argv)
+    args.sections = args.sections or list(SECTIONS)
+    for section in args.sections:
+        if section not in SECTIONS:
+            parser.error(f"no section {section}: there are {', '.join(SECTIONS)}")
+    if args.quick:
+        args.repeats, args.seconds = 1, 0.5
+    return args
+
+
+def main(argv=None):
+    """Run the sections."""
+    args = parse(argv)
+    clock = measuring.begin(args)
+    print(measuring.machine(args))
+    for section in args.sections:
+        print(f"--- {section}", flush=True)
+        SECTIONS[section](args, clock)
 
 
 if __name__ == "__main__":

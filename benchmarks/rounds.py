@@ -1,212 +1,254 @@
 #!/usr/bin/env python
-"""What the federation layer costs: time and memory of a round, and of its parts.
+"""What a round costs: ours beside a bare PyTorch loop, Flower's own, and the original.
 
-    python -m benchmarks.rounds overhead     # against a bare PyTorch loop
-    python -m benchmarks.rounds registered   # 1,000 and 100,000 clients
-    python -m benchmarks.rounds sampled      # 16 and 256 clients in a round
-    python -m benchmarks.rounds aggregation  # 100 replies of a 0.8 M-parameter model
-    python -m benchmarks.rounds failures     # 200 rounds in which every fifth fails
+    python -m benchmarks.rounds                        # everything
+    python -m benchmarks.rounds compare --authors DIR  # DIR holds fedenhance
+    python -m benchmarks.rounds clients registered parameters batches
+    python -m benchmarks.rounds aggregation failures
 
-Times are those of the processor on one thread, so that other programs on the machine
-hardly matter.
+``compare`` trains the default network, and with ``--authors`` FedEnhance's full one
+too, on recordings: seconds and peak memory of a round by each code. The sweeps train
+linear layers on noise, so that what shows is the federation, and fit a line: cost grows
+with the clients of a round, with the size of the model and with the batches, and not
+with how many clients are registered. Codes take turns. The memory is what a run of one
+round takes beyond its imports, in a process of its own.
+
+Times are those of the processor, on one thread, so that other programs on the machine
+hardly matter. Ray works in several processes: its times are those of the wall clock,
+and so are the bare loop's that it is compared with.
 """
 
-import argparse
-import copy
 import gc
-import logging
 import random
-import resource
+import statistics
 import sys
 import tempfile
 import time
 import tracemalloc
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import speechbrain as sb
-import torch
 from flwr.app import Message, MetricRecord, RecordDict
-from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.dataset import DynamicItemDataset
-from torch.utils.data import DataLoader
 
 import fed
+from benchmarks import loops, measuring, original
+from benchmarks.loops import Case
+from benchmarks.networks import MODELS, build_ours
 from fed.brain import to_arrays, to_record
 from fed.runtime import ProcessGrid
 from fed.strategy import build
-from local_modules.objectives import mixit
+from local_modules.manifests import (
+    assign_clients,
+    group_by,
+    is_isolated_noise,
+    load_manifest,
+    take_isolated_noises,
+)
 
-SAMPLE_RATE = 16000
-
-
-class Enhancement(sb.Brain):
-    """Trains the separator with MixIT on noise: only the time matters."""
-
-    def compute_forward(self, batch, stage):
-        """Separate the sum of both mixtures."""
-        mixtures = batch.mixtures.data.to(self.device)
-        return self.modules.separator(mixtures.sum(1))
-
-    def compute_objectives(self, predictions, batch, stage):
-        """Mean of MixIT over the batch."""
-        return mixit(predictions, batch.mixtures.data.to(self.device)).mean()
-
-
-class Scaling(sb.Brain):
-    """Trains one layer, so that what is measured is the federation."""
-
-    def compute_forward(self, batch, stage):
-        """Apply the layer."""
-        return self.modules.model(batch.mixtures.data.to(self.device))
-
-    def compute_objectives(self, predictions, batch, stage):
-        """Mean of squares."""
-        return predictions.square().mean()
+CODES = {"bare": loops.bare, "ours": loops.in_process, "flower": loops.flower}
+SWEEPS = {
+    "clients": [4, 8, 16, 32, 64],
+    "registered": [16, 256, 4096, 100_000],
+    "parameters": [100_000, 400_000, 1_600_000, 6_400_000, 25_000_000],
+    "batches": [1, 2, 5, 10, 20, 50],
+}
+"""What is varied -> its values; otherwise 16 clients train for a batch each."""
+FEWER = {"clients": 4, "registered": 4, "batches": 4}
+"""Clients of the sweeps over size and batches, where steps cost more than the rest."""
 
 
-def separator(name):
-    """Build the network of a YAML file of hparams/models."""
-    path = Path(__file__).parents[1] / "hparams" / "models" / f"{name}.yaml"
-    with open(path, encoding="utf-8") as file:
-        return load_hyperpyyaml(file)["separator"]
+def parse(argv):
+    """The command line."""
+    parser = measuring.parser(__doc__)
+    measuring.add_data(parser)
+    sections = ["compare", *SWEEPS, "aggregation", "failures"]
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=str(sections))
+    parser.add_argument("--authors", type=Path, metavar="DIR")
+    parser.add_argument("--full_model", default="sudormrf_groupcomm")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--no-ray", dest="ray", action="store_false")
+    args = parser.parse_args(argv)
+    args.sections = args.sections or sections
+    for section in args.sections:
+        if section not in sections:
+            parser.error(f"no section {section}: there are {', '.join(sections)}")
+    for name in (args.model, args.full_model):
+        if not (MODELS / f"{name}.yaml").exists():
+            known = sorted(path.stem for path in MODELS.glob("*.yaml"))
+            parser.error(f"no network {name}: there are {', '.join(known)}")
+    if args.authors:
+        try:
+            original.checkout(args.authors)
+        except FileNotFoundError as error:
+            parser.error(str(error))
+    if args.quick:
+        args.repeats = 1
+    return args
 
 
-def recordings(examples, samples):
-    """Make a dataset of noise that is the same for all examples."""
-    noise = torch.randn(2, samples)
-    dataset = DynamicItemDataset({str(i): {"mixtures": noise} for i in range(examples)})
-    dataset.set_output_keys(["id", "mixtures"])
-    return dataset
+def later(runs):
+    """Median seconds of the rounds after the first, over all runs.
 
-
-def federate(folder, brain, modules, dataset, partition, rounds=1, **options):
-    """Run a federation; return its processor time in seconds."""
-    options = {"batch_size": 4, "lr": 1e-3, **options}
-    federation = fed.Federation(
-        lambda hparams: {"train": dataset},
-        partition=partition,
-        rounds=rounds,
-        **{k: v for k, v in options.items() if k not in ("batch_size", "lr")},
-    )
-    hparams = {
-        "brain": brain,
-        "modules": modules,
-        "opt_class": lambda weights: torch.optim.Adam(weights, lr=options["lr"]),
-        "output_folder": folder,
-        "dataloader_options": {"batch_size": options["batch_size"]},
-        "max_grad_norm": 5.0,
-    }
-    start = time.process_time()
-    federation.run(None, "", {"device": "cpu", "noprogressbar": True}, hparams)
-    return time.process_time() - start
-
-
-def bare(model, dataset, clients):
-    """Make the same steps without any framework; return processor time in seconds."""
-    start = time.process_time()
-    sent = copy.deepcopy(model.state_dict())
-    total = {name: torch.zeros_like(weight) for name, weight in sent.items()}
-    for ids in clients.values():
-        model.load_state_dict(sent)
-        model.train()
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-        view = copy.copy(dataset)
-        view.data_ids = ids
-        for batch in DataLoader(view, batch_size=4):
-            loss = mixit(model(batch["mixtures"].sum(1)), batch["mixtures"]).mean()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        for name, weight in model.state_dict().items():
-            total[name] += weight
-    model.load_state_dict({name: w / len(clients) for name, w in total.items()})
-    return time.process_time() - start
-
-
-def overhead(arguments):
-    """Compare a round, in which each client has ten batches, with the bare loop."""
-    count = arguments.clients
-    dataset = recordings(count * 10 * 4, int(arguments.seconds * SAMPLE_RATE))
-    ids = list(dataset.data_ids)
-    clients = {f"{c:02d}": ids[c::count] for c in range(count)}
-    model = separator(arguments.model)
-    few = {name: held[:4] for name, held in clients.items()}
-    times = {"bare": [], "federated": []}
-    for repeat in range(arguments.repeats + 1):
-        chosen = few if repeat == 0 else clients  # the first is to warm up
-        with tempfile.TemporaryDirectory() as folder:
-            one = bare(model, dataset, chosen)
-            modules = {"separator": model}
-            two = federate(folder, Enhancement, modules, dataset, lambda r, c=chosen: c)
-        if repeat:
-            times["bare"].append(one)
-            times["federated"].append(two)
-            print(f"bare {one:.2f} s, federated {two:.2f} s", flush=True)
-    best = {name: min(values) for name, values in times.items()}
-    percent = 100 * (best["federated"] / best["bare"] - 1)
-    print(f"overhead {percent:.2f} % (fastest of {arguments.repeats}, processor time)")
-
-
-def tiny(num_clients, num_sampled, rounds=6):
-    """Time later rounds of a tiny model, and the memory that the run takes.
-
-    Returns
+    Example
     -------
-    seconds : float
-        Of a round, the fastest.
-    growth : int
-        Bytes of Python and NumPy at the peak.
+    >>> later([[9.0, 2.0], [8.0, 4.0], [7.0, 3.0]])
+    3.0
     """
-    dataset = recordings(64, 8)
-    ids = list(dataset.data_ids)
-    marks = []
-    gc.collect()
-    tracemalloc.start()
-    with tempfile.TemporaryDirectory() as folder:
-        federate(
-            folder,
-            Scaling,
-            {"model": torch.nn.Linear(8, 512)},
-            dataset,
-            lambda rows: {f"{c:06d}": ids[:8] for c in range(num_clients)},
-            rounds=rounds,
-            fraction=num_sampled / num_clients,
-            callbacks=[lambda r, brain, row: marks.append(time.process_time())],
-        )
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return min(np.diff(marks)), peak
+    return statistics.median(seconds for run in runs for seconds in run[1:])
 
 
-def registered(arguments):
-    """Compare 1,000 with 100,000 clients of which 16 are sampled."""
-    tiny(100, 16)
-    (few_time, few), (many_time, many) = tiny(1000, 16), tiny(100_000, 16)
-    print(f"round: {1000 * few_time:.1f} ms, {1000 * many_time:.1f} ms")
-    print(f"slower by {100 * (many_time / few_time - 1):.1f} %")
-    print(f"memory: {(many - few) / 99_000:.0f} bytes a client")
+def ratio(ours, other):
+    """Median ratio of our later rounds to another code's, turn by turn.
 
-
-def sampled(arguments):
-    """Compare rounds of 16 and of 256 clients."""
-    tiny(256, 16)
-    (_, few), (_, many) = tiny(256, 16), tiny(256, 256)
-    model = 4 * 9 * 512
-    print(
-        f"peak memory: {few / 1e3:.0f} kB, {many / 1e3:.0f} kB; model {model / 1e3} kB"
+    Example
+    -------
+    >>> ratio([[9.0, 2.0], [9.0, 6.0]], [[9.0, 1.0], [9.0, 3.0]])
+    2.0
+    """
+    return statistics.median(
+        later([a]) / later([b]) for a, b in zip(ours, other, strict=True)
     )
-    print(f"{(many - few) / 240:.0f} bytes for each further client of a round")
 
 
-def aggregation(arguments):
-    """Average 100 replies of the paper's network."""
-    arrays = {
-        name: weight.numpy()
-        for name, weight in separator("sudormrf_groupcomm").state_dict().items()
-    }
+# ------------------------------------------------------------------- side by side
+
+
+def compare(args, clock):
+    """Each code with the default network, and with the full one beside the original."""
+    small = {"clients": 4, "batches": 10, "batch_size": 4, "seconds": 1.0}
+    large = {"clients": 2, "batches": 3, "batch_size": 4, "seconds": 2.0}
+    if args.quick:
+        small |= {"clients": 2, "batches": 2}
+        large |= {"clients": 1, "batches": 1, "batch_size": 2, "seconds": 1.0}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        rows += compare_codes(args, clock, folder, model=args.model, **small)
+        if args.authors:
+            full = {"model": args.full_model, **large}
+            rows += compare_codes(args, clock, folder, **full)
+    measuring.report(args, "rounds", rows)
+
+
+def compare_codes(args, clock, folder, **sizes):
+    """Rows of a table: what a round of each code takes."""
+    case = loops.recordings(args, folder, **sizes)
+    calls = {name: partial(code, case) for name, code in CODES.items()}
+    if args.authors and "groupcomm" in sizes["model"]:
+        place = tempfile.mkdtemp(dir=folder)
+        tree = original_tree(case, place, sizes)
+        argv = original.arguments(Path(place) / "start.pt", rounds=2, **sizes)
+        calls["original"] = partial(run_original, args.authors, tree, argv)
+    runs = measuring.alternate(
+        {name: partial(call, 2, clock) for name, call in calls.items()}, args.repeats
+    )
+    rows = []
+    for name, call in calls.items():
+        rows.append(
+            {
+                "code": name,
+                **sizes,
+                "seconds": later(runs[name]),
+                "ours_to_this": ratio(runs["ours"], runs[name]),
+                "peak_memory_mb": measuring.peak_memory(call, 1),
+            }
+        )
+    return rows + (compare_ray(case, sizes) if args.ray else [])
+
+
+def compare_ray(case, sizes):
+    """Rows of Ray, and of what it is compared with, by the wall clock."""
+    wall = time.perf_counter
+    codes = {"bare, wall clock": loops.bare, "ours on Ray, wall clock": loops.on_ray}
+    runs = {name: [code(case, 3, wall)] for name, code in codes.items()}
+    bare, ray = runs.values()
+    return [
+        {
+            "code": name,
+            **sizes,
+            "seconds": later(run),
+            "ours_to_this": later(ray) / later(run),
+            "peak_memory_mb": measuring.peak_memory(codes[name], case, 1),
+            "bare_seconds": later(bare),
+        }
+        for name, run in runs.items()
+    ][1:]
+
+
+def run_original(authors, tree, argv, rounds, clock=time.process_time):
+    """Run the original as the other codes are run."""
+    argv = [*argv, "--n_global_epochs", str(rounds)]
+    return original.rounds_of(authors, tree, argv, clock)
+
+
+def original_tree(case, folder, sizes):
+    """Write the recordings that a case trains on in the original's layout."""
+    settings = case.settings
+    manifest = settings["manifest_folder"] / "train.csv"
+    rows = load_manifest(manifest, settings["data_folder"])
+    rows = take_isolated_noises(rows, 0.5)
+    share = partial(fed.partition.grouped, n_clients=sizes["clients"])
+    assign_clients(rows, share)
+    count = sizes["batches"] * sizes["batch_size"]
+    recordings = {k: row for k, row in rows.items() if not is_isolated_noise(row)}
+    kept = {k for ids in group_by(recordings, "client").values() for k in ids[:count]}
+    rows = {k: r for k, r in rows.items() if k in kept or k not in recordings}
+    tree = Path(folder) / "tree"
+    original.write_tree(rows, tree, seconds=4.0)
+    return tree
+
+
+# -------------------------------------------------------------------------- sweeps
+
+
+def sweep(args, clock, name):
+    """Rows of a table, and what a line fitted to them says, for one variable."""
+    values = SWEEPS[name][: 3 if args.quick else None]
+    rows = []
+    for value in values:
+        case = Case(settings=settings_of(name, value))
+        calls = {n: partial(code, case, 4, clock) for n, code in CODES.items()}
+        runs = measuring.alternate(calls, args.repeats)
+        for code, run in runs.items():
+            row = {"varied": name, "value": value, "code": code, "seconds": later(run)}
+            row["ours_to_this"] = ratio(runs["ours"], run)
+            rows.append(row)
+        if name == "registered":
+            for row in rows[-len(runs) :]:
+                memory = measuring.peak_memory(CODES[row["code"]], case, 1)
+                row["peak_memory_mb"] = memory
+    measuring.report(args, f"rounds_{name}", rows)
+    return [fitted(rows, name, code) for code in CODES]
+
+
+def settings_of(name, value):
+    """Overrides of rounds.yaml for one point of a sweep."""
+    settings = dict(FEWER) if name in ("parameters", "batches") else {}
+    settings[name] = value
+    if name == "clients":
+        settings["registered"] = value
+    elif name == "batches":
+        settings["parameters"] = 250_000
+    return settings
+
+
+def fitted(rows, name, code):
+    """Fit a line to the seconds of one code."""
+    mine = [row for row in rows if row["code"] == code]
+    found = measuring.fit(
+        *zip(*((r["value"], r["seconds"]) for r in mine), strict=True)
+    )
+    return {"varied": name, "code": code, **found}
+
+
+# ------------------------------------------------------------ aggregation, failures
+
+
+def aggregation(args, clock):
+    """Average 100 replies of FedEnhance's network."""
+    separator, _ = build_ours(args.full_model)
+    arrays = {name: w.numpy() for name, w in separator.state_dict().items()}
     size = sum(array.nbytes for array in arrays.values())
     ProcessGrid(1)
 
@@ -217,9 +259,9 @@ def aggregation(arguments):
             yield Message(content, message_type="train", dst_node_id=1)
 
     ready = list(replies(100))
-    start = time.process_time()
+    start = clock()
     mean, _ = build().aggregate_train(1, iter(ready))
-    seconds = time.process_time() - start
+    seconds = clock() - start
     assert all(np.allclose(a, arrays[n], atol=1e-6) for n, a in to_arrays(mean).items())
     del ready, mean
     gc.collect()
@@ -227,12 +269,13 @@ def aggregation(arguments):
     build().aggregate_train(1, replies(100))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    print(f"{size / 4e6:.2f} M parameters in {len(arrays)} arrays")
-    print(f"100 replies: {seconds:.2f} s; peak memory {peak / size:.2f} models")
+    row = {"replies": 100, "parameters": size // 4, "arrays": len(arrays)}
+    row |= {"seconds": seconds, "peak_memory_in_models": peak / size}
+    measuring.report(args, "aggregation", [row])
 
 
 def misbehave(message, context, call_next):
-    """Fail in one of six ways, every fifth time."""
+    """Fail in one of several ways, every fifth time."""
     kind = random.choice(KINDS) if random.random() < 0.2 else None
     if kind == "exception":
         raise RuntimeError("out of luck")
@@ -263,59 +306,44 @@ KINDS = ["exception", "not finite", "exceeds", "instead of", "other arrays"]
 KINDS += ["no metric", "timeout"]
 
 
-def failures(arguments):
+def failures(args, clock):
     """Run 200 rounds with every fifth client failing in one of the ways above."""
-    dataset = recordings(64, 8)
-    ids = list(dataset.data_ids)
-    memory, failed = [], []
+    rounds, objects = (40 if args.quick else 200), {}
 
     def watch(server_round, brain, row):
-        if server_round in (20, 200):
+        if server_round in (20, rounds):
             gc.collect()
-            memory.append(len(gc.get_objects()))
-        failed.append(row["failures"])
+            objects[f"objects_after_round_{server_round}"] = len(gc.get_objects())
 
     with tempfile.TemporaryDirectory() as folder:
-        federate(
-            folder,
-            Scaling,
-            {"model": torch.nn.Linear(8, 4)},
-            dataset,
-            lambda rows: {f"{c}": ids[c::16] for c in range(16)},
-            rounds=200,
-            mods=[misbehave],
-            timeout=1e3,
-            weighting=fed.weighting.by_loss,
-            callbacks=[watch],
-        )
-        lines = (Path(folder) / "clients.csv").read_text().splitlines()
-    reasons = Counter(
-        next((kind for kind in [*KINDS, "RuntimeError"] if kind in line), "ok")
-        for line in lines[1:]
-    )
-    print(f"200 rounds, {len(lines) - 1} updates, {sum(failed)} failures: {reasons}")
-    print(f"objects after round 20: {memory[0]}, after round 200: {memory[1]}")
+        hparams, _ = Case().load(folder)
+        federation = hparams["federation"]
+        federation.rounds, federation.mods = rounds, [misbehave]
+        federation.timeout, federation.weighting = 1e3, fed.weighting.by_loss
+        federation.callbacks = [watch]
+        federation.run(None, "", loops.RUN_OPTS, hparams)
+        lines = (Path(folder) / "clients.csv").read_text().splitlines()[1:]
+    names = [*KINDS, "RuntimeError"]
+    reasons = Counter(next((n for n in names if n in line), "ok") for line in lines)
+    row = {"rounds": rounds, "updates": len(lines), **objects, **reasons}
+    measuring.report(args, "failures", [row])
 
 
-def main(argv):
-    """Run one of the benchmarks."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    benchmarks = [overhead, registered, sampled, aggregation, failures]
-    names = {function.__name__: function for function in benchmarks}
-    parser.add_argument("benchmark", choices=names)
-    parser.add_argument("--model", default="sudormrf_groupcomm_small")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of an example")
-    parser.add_argument("--clients", type=int, default=16, help="in a round")
-    parser.add_argument("--repeats", type=int, default=2)
-    arguments = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    logging.disable(logging.WARNING)
-    names[arguments.benchmark](arguments)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"peak resident memory of the process: {peak / 1024:.0f} MiB")
+def main(argv=None):
+    """Run the sections."""
+    args = parse(argv)
+    clock = measuring.begin(args)
+    print(measuring.machine(args))
+    fits, sections = [], {f.__name__: f for f in (compare, aggregation, failures)}
+    for section in args.sections:
+        print(f"--- {section}", flush=True)
+        if section in SWEEPS:
+            fits += sweep(args, clock, section)
+        else:
+            sections[section](args, clock)
+    if fits:
+        print("--- seconds = intercept + slope x value; exponent at the largest values")
+        measuring.report(args, "rounds_fits", fits)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,108 @@
+"""Run the whole suite: python -m benchmarks [--quick] [--authors DIR].
+
+Half an hour on two cores; with ``--quick`` three minutes, which only shows that all of
+it works. Each benchmark is a program of its own, see benchmarks/README.md; one that
+fails or takes too long does not stop the others. Tables go to results/benchmarks;
+``--out benchmarks/results`` puts them where the committed ones are, for git to compare.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.measuring import OUT
+
+WHOLE = {
+    "networks": ["--threads", "1", "--clock", "cpu", "--batch-size", "1"],
+    "objectives": ["cost"],
+    "rounds": [],
+    "data": ["scan", "load", "switch"],
+    "quality": [],
+    "scale": [],
+    "profiling": [],
+}
+"""Benchmark -> its arguments in a whole run."""
+QUICK = {
+    "networks": ["sudormrf_groupcomm", "--threads", "1", "--quick"],
+    "objectives": ["cost", "--batch_size", "1", "--seconds", "1", "--repeats", "2"],
+    "rounds": ["--quick", "--no-ray"],
+    "data": ["scan", "load", "switch", "--quick"],
+    "quality": ["--quick"],
+    "scale": ["--quick"],
+    "profiling": ["--quick"],
+}
+MINUTES = {"networks": 8, "rounds": 12, "quality": 10}
+"""The most that a benchmark may take; 5 where nothing is said."""
+WITH_AUTHORS = {"networks", "rounds", "data"}
+OWN_NAME_OF_TABLE = {"networks"}
+
+
+def parse(argv):
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="BENCHMARK", help=str([*WHOLE]))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument(
+        "--authors", type=Path, metavar="DIR", help="holds sudo_rm_rf and fedenhance"
+    )
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
+    args = parser.parse_args(argv)
+    args.names = args.names or list(WHOLE)
+    for name in args.names:
+        if name not in WHOLE:
+            parser.error(f"no benchmark {name}: there are {', '.join(WHOLE)}")
+    return args
+
+
+def command(name, args):
+    """Write the command of one benchmark.
+
+    Example
+    -------
+    >>> command("scale", parse(["--quick", "--out", "o"]))[1:]
+    ['-m', 'benchmarks.scale', '--quick', '--out', 'o']
+    """
+    words = [sys.executable, "-m", f"benchmarks.{name}"]
+    words += (QUICK if args.quick else WHOLE)[name]
+    if args.authors and name in WITH_AUTHORS:
+        words += ["--authors", str(args.authors)]
+    if name in OWN_NAME_OF_TABLE:
+        return [*words, "--out", str(args.out / f"{name}.csv")]
+    return words if name == "objectives" else [*words, "--out", str(args.out)]
+
+
+def run(name, args):
+    """Run one benchmark; return how it went."""
+    print(f"\n===== {name}", flush=True)
+    begin = time.perf_counter()
+    limit = 60 * MINUTES.get(name, 5)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    try:
+        code = subprocess.run(
+            command(name, args), timeout=limit, env=environment
+        ).returncode
+        outcome = "done" if code == 0 else f"failed ({code})"
+    except subprocess.TimeoutExpired:
+        outcome = f"stopped after {limit} s"
+    return f"{name}: {outcome}, {time.perf_counter() - begin:.0f} s"
+
+
+def main(argv=None):
+    """Run the benchmarks one after the other; exit with 1 if one did not end well."""
+    args = parse(argv)
+    begin = time.perf_counter()
+    outcomes = [run(name, args) for name in args.names]
+    minutes = (time.perf_counter() - begin) / 60
+    print("\n" + "\n".join(outcomes), f"\n{minutes:.1f} minutes; tables in {args.out}")
+    sys.exit(any(": done" not in outcome for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    main()

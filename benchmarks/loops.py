@@ -1,0 +1,270 @@
+"""Rounds of federated averaging by several codes, with the same Brain, data and steps.
+
+A code is a function ``(case, rounds, clock) -> seconds``; the first round of a run
+holds what is done once. Every update starts with a new Adam, clips its gradients, and
+weighs as many examples as the client has.
+"""
+
+import copy
+import csv
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import speechbrain as sb
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.dataio.dataset import DynamicItemDataset
+from torch.utils.data import DataLoader
+
+from fed.experiment import restrict, rows_of
+from local_modules.data_io import dataio_prepare
+from local_modules.separation import mixtures_of, separate
+from recipes.LibriFSD50K.prepare import prepare
+
+HERE = Path(__file__).parent
+RUN_OPTS = {"device": "cpu", "noprogressbar": True}
+
+
+# ----------------------------------------------------------- what all codes compute
+
+
+class Layers(sb.Brain):
+    """Trains linear layers, so that what is measured is the federation."""
+
+    def compute_forward(self, batch, stage):
+        """Apply the layers."""
+        return self.modules.model(batch.inputs.data)
+
+    def compute_objectives(self, predictions, batch, stage):
+        """Mean of squares."""
+        return predictions.square().mean()
+
+
+def layers(parameters, depth=4):
+    """Make linear layers of about so many parameters in all.
+
+    Example
+    -------
+    >>> sum(weight.numel() for weight in layers(40_000).parameters())
+    40000
+    """
+    width = round((parameters / depth) ** 0.5)
+    made = [torch.nn.Linear(width, width, bias=False) for _ in range(depth)]
+    return torch.nn.Sequential(*made)
+
+
+def noise(hparams):
+    """Make the dataset of one client: noise that is the same for all examples."""
+    inputs = torch.randn(hparams["model"][0].in_features)
+    count = hparams["batches"] * hparams["batch_size"]
+    dataset = DynamicItemDataset({str(i): {"inputs": inputs} for i in range(count)})
+    dataset.set_output_keys(["id", "inputs"])
+    return {"train": dataset}
+
+
+def equal_shares(rows, registered):
+    """Give every client all rows, in a list of its own."""
+    return {f"{client:07d}": list(rows) for client in range(registered)}
+
+
+def layers_loss(modules, batch, hparams):
+    """Compute what ``Layers`` does, without a Brain."""
+    return modules["model"](batch["inputs"]).square().mean()
+
+
+def few_batches(batches, hparams):
+    """Load the recordings of an experiment, but so many batches of each client.
+
+    Raises
+    ------
+    ValueError
+        When a client has fewer.
+    """
+    train_set = dataio_prepare(hparams)["train"]
+    held = hparams["federation"].partition(rows_of(train_set))
+    count, kept = batches * hparams["batch_size"], []
+    for client, ids in sorted(held.items()):
+        if len(ids) < count:
+            raise ValueError(
+                f"client {client} has {len(ids)} recordings, not {count}: take fewer "
+                "clients or batches"
+            )
+        kept += ids[:count]
+    return {"train": restrict(train_set, kept)}
+
+
+def separation_loss(modules, batch, hparams):
+    """Compute what ``Separation`` does for unsupervised clients, without a Brain."""
+    sources = batch.sources.data
+    separator, consistency = modules["separator"], hparams["consistency"]
+    estimates = separate(separator, sources.sum(1), consistency)
+    objective = hparams["objectives"]["unsupervised"]
+    return objective(estimates, mixtures_of(sources)).mean()
+
+
+@dataclass
+class Case:
+    """What is done in a round.
+
+    Attributes
+    ----------
+    file : str
+        An experiment with a federation.
+    settings : dict
+        Overrides of it.
+    loss : callable
+        ``(modules, batch, hparams) -> loss``: what its Brain computes.
+    """
+
+    file: str = str(HERE / "rounds.yaml")
+    settings: dict = field(default_factory=dict)
+    loss: callable = layers_loss
+
+    def load(self, folder):
+        """Load the experiment; return it and the overrides, as text."""
+        settings = {**self.settings, "output_folder": folder}
+        overrides = "\n".join(f"{key}: {value}" for key, value in settings.items())
+        with open(self.file, encoding="utf-8") as file:
+            return load_hyperpyyaml(file, overrides), overrides
+
+
+def recordings(args, folder, **sizes):
+    """Make the case of the default experiment, on recordings.
+
+    Arguments
+    ---------
+    args : argparse.Namespace
+        With ``data_folder``.
+    folder : str or Path
+        Where the manifests go.
+    **sizes : dict
+        ``model``, ``clients``, ``batches``, ``batch_size``, ``seconds``.
+
+    Returns
+    -------
+    Case
+    """
+    manifests = Path(folder) / "manifests"
+    prepare(args.data_folder, manifests, args.data_folder, storage="packed")
+    settings = {
+        "prepare": "null",
+        "data_folder": args.data_folder,
+        "manifest_folder": manifests,
+        "n_clients": sizes["clients"],
+        "p_available_users": 1.0,
+        "local_epoch_p": 1,
+        "segment": sizes["seconds"],
+        "batch_size": sizes["batch_size"],
+        "models": f"!include:models/{sizes['model']}.yaml",
+        "datasets": f"!name:benchmarks.loops.few_batches [{sizes['batches']}]",
+    }
+    file = HERE.parent / "hparams" / "fedenhance.yaml"
+    return Case(str(file), settings, separation_loss)
+
+
+# ---------------------------------------------------------------------------- codes
+
+
+def bare(case, rounds, clock=time.process_time):
+    """PyTorch and nothing else: the floor."""
+    with tempfile.TemporaryDirectory() as folder:
+        hparams, _ = case.load(folder)
+        train_set = hparams["federation"].datasets(hparams)["train"]
+        held = hparams["federation"].partition(rows_of(train_set))
+        clients = list(held.values())[: hparams["federation"].sampled(len(held))]
+        modules = torch.nn.ModuleDict(hparams["modules"])
+        marks = [clock()]
+        for _ in range(rounds):
+            bare_round(case, hparams, modules, train_set, clients)
+            marks.append(clock())
+    return np.diff(marks).tolist()
+
+
+def bare_round(case, hparams, modules, train_set, clients):
+    """Train a copy of the weights on each client's data; average the copies."""
+    sent = copy.deepcopy(modules.state_dict())
+    mean = {name: torch.zeros_like(weight) for name, weight in sent.items()}
+    for ids in clients:
+        modules.load_state_dict(sent)
+        modules.train()
+        optimizer = hparams["opt_class"](modules.parameters())
+        view = restrict(train_set, ids)
+        for batch in DataLoader(view, **hparams["train_dataloader_opts"]):
+            case.loss(modules, batch, hparams).backward()
+            norm = hparams["max_grad_norm"]
+            torch.nn.utils.clip_grad_norm_(modules.parameters(), norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        for name, weight in modules.state_dict().items():
+            mean[name] += weight / len(clients)
+    modules.load_state_dict(mean)
+
+
+def in_process(case, rounds, clock=time.process_time):
+    """Our federation, in this process."""
+    marks = [clock()]
+    with tempfile.TemporaryDirectory() as folder:
+        hparams, overrides = case.load(folder)
+        federation = hparams["federation"]
+        federation.rounds = federation.evaluate_every = rounds
+        federation.callbacks = [lambda *_: marks.append(clock())]
+        federation.run(case.file, overrides, RUN_OPTS, hparams)
+    return np.diff(marks).tolist()
+
+
+def on_ray(case, rounds, clock=time.perf_counter):
+    """Our federation on Ray, a worker for each core; always by the wall clock."""
+    settings = {**case.settings, "runtime": "ray"}
+    with tempfile.TemporaryDirectory() as folder:
+        hparams, overrides = Case(case.file, settings).load(folder)
+        federation = hparams["federation"]
+        federation.rounds = federation.evaluate_every = rounds
+        federation.run(case.file, overrides, RUN_OPTS, hparams)
+        with open(Path(folder) / "rounds.csv", newline="", encoding="utf-8") as file:
+            return [float(row["seconds"]) for row in csv.DictReader(file)]
+
+
+def flower(case, rounds, clock=time.process_time):
+    """Flower's own server and FedAvg, with a NumPyClient around the Brain.
+
+    All in this process, one client after the other, with one Brain for all: Flower at
+    its fastest, without the processes and the messages of its simulation.
+    """
+    # Imported here, so that the memory of our runtime is without it.
+    from flwr.server.client_manager import SimpleClientManager
+    from flwr.server.server import Server
+    from flwr.server.strategy import FedAvg
+
+    from benchmarks.flower_stock import Client, Proxy
+
+    with tempfile.TemporaryDirectory() as folder:
+        hparams, _ = case.load(folder)
+        train_set = hparams["federation"].datasets(hparams)["train"]
+        held = hparams["federation"].partition(rows_of(train_set))
+        brain = hparams["brain"](
+            modules=hparams["modules"],
+            opt_class=hparams["opt_class"],
+            hparams=hparams,
+            run_opts=RUN_OPTS,
+        )
+        manager = SimpleClientManager()
+        options = hparams["train_dataloader_opts"]
+        for name, ids in held.items():
+            client = Client(brain, train_set, ids, options)
+            manager.register(Proxy(name, client.to_client()))
+        marks = []
+        strategy = FedAvg(
+            fraction_fit=hparams["federation"].fraction,
+            fraction_evaluate=0.0,
+            min_fit_clients=1,
+            min_available_clients=len(held),
+            on_fit_config_fn=lambda _: marks.append(clock()) or {},
+        )
+        server = Server(client_manager=manager, strategy=strategy)
+        server.set_max_workers(1)
+        server.fit(rounds, timeout=None)
+        marks.append(clock())
+    return np.diff(marks).tolist()

@@ -1,0 +1,332 @@
+"""The original FedEnhance training script, from a checkout, as it is but for the GPU.
+
+Nothing of it is in this repository. Its script runs with its own loop, loader, loss,
+network and arguments; replaced, for as long as it runs, are:
+
+- ``.cuda()``, which returns its tensor or module unchanged;
+- Comet, the logger that needs an account, by an object that does nothing;
+- the module glob2, by the same function of Python's glob, sorted;
+- the paths of its configuration;
+- the validation after each round, which is left out, and its report, where the clock
+  is read.
+"""
+
+import contextlib
+import glob
+import importlib
+import io
+import runpy
+import sys
+import tempfile
+import types
+import warnings
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import soundfile
+import torch
+from scipy.io import wavfile
+
+from benchmarks.networks import AUTHORS_SIZES, build_ours
+from local_modules.audio import read_segment
+from local_modules.manifests import is_isolated_noise
+from local_modules.reference import to_reference
+
+SAMPLE_RATE = 16000
+PACKAGE = "fedenhance"
+SCRIPT = Path(PACKAGE) / "experiments" / "run_federated.py"
+
+
+def checkout(authors):
+    """Find the checkout of fedenhance.
+
+    Arguments
+    ---------
+    authors : Path
+        The folder that holds it.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileNotFoundError
+        When it is not there.
+    """
+    folder = Path(authors) / "fedenhance"
+    if not (folder / SCRIPT).is_file():
+        raise FileNotFoundError(
+            f"--authors: {folder / SCRIPT} is missing; clone github.com/etzinis/"
+            f"fedenhance into {authors}"
+        )
+    return folder
+
+
+def write_tree(rows, folder, seconds):
+    """Write recordings in the layout of the original: a folder for each client.
+
+    As many isolated noises as noisy recordings, so that half of the files hold speech.
+
+    Arguments
+    ---------
+    rows : dict
+        Of a manifest, with ``client``; see ``local_modules.manifests``.
+    folder : str or Path
+    seconds : float
+        Of each file; longer ones are cut, shorter ones padded.
+
+    Returns
+    -------
+    dict
+        Client -> number of its folder below ``train``.
+    """
+    clients = sorted({row["client"] for row in rows.values()})
+    for number, client in enumerate(clients):
+        mine = [row for row in rows.values() if row["client"] == client]
+        noisy = [row for row in mine if not is_isolated_noise(row)]
+        alone = [row for row in mine if is_isolated_noise(row)]
+        # The original takes the last files for their noise alone.
+        mine = noisy + [alone[i % len(alone)] for i in range(len(noisy))]
+        for place in ("speech", "noise"):
+            target = Path(folder) / "train" / str(number) / place
+            target.mkdir(parents=True)
+            for i, row in enumerate(mine):
+                wave = read(row[place], round(seconds * SAMPLE_RATE))
+                soundfile.write(target / f"{i:05d}.wav", wave, SAMPLE_RATE)
+    return {client: number for number, client in enumerate(clients)}
+
+
+def read(segment, num_samples):
+    """Read part of a file, or silence, as an array."""
+    if segment is None:
+        return np.zeros(num_samples, np.float32)
+    return read_segment(*segment, SAMPLE_RATE, num_samples).numpy()
+
+
+class Silent:
+    """Takes any call and does nothing, as an object, a context, and in print."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __getattr__(self, name):
+        return lambda *args, **kwargs: contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def importable(authors, tree=""):
+    """Let the original's modules be imported from a checkout.
+
+    Arguments
+    ---------
+    authors : Path
+        Holds the checkout.
+    tree : str or Path
+        Its corpus, as :func:`write_tree` leaves it.
+    """
+    comet, globbing = types.ModuleType("comet_ml"), types.ModuleType("glob2")
+    comet.Experiment = Silent
+    globbing.glob = lambda pattern: sorted(glob.glob(pattern))
+    folder = checkout(authors)
+    stand_ins = {"comet_ml": comet, "glob2": globbing}
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        mock.patch.object(sys, "path", [str(folder), *sys.path]),
+        mock.patch.object(torch.Tensor, "cuda", lambda self: self),
+        mock.patch.object(torch.nn.Module, "cuda", lambda self: self),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        forget(PACKAGE, *stand_ins)
+        sys.modules.update(stand_ins)
+        try:
+            config = importlib.import_module(f"{PACKAGE}.__config__")
+            config.CHUNK_LIBRI_FS50K, config.FED_LOG_DIR = str(tree), logs
+            yield
+        finally:
+            forget(PACKAGE, *stand_ins)
+
+
+def forget(*packages):
+    """Let modules of these packages be imported anew."""
+    for name in [n for n in sys.modules if n.split(".")[0] in packages]:
+        del sys.modules[name]
+
+
+def loader(authors, tree, seconds, batch_size, num_workers=0):
+    """Make the original's loader of the first client.
+
+    Returns
+    -------
+    torch.utils.data.DataLoader
+        Of speech, noise and extra noise, each ``(batch, time)``.
+    """
+    with importable(authors, tree):
+        module = importlib.import_module(f"{PACKAGE}.dataset_loader.chunked_libri_fsd")
+        dataset = module.Dataset(
+            root_dirpath=str(tree),
+            speaker_ids=[0],
+            available_speech_percentage=0.5,
+            split="train",
+            sample_rate=SAMPLE_RATE,
+            timelength=float(seconds),
+            zero_pad=True,
+            augment=True,
+        )
+        return dataset.get_generator(batch_size=batch_size, num_workers=num_workers)
+
+
+def arguments(warm_up, model, **sizes):
+    """Write the command line of the original's script.
+
+    Arguments
+    ---------
+    warm_up : Path
+        Where weights go, for the original to start from.
+    model : str
+        A groupcomm network of hparams/models.
+    **sizes : dict
+        ``clients``, ``rounds``, ``batch_size``, ``seconds``, ``num_workers``.
+
+    Returns
+    -------
+    list of str
+    """
+    separator, numbers = build_ours(model)
+    torch.save(to_reference(separator.state_dict(), "groupcomm"), warm_up)
+    options = {AUTHORS_SIZES[name]: value for name, value in numbers.items()}
+    options["max_num_sources"] = options.pop("num_sources")
+    options |= {
+        "model_type": "sudo_groupcomm_v2",
+        "warmup_checkpoint": warm_up,
+        "n_fed_nodes": sizes["clients"],
+        "n_global_epochs": sizes["rounds"],
+        "batch_size": sizes["batch_size"],
+        "audio_timelength": float(sizes["seconds"]),
+        "n_jobs": sizes.get("num_workers", 0),
+        "p_supervised": 0.0,
+        "p_single_mix": 0.1,
+        "clip_grad_norm": 5.0,
+        "cometml_tags": "benchmark",
+    }
+    pairs = ((f"--{name}", str(value)) for name, value in options.items())
+    return [word for pair in pairs for word in pair]
+
+
+def rounds_of(authors, tree, argv, clock):
+    """Run the original's script; all clients train for one epoch in each round.
+
+    Arguments
+    ---------
+    authors : Path
+    tree : Path
+    argv : list of str
+        Of :func:`arguments`.
+    clock : callable
+
+    Returns
+    -------
+    list of float
+        Seconds of each round, from the choice of clients to the averaged model.
+    """
+    marks = {"start": [], "end": []}
+
+    class Experiment(Silent):
+        def get_key(self):
+            """Is what the script prints first in each round."""
+            marks["start"].append(clock())
+
+    def report(losses, *_):
+        marks["end"].append(clock())
+        return losses
+
+    with importable(authors, tree):
+        sys.modules["comet_ml"].Experiment = Experiment
+        setup = importlib.import_module(f"{PACKAGE}.experiments.utils.dataset_setup")
+        losses = importlib.import_module(
+            f"{PACKAGE}.experiments.utils.cometml_loss_report"
+        )
+        losses.report_losses_mean_and_std = report
+        setup.enhancement_federated_setup = training_alone(setup)
+        with (
+            mock.patch.object(sys, "argv", [SCRIPT.name, *argv]),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            runpy.run_path(str(checkout(authors) / SCRIPT), run_name="original")
+    return np.subtract(marks["end"], marks["start"]).tolist()
+
+
+def training_alone(setup):
+    """Wrap the original's set-up of data, so that there is nothing to validate on."""
+    whole = setup.enhancement_federated_setup
+
+    def without_validation(hparams):
+        made = setup.chunked_libri_fsd.Dataset
+        training = types.SimpleNamespace(
+            Dataset=lambda **options: made(**{**options, "split": "train"})
+        )
+        with mock.patch.object(setup, "chunked_libri_fsd", training):
+            clients, _ = whole(hparams)
+        return clients, {"val": None, "test": None}
+
+    return without_validation
+
+
+class WholeFiles(torch.utils.data.Dataset):
+    """How the original's loader reads: whole wav files by SciPy, cropped at random.
+
+    Written anew, for our Brain: items are those of ``local_modules.data_io``. The noise
+    that is added is any of the client's; one of the two mixtures is left out as often
+    as the original does.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Of :func:`write_tree`.
+    clients : dict
+        Client -> number, which :func:`write_tree` returns.
+    groups : dict
+        Client -> group.
+    seconds : float
+        Of an example.
+    p_single_mix : float
+    """
+
+    def __init__(self, folder, clients, groups, seconds, p_single_mix=0.0):
+        self.num_samples = round(seconds * SAMPLE_RATE)
+        self.p_single_mix = p_single_mix
+        self.data, self.pools = {}, {}
+        for client, number in clients.items():
+            place = Path(folder) / "train" / str(number)
+            noises = sorted(place.glob("noise/*.wav"))
+            half = len(noises) // 2
+            self.pools[client] = noises[half:]
+            for noise in noises[:half]:
+                row = {"speech": place / "speech" / noise.name, "noise": noise}
+                row |= {"client": client, "group": groups[client]}
+                self.data[f"{number}/{noise.stem}"] = row
+        self.data_ids = list(self.data)
+
+    def __len__(self):
+        return len(self.data_ids)
+
+    def __getitem__(self, index):
+        """Return ``id``, ``group`` and ``sources (3, time)``."""
+        row = self.data[self.data_ids[index]]
+        pool = self.pools[row["client"]]
+        files = [row["speech"], row["noise"], pool[np.random.randint(len(pool))]]
+        sources = np.stack([self.crop(wavfile.read(file)[1]) for file in files])
+        if np.random.random() < self.p_single_mix:
+            left_out = slice(0, 2) if np.random.random() < 0.5 else 2
+            sources[left_out] = 0
+        item = {"id": self.data_ids[index], "group": row["group"]}
+        return {**item, "sources": torch.from_numpy(sources)}
+
+    def crop(self, wave):
+        """Cut or pad to the length of an example, in [-1, 1]."""
+        start = np.random.randint(max(1, len(wave) - self.num_samples))
+        wave = wave[start : start + self.num_samples] / np.float32(32768)
+        return np.pad(wave, (0, self.num_samples - len(wave)))

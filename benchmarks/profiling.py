@@ -1,0 +1,348 @@
+#!/usr/bin/env python
+"""Where each second of the default experiment goes.
+
+    python -m benchmarks.profiling                 # 10 rounds; --rounds 120: all
+    python -m benchmarks.profiling start           # up to the first training step
+    python -m benchmarks.profiling rounds network
+
+- ``start``: seconds from the command to the first training step, with a prepared
+  corpus, and which packages the imports are spent on;
+- ``rounds``: train.py with a stopwatch at its parts. Every second is counted once, for
+  the innermost part; ``whole_run`` counts what happens in each round as often as the
+  experiment's own number of rounds has it;
+- ``network``: a training step by the class of its modules.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from unittest import mock
+
+import speechbrain as sb
+import torch
+
+import train
+from benchmarks import measuring
+from fed import client, experiment, ledger, server, strategy
+from local_modules.data_io import dataio_prepare
+from local_modules.objectives import constrained_mixit
+from local_modules.separation import mixtures_of, separate
+
+HPARAMS = "hparams/fedenhance.yaml"
+ONCE = ("load the YAML", "prepare", "datasets", "results", "final test", "the rest")
+"""Parts of a run that more rounds do not make longer."""
+
+
+class Stopwatch:
+    """Counts seconds by part; a part within another stops the outer one.
+
+    Arguments
+    ---------
+    clock : callable
+
+    Example
+    -------
+    >>> ticks = iter([0, 1, 3, 6])
+    >>> watch = Stopwatch(lambda: next(ticks))
+    >>> with watch("outer"):
+    ...     with watch("inner"):
+    ...         pass
+    >>> dict(watch.seconds)
+    {'outer': 4, 'inner': 2}
+    """
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.seconds = defaultdict(int)
+        self.parts = []
+        self.last = None
+
+    def turn(self):
+        """Give the time since the last turn to the part that runs."""
+        now = self.clock()
+        if self.parts:
+            self.seconds[self.parts[-1]] += now - self.last
+        self.last = now
+
+    def start(self, part):
+        """Begin a part."""
+        self.turn()
+        self.parts.append(part)
+
+    def stop(self):
+        """End the part that runs."""
+        self.turn()
+        self.parts.pop()
+
+    def become(self, part):
+        """Let another part take the place of the one that runs."""
+        self.turn()
+        self.parts[-1] = part
+
+    @contextlib.contextmanager
+    def __call__(self, part):
+        """Count a block."""
+        self.start(part)
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def wrap(self, function, part):
+        """Make a function count as a part."""
+
+        def counted(*arguments, **options):
+            with self(part):
+                return function(*arguments, **options)
+
+        return counted
+
+
+# ------------------------------------------------------------------------ the start
+
+
+def start(args, clock):
+    """Rows: when the experiment gets how far; and imports by package."""
+    with tempfile.TemporaryDirectory() as folder:
+        argv = ["-m", "benchmarks.first_step", HPARAMS, "--noprogressbar"]
+        argv += settings(args, folder)
+        run_python(argv)  # prepares the corpus, fills the page cache
+        runs = []
+        for _ in range(1 if args.quick else 3):
+            before = time.perf_counter()
+            marks = json.loads(run_python(argv).stdout.splitlines()[-1])
+            wall = time.perf_counter() - before
+            interpreter = wall - marks["first step"][0]
+            runs.append((wall, interpreter, marks))
+        wall, interpreter, marks = min(runs, key=lambda run: run[0])
+        rows = [{"part": "start Python, and leave", "wall_seconds": interpreter}]
+        last = 0.0, 0.0
+        for part, seconds in marks.items():
+            row = {"part": part, "wall_seconds": seconds[0] - last[0]}
+            rows.append({**row, "cpu_seconds": seconds[1] - last[1]})
+            last = seconds
+        total = {"part": "in all", "wall_seconds": wall, "cpu_seconds": last[1]}
+        measuring.report(args, "profile_start", [*rows, total])
+        timed = run_python(["-X", "importtime", *argv]).stderr
+    measuring.report(args, "profile_imports", imports(timed))
+
+
+def run_python(argv):
+    """Run the interpreter; raise with what it said if it fails."""
+    done = subprocess.run(
+        [sys.executable, *argv],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=Path(train.__file__).parent,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stderr[-2000:]}")
+    return done
+
+
+def imports(text, most=15):
+    r"""Rows: seconds of imports by package, from what ``-X importtime`` says.
+
+    Example
+    -------
+    >>> imports("import time:  2000000 |  3000000 | torch.nn\nother")
+    [{'package': 'torch', 'modules': 1, 'import_seconds': 2.0}]
+    """
+    seconds, modules = defaultdict(float), defaultdict(int)
+    for line in text.splitlines():
+        fields = line.removeprefix("import time:").split("|")
+        if line.startswith("import time:") and fields[0].strip().isdigit():
+            package = fields[2].strip().split(".")[0]
+            seconds[package] += int(fields[0]) / 1e6
+            modules[package] += 1
+    slowest = sorted(seconds, key=seconds.get, reverse=True)[:most]
+    return [
+        {"package": p, "modules": modules[p], "import_seconds": seconds[p]}
+        for p in slowest
+    ]
+
+
+def settings(args, folder):
+    """Arguments of train.py."""
+    options = {
+        "output_folder": folder,
+        "data_folder": args.data_folder,
+        "p_supervised": 0.5,
+        "models": f"!include:models/{args.model}.yaml",
+    }
+    return [
+        word for name, value in options.items() for word in (f"--{name}", str(value))
+    ]
+
+
+# ----------------------------------------------------------------------- the rounds
+
+
+def rounds(args, clock):
+    """Rows: seconds of each part of a run, and of a run of full length."""
+    watch = Stopwatch(clock)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        for place, name, part in PARTS:
+            counted = watch.wrap(getattr(place, name), part)
+            stack.enter_context(mock.patch.object(place, name, counted))
+        load = train.load_experiment
+        total = {}
+
+        def load_experiment(*arguments):
+            with watch("load the YAML"):
+                hparams = load(*arguments)
+            total["rounds"] = hparams["federation"].rounds
+            hparams["federation"].rounds = args.rounds
+            hparams["prepare"] = watch.wrap(hparams["prepare"], "prepare")
+            datasets = watch.wrap(hparams["federation"].datasets, "datasets")
+            hparams["federation"].datasets = datasets
+            hparams["results"] = [watch.wrap(r, "results") for r in hparams["results"]]
+            return hparams
+
+        stack.enter_context(
+            mock.patch.object(train, "load_experiment", load_experiment)
+        )
+        argv = [HPARAMS, "--noprogressbar", "--num_threads", str(args.threads)]
+        with watch("the rest"):
+            train.main(argv[:2] + settings(args, folder))
+    factor = total["rounds"] / args.rounds
+    whole = {p: s * (1 if p in ONCE else factor) for p, s in watch.seconds.items()}
+    in_all = sum(whole.values())
+    rows = [
+        {
+            "part": part,
+            f"seconds_of_{args.rounds}_rounds": float(watch.seconds[part]),
+            "whole_run": float(whole[part]),
+            "percent": 100 * whole[part] / in_all,
+        }
+        for part in sorted(whole, key=whole.get, reverse=True)
+    ]
+    rows.append({"part": "in all", "whole_run": float(in_all), "percent": 100.0})
+    measuring.report(args, "profile_rounds", rows)
+
+
+PARTS = [
+    (sb.Brain, "compute_forward", "forward"),
+    (torch.Tensor, "backward", "backward"),
+    (sb.Brain, "optimizers_step", "clip and step"),
+    (sb.Brain, "fit", "other loops of SpeechBrain"),
+    (experiment.Experiment, "validate", "evaluation"),
+    (experiment.Experiment, "test", "evaluation"),
+    (sb.Brain, "evaluate", "evaluation"),
+    (client, "to_arrays", "weights to messages and back"),
+    (client, "to_record", "weights to messages and back"),
+    (experiment, "set_arrays", "weights to messages and back"),
+    (experiment, "get_arrays", "weights to messages and back"),
+    (server, "accept", "other work of the server"),
+    (strategy.FedAvg, "aggregate_train", "check and average"),
+    (server.Server, "round", "other work of the server"),
+    (ledger.Ledger, "keep", "write results of rounds"),
+    (ledger.Ledger, "log", "write results of rounds"),
+]
+"""Where the stopwatch is: owner, function, part."""
+
+
+# ---------------------------------------------------------------------- the network
+
+
+def network(args, clock):
+    """Rows: a training step by class of modules."""
+    with tempfile.TemporaryDirectory() as folder:
+        argv = settings(args, folder)
+        overrides = "\n".join(
+            f"{name[2:]}: {value}"
+            for name, value in zip(argv[::2], argv[1::2], strict=True)
+        )
+        hparams = train.load_experiment(HPARAMS, overrides)
+        hparams["prepare"]()
+        dataset = dataio_prepare(hparams)["train"]
+    separator = hparams["modules"]["separator"].train()
+    batch = torch.stack([dataset[i]["sources"] for i in range(hparams["batch_size"])])
+    watch = Stopwatch(clock)
+    hooks = follow(separator, watch)
+    steps = 2 if args.quick else 10
+    for step in range(steps + 1):
+        if step == 1:  # the first one warms up
+            watch.seconds.clear()
+        with watch("objective, forward"):
+            estimates = separate(separator, batch.sum(1), hparams["consistency"])
+            loss = constrained_mixit(estimates, mixtures_of(batch)).mean()
+        with watch("objective and the rest, backward"):
+            loss.backward()
+    for hook in hooks:
+        hook.remove()
+    total = sum(watch.seconds.values())
+    rows = [
+        {"part": part, "ms_of_a_step": 1e3 * s / steps, "percent": 100 * s / total}
+        for part, s in sorted(watch.seconds.items(), key=lambda item: -item[1])
+    ]
+    measuring.report(args, "profile_network", rows)
+
+
+def follow(module, watch):
+    """Let a stopwatch follow the forward and backward pass through the modules.
+
+    Backward, the time from a gradient's arrival at a module's output to its arrival at
+    the next output is the module's.
+
+    Returns
+    -------
+    list
+        Hooks, to be removed.
+    """
+    hooks = []
+    for child in module.modules():
+        name = type(child).__name__
+
+        def begin(*_, name=name):
+            watch.start(f"{name}, forward")
+
+        def end(child, inputs, output, name=name):
+            watch.stop()
+            # A module that returns what its last child does is not asked again.
+            if output.requires_grad and not hasattr(output, "followed"):
+                output.followed = True
+                output.register_hook(lambda _: watch.become(f"{name}, backward"))
+
+        hooks.append(child.register_forward_pre_hook(begin))
+        hooks.append(child.register_forward_hook(end))
+    return hooks
+
+
+SECTIONS = {"start": start, "rounds": rounds, "network": network}
+
+
+def parse(argv):
+    """The command line."""
+    parser = measuring.parser(__doc__)
+    measuring.add_data(parser)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=str([*SECTIONS]))
+    parser.add_argument("--rounds", type=int, default=10, help="to run")
+    args = parser.parse_args(argv)
+    args.sections = args.sections or list(SECTIONS)
+    for section in args.sections:
+        if section not in SECTIONS:
+            parser.error(f"no section {section}: there are {', '.join(SECTIONS)}")
+    if args.quick:
+        args.rounds = 2
+    return args
+
+
+def main(argv=None):
+    """Run the sections."""
+    args = parse(argv)
+    clock = measuring.begin(args)
+    print(measuring.machine(args))
+    for section in args.sections:
+        print(f"--- {section}", flush=True)
+        SECTIONS[section](args, clock)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

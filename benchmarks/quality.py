@@ -1,0 +1,256 @@
+#!/usr/bin/env python
+"""Time to quality: test SI-SDR improvement over seconds of training.
+
+    python -m benchmarks.quality
+    python -m benchmarks.quality --seconds 600 --seed 2
+
+The same corpus, network, optimizer and seconds for:
+
+- ``ours``: hparams/fedenhance.yaml;
+- ``original's settings``: the same, but clients weigh alike, and the data are read as
+  the original does (``benchmarks.original.WholeFiles``); that each update starts a new
+  Adam, and MixIT with the speech pinned to one mixture, are our defaults too;
+- ``centralised``: hparams/centralized.yaml, all recordings in one place.
+
+Nobody has clean references. Setting up and evaluating are not counted as training. One
+seed is one seed: the default experiment varies by 0.8 dB over seeds (experiments.csv),
+so compare curves, and run several before believing a difference smaller than that.
+"""
+
+import copy
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain import Stage
+
+from benchmarks import measuring, original
+from benchmarks.loops import HERE, RUN_OPTS
+from fed.brain import federate
+from local_modules.data_io import dataio_prepare
+from local_modules.manifests import (
+    assign_clients,
+    assign_groups,
+    load_manifest,
+    take_isolated_noises,
+)
+from local_modules.separation import summarize
+from recipes.LibriFSD50K.prepare import prepare
+
+FOREVER = 10**6
+ORIGINAL = {
+    "weighting": "!name:fed.weighting.uniform",
+    "keep_optimizer": False,
+    "datasets": "!name:benchmarks.quality.read_as_the_original",
+}
+
+
+class TimeIsUp(Exception):
+    """Ends training; it is no error."""
+
+
+class Snapshots:
+    """Keeps copies of a network while it trains.
+
+    Arguments
+    ---------
+    seconds : float
+        Of training; then :class:`TimeIsUp` is raised.
+    points : int
+        Copies, evenly spaced, after that of the start.
+    clock : callable
+
+    Attributes
+    ----------
+    kept : list of tuple
+        Seconds, and the state of the modules then.
+    """
+
+    def __init__(self, seconds, points, clock):
+        self.seconds = seconds
+        self.every = seconds / points
+        self.clock = clock
+        self.kept = []
+        self.start = self.next = None
+
+    def __call__(self, modules):
+        """Look at the clock; copy the weights if it is time. The copy takes none."""
+        if self.start is None:
+            self.start, self.next = self.clock(), 0.0
+        elapsed = self.clock() - self.start
+        if elapsed < self.next:
+            return
+        self.kept.append((elapsed, copy.deepcopy(modules.state_dict())))
+        if elapsed >= self.seconds:
+            raise TimeIsUp
+        self.next = self.every * (elapsed // self.every + 1)
+        self.start = self.clock() - elapsed
+
+
+class Timed:
+    """Mixed in before a Brain's class: looks at the clock after every batch."""
+
+    def fit_batch(self, batch):
+        """Train, then look at the clock."""
+        loss = super().fit_batch(batch)
+        self.snapshots(self.modules)
+        return loss
+
+
+def read_as_the_original(hparams):
+    """The datasets of an experiment, training data as the original reads them."""
+    manifest = Path(hparams["manifest_folder"]) / "train.csv"
+    rows = load_manifest(manifest, hparams["data_folder"])
+    take_isolated_noises(rows, hparams["available_speech_percentage"])
+    assign_clients(rows, hparams["partition"])
+    assign_groups(rows, "client", hparams["client_groups"], hparams["seed"])
+    tree = Path(hparams["output_folder"]) / "tree"
+    numbers = original.write_tree(rows, tree, seconds=4.0)
+    groups = {row["client"]: row["group"] for row in rows.values()}
+    mixing = hparams["mixing"]
+    train_set = original.WholeFiles(
+        tree, numbers, groups, mixing.segment, mixing.p_single_mix
+    )
+    return {**dataio_prepare(hparams), "train": train_set}
+
+
+def load(name, args, folder, **settings):
+    """Load an experiment of hparams/ on prepared manifests."""
+    settings = {
+        "output_folder": folder,
+        "data_folder": args.data_folder,
+        "manifest_folder": args.manifests,
+        "prepare": "null",
+        "models": f"!include:models/{args.model}.yaml",
+        "test_size": args.test_size,
+        "valid_size": 1,
+        "seed": args.seed,
+        **settings,
+    }
+    Path(folder).mkdir()
+    overrides = "\n".join(f"{key}: {value}" for key, value in settings.items())
+    with open(HERE.parent / "hparams" / f"{name}.yaml", encoding="utf-8") as file:
+        return load_hyperpyyaml(file, overrides)
+
+
+def federated(args, snapshots, folder, **settings):
+    """Train a federation until the time is up; return its hparams."""
+    hparams = load("fedenhance", args, folder, **settings)
+    federation = hparams["federation"]
+    federation.rounds = federation.evaluate_every = FOREVER
+    federation.callbacks = [lambda _, brain, row: snapshots(brain.modules)]
+    schedule, modules = federation.schedule, torch.nn.ModuleDict(hparams["modules"])
+
+    def begin(server_round, rows):
+        if server_round == 1:
+            snapshots(modules)
+        return schedule(server_round, rows)
+
+    federation.schedule = begin
+    try:
+        federation.run(None, "", RUN_OPTS, hparams)
+    except TimeIsUp:
+        return hparams
+
+
+def centralised(args, snapshots, folder):
+    """Train on all recordings until the time is up; return the hparams."""
+    hparams = load("centralized", args, folder)
+    base = getattr(hparams["brain"], "func", hparams["brain"])
+    brain = type(f"Timed{base.__name__}", (Timed, base), {})(
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts=RUN_OPTS,
+    )
+    brain.snapshots = snapshots
+    train_set = hparams["datasets"](hparams)["train"]
+    options = dict(hparams["train_dataloader_opts"])
+    loader = brain.make_dataloader(train_set, Stage.TRAIN, **options)
+    snapshots(brain.modules)
+    try:
+        brain.fit(range(1, FOREVER), loader, progressbar=False)
+    except TimeIsUp:
+        return hparams
+
+
+def score(hparams, snapshots):
+    """Evaluate every snapshot on the test set.
+
+    Returns
+    -------
+    list of dict
+        ``seconds``, and the improvements with one and with two noises in dB.
+    """
+    brain = federate(hparams["brain"], hparams, RUN_OPTS)
+    test_set = dataio_prepare(hparams)["test"]
+    rows = []
+    for seconds, state in snapshots.kept:
+        brain.modules.load_state_dict(state)
+        brain.test(test_set, hparams["test_dataloader_opts"])
+        found = summarize(brain.utterances)
+        names = ("si_sdri_1", "si_sdri_2")
+        rows.append({"seconds": seconds, **{name: found[name] for name in names}})
+    return rows
+
+
+def plot(rows, path):
+    """Draw the curves of a table."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    panels = zip(figure.subplots(1, 2), (1, 2), strict=True)
+    for axes, noises in panels:
+        for name in dict.fromkeys(row["training"] for row in rows):
+            mine = [row for row in rows if row["training"] == name]
+            curve = [[row["seconds"], row[f"si_sdri_{noises}"]] for row in mine]
+            axes.plot(*np.transpose(curve), "o-", label=name)
+        title = f"{noises} noise{'s' * (noises > 1)}"
+        axes.set(title=title, xlabel="seconds of training", ylabel="test SI-SDRi (dB)")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def parse(argv):
+    """The command line."""
+    parser = measuring.parser(__doc__)
+    measuring.add_data(parser)
+    parser.add_argument("--seconds", type=float, default=120.0, help="of each training")
+    parser.add_argument("--points", type=int, default=6, help="of each curve")
+    parser.add_argument("--test_size", type=int, default=30, help="recordings")
+    parser.add_argument("--seed", type=int, default=1234)
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.seconds, args.points, args.test_size = 4.0, 1, 4
+    return args
+
+
+def main(argv=None):
+    """Train three times, score, draw."""
+    args = parse(argv)
+    clock = measuring.begin(args)
+    print(measuring.machine(args))
+    rows = []
+    trainings = {
+        "ours": (federated, {}),
+        "original's settings": (federated, ORIGINAL),
+        "centralised": (centralised, {}),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        args.manifests = Path(folder) / "manifests"
+        prepare(args.data_folder, args.manifests, args.data_folder, storage="packed")
+        for i, (name, (train, settings)) in enumerate(trainings.items()):
+            snapshots = Snapshots(args.seconds, args.points, clock)
+            hparams = train(args, snapshots, Path(folder) / str(i), **settings)
+            scored = score(hparams, snapshots)
+            rows += [{"training": name, **row} for row in scored]
+    measuring.report(args, "quality", rows)
+    plot(rows, args.out / "quality.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

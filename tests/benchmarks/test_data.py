@@ -1,0 +1,67 @@
+"""The benchmark of data counts what can be counted by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import data
+from local_modules.audio import Segment, read_segment
+from local_modules.data_io import training_set
+from local_modules.mixing import MixtureOfMixtures
+
+
+def test_batches_are_counted_until_the_time_is_over():
+    ticks = iter(range(100))  # start, three looks, the end
+    rate = data.batches_per_second(lambda: [[1, 2], [3]], 3, lambda: next(ticks))
+    assert rate == 3 * 2 / 4
+
+
+def test_a_copy_in_another_format_holds_the_same_part(tmp_path):
+    path = tmp_path / "ramp.wav"
+    ramp = np.arange(16000, dtype=np.int16)
+    data.soundfile.write(path, ramp, 16000)
+    rows = {"u": {"speech": Segment(str(path), 100, 200), "noise": None}}
+    copied = data.convert(rows, tmp_path / "flac", "flac")
+    segment = copied["u"]["speech"]
+    assert segment.path.endswith(".flac") and copied["u"]["noise"] is None
+    found = read_segment(*segment, sample_rate=16000, num_samples=100)
+    assert (found * 32768).round().tolist() == list(range(100, 200))
+
+
+def test_two_bytes_are_mapped_for_a_sample(tmp_path, monkeypatch):
+    path = tmp_path / "packed.npy"
+    np.save(path, np.ones(200_000, np.int16))
+    long, row = int(16000 * data.SECONDS), {"noisy": None, "client": "a"}
+    row |= {"group": "supervised", "spk_id": "a"}
+    whole = {"speech": Segment(str(path), 0, long), "noise": Segment(str(path), 9, 99)}
+    rows = {str(i): {**row, **whole} for i in range(data.BATCH_SIZE)}
+    rows["n"] = {**row, "speech": None, "noise": Segment(str(path), 0, 50)}
+    monkeypatch.setattr(data, "bytes_read", lambda: 0)
+    dataset = training_set(rows, MixtureOfMixtures(segment=data.SECONDS))
+    amount = data.bytes_of(lambda: [data.loader(dataset, dataset.data_ids)])
+    assert amount == data.BATCH_SIZE * 2 * (long + 90 + 50)
+
+
+def test_a_step_trains():
+    separator = torch.nn.Sequential(
+        torch.nn.Unflatten(1, (1, -1)), torch.nn.Conv1d(1, 3, 1)
+    )
+    hparams = {
+        "modules": {"separator": separator},
+        "opt_class": torch.optim.Adam,
+        "consistency": None,
+    }
+
+    class Batch:
+        class sources:
+            data = torch.randn(2, 3, 100)
+
+    before = separator[1].weight.detach().clone()
+    assert data.step_seconds(hparams, Batch, data.time.perf_counter, repeats=2) > 0
+    assert not torch.equal(before, separator[1].weight)
+
+
+def test_an_unknown_section_is_refused_with_those_there_are(capsys):
+    with pytest.raises(SystemExit):
+        data.parse(["read"])
+    assert "no section read: there are prepare, scan" in capsys.readouterr().err

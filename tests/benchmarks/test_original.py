@@ -1,0 +1,124 @@
+"""The original's script runs as it is; its way to read is ours where asked for."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import wavfile
+
+from benchmarks import original
+from fed.partition import by_column
+from local_modules.manifests import (
+    assign_clients,
+    assign_groups,
+    load_manifest,
+    take_isolated_noises,
+)
+
+SCRIPT = """
+import sys
+from comet_ml import Experiment
+from fedenhance.__config__ import API_KEY, CHUNK_LIBRI_FS50K, FED_LOG_DIR
+import fedenhance.experiments.utils.dataset_setup as dataset_setup
+import fedenhance.experiments.utils.cometml_loss_report as report
+import torch
+clients, valid = dataset_setup.enhancement_federated_setup({})
+assert valid == {"val": None, "test": None}, valid
+assert clients == [("train", CHUNK_LIBRI_FS50K)], clients
+experiment = Experiment(API_KEY, project_name="x")
+model = torch.nn.Linear(1, 1).cuda()
+for epoch in range(int(sys.argv[1])):
+    print(experiment.get_key())
+    model(torch.ones(1).cuda())
+    with experiment.validate():
+        report.report_losses_mean_and_std({}, experiment, 0, 0)
+"""
+SETUP = """
+from fedenhance.__config__ import CHUNK_LIBRI_FS50K
+import fedenhance.dataset_loader.chunked_libri_fsd as chunked_libri_fsd
+
+def enhancement_federated_setup(hparams):
+    clients = [chunked_libri_fsd.Dataset(split="train", root=CHUNK_LIBRI_FS50K)]
+    return clients, chunked_libri_fsd.Dataset(split="val", root="")
+"""
+FILES = {
+    "__init__.py": "",
+    "__config__.py": "API_KEY, CHUNK_LIBRI_FS50K, FED_LOG_DIR = 'key', '/', '/'",
+    "dataset_loader/__init__.py": "",
+    "dataset_loader/chunked_libri_fsd.py": (
+        "import glob2\ndef Dataset(split, root):\n    return split, root\n"
+    ),
+    "experiments/__init__.py": "",
+    "experiments/utils/__init__.py": "",
+    "experiments/utils/dataset_setup.py": SETUP,
+    "experiments/utils/cometml_loss_report.py": (
+        "def report_losses_mean_and_std(*arguments):\n    raise RuntimeError\n"
+    ),
+    "experiments/run_federated.py": SCRIPT,
+}
+
+
+@pytest.fixture
+def authors(tmp_path):
+    """A script with the outline of the original's: a GPU, an account, other paths."""
+    for name, text in FILES.items():
+        path = tmp_path / "fedenhance" / "fedenhance" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def rows(tiny_corpus):
+    found = load_manifest(tiny_corpus / "train.csv", tiny_corpus)
+    take_isolated_noises(found, 0.5)
+    assign_clients(found, lambda rows: by_column(rows, "spk_id"))
+    return assign_groups(found, "client", {"supervised": 0.5}, seed=0)
+
+
+def test_the_script_runs_without_a_gpu_and_an_account(authors):
+    ticks = iter(range(10))
+    cuda = torch.Tensor.cuda
+    seconds = original.rounds_of(authors, "/corpus", ["3"], lambda: next(ticks))
+    assert seconds == [1, 1, 1]
+    assert torch.Tensor.cuda is cuda
+    assert not {"fedenhance", "comet_ml", "glob2"} & set(sys.modules)
+
+
+def test_a_checkout_that_is_not_there_is_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match="clone github.com/etzinis/fedenhance"):
+        original.checkout(tmp_path)
+
+
+def test_a_client_has_as_many_isolated_noises_as_recordings(rows, tmp_path):
+    numbers = original.write_tree(rows, tmp_path, seconds=0.5)
+    assert numbers == {"a": 0, "b": 1, "c": 2, "d": 3}
+    for number in numbers.values():
+        for place in ("speech", "noise"):
+            files = sorted((tmp_path / "train" / str(number) / place).iterdir())
+            assert [f.name for f in files] == [f"0000{i}.wav" for i in range(4)]
+    rate, silence = wavfile.read(tmp_path / "train/0/speech/00003.wav")
+    assert rate == 16000 and silence.dtype == np.int16 and not silence.any()
+
+
+def test_whole_files_give_the_items_of_our_datasets(rows, tmp_path):
+    numbers = original.write_tree(rows, tmp_path, seconds=0.5)
+    groups = {row["client"]: row["group"] for row in rows.values()}
+    dataset = original.WholeFiles(tmp_path, numbers, groups, seconds=0.5)
+    assert len(dataset) == 8
+    item = dataset[0]
+    assert set(item) == {"id", "group", "sources"}
+    assert item["group"] == groups["a"]
+    _, speech = wavfile.read(tmp_path / "train/0/speech/00000.wav")
+    np.testing.assert_array_equal(item["sources"][0], speech / np.float32(32768))
+    assert item["sources"].shape == (3, 8000) and item["sources"].abs().sum(1).all()
+
+
+def test_one_of_the_two_mixtures_is_left_out(rows, tmp_path):
+    numbers = original.write_tree(rows, tmp_path, seconds=0.5)
+    groups = dict.fromkeys(numbers, "unsupervised")
+    dataset = original.WholeFiles(tmp_path, numbers, groups, 0.25, p_single_mix=1.0)
+    for i in range(len(dataset)):
+        first, noise, extra = dataset[i]["sources"].abs().sum(1).bool().tolist()
+        assert first == noise != extra

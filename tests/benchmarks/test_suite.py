@@ -1,0 +1,64 @@
+"""One command runs all benchmarks."""
+
+import importlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as suite
+
+HERE = Path(suite.__file__).parent
+# What the benchmarks share, and what takes longer than half an hour.
+NO_PART = {"__init__", "__main__", "measuring", "loops", "original", "first_step"}
+NO_PART |= {"flower_stock", "experiments", "recognition", "enhancement"}
+
+
+@pytest.fixture
+def outcomes(monkeypatch):
+    """Replace programs by the exit codes that a dict gives to their names."""
+    codes = {}
+
+    def run(words, **options):
+        code = codes.get(words[2].removeprefix("benchmarks."), 0)
+        if code is None:
+            raise subprocess.TimeoutExpired(words, options["timeout"])
+        return subprocess.CompletedProcess(words, code)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return codes
+
+
+def test_a_benchmark_that_fails_does_not_stop_the_others(outcomes, capsys):
+    outcomes |= {"networks": 1, "rounds": None}
+    with pytest.raises(SystemExit) as end:
+        suite.main(["--quick"])
+    printed = capsys.readouterr().out
+    assert end.value.code == 1
+    assert "networks: failed (1)" in printed and "rounds: stopped after" in printed
+    assert "scale: done" in printed and "profiling: done" in printed
+
+
+def test_all_well_ends_with_zero(outcomes):
+    with pytest.raises(SystemExit) as end:
+        suite.main([])
+    assert not end.value.code
+
+
+def test_the_limits_add_up_to_an_hour_at_most():
+    assert sum(suite.MINUTES.get(name, 5) for name in suite.WHOLE) <= 60
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("name", suite.WHOLE)
+def test_every_command_is_understood(name, quick, monkeypatch, tmp_path):
+    argv = ["--out", str(tmp_path), *(["--quick"] if quick else [])]
+    words = suite.command(name, suite.parse(argv))
+    module = importlib.import_module(words[2])
+    parse = getattr(module, "parse", None) or module.parse_arguments
+    parse(words[3:])
+
+
+def test_no_benchmark_is_forgotten():
+    there = {path.stem for path in HERE.glob("*.py")}
+    assert there - NO_PART <= set(suite.WHOLE)
