@@ -98,10 +98,10 @@ class Encoder(nn.Module):
         stride = self.hop * 2**self.depth
         if self.minimal_padding:
             smaller = math.lcm(self.hop, 2**self.depth)
-            frames = math.ceil(length / smaller) * smaller // self.hop
+            frames = -(-length // smaller) * smaller // self.hop
             if frames % 2 ** (self.depth - 1) == 0:
                 stride = smaller
-        return math.ceil(length / stride) * stride
+        return -(-length // stride) * stride
 
     def forward(self, mixture):
         """Map waveforms ``(batch, time)`` to a latent ``(batch, channel, frame)``."""
