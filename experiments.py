@@ -228,8 +228,8 @@ def run_list(argv):
         options.results / name / str(seed): command_of(
             hparams, own, options.results / name / str(seed), seed, extra
         )
-        for name, (hparams, own) in read_list(options.list, options.names).items()
         for seed in options.seeds
+        for name, (hparams, own) in read_list(options.list, options.names).items()
     }
     left = {f: command for f, command in plan.items() if not is_done(f, command)}
     if options.dry_run:

@@ -69,11 +69,17 @@ class Server:
         done, total = len(self.ledger.rows), self.federation.rounds
         rounds = range(done + 1, total + 1)
         with finishing_on_interrupt(self):
-            for server_round in self.progress(
-                rounds, desc="rounds", initial=done, total=total
-            ):
+            bar = self.progress(rounds, desc="rounds", initial=done, total=total)
+            for server_round in bar:
                 self.round(server_round)
+                bar.set_postfix(self.newest_metric())
         self.ledger.load_best(self.model)
+
+    def newest_metric(self):
+        """Tell the progress bar the metric by which models are chosen."""
+        name = self.federation.metric
+        known = [row[name] for row in self.ledger.rows if name in row]
+        return {name: f"{known[-1]:.2f}"} if known else {}
 
     def round(self, server_round):
         """Send the model out, average what comes back, evaluate, keep."""

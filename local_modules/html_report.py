@@ -186,10 +186,11 @@ def draw(rounds, panels):
         for axis, (title, curves) in zip(axes, panels.items(), strict=True):
             for split, values in curves.items():
                 known = np.isfinite(values)
-                style = {"color": COLOURS[split], "label": SPLITS[split], "marker": "."}
+                style = {"color": COLOURS[split], "label": SPLITS[split]}
+                style["marker"] = "." if known.sum() < 50 else None
                 axis.plot(rounds[known], values[known], **style)
             axis.set(title=title, xlabel="Round")
-            axis.grid(alpha=0.3)
+            axis.grid(alpha=0.2)
             axis.legend()
         text = io.StringIO()
         metadata = dict.fromkeys(("Date", "Creator"))

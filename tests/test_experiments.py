@@ -89,7 +89,7 @@ def test_what_is_finished_is_skipped_and_what_failed_is_run_again(listed, traine
     assert done == ["plain/1", "sweep_0/1", "sweep_1_2/1", "other/1"]
     codes.clear()
     run(listed, "--seeds", "1", "2")
-    assert done[4:] == ["plain/2", "sweep_0/1", "sweep_0/2", "sweep_1_2/2", "other/2"]
+    assert done[4:] == ["sweep_0/1", "plain/2", "sweep_0/2", "sweep_1_2/2", "other/2"]
 
 
 def test_another_command_in_the_same_folder_is_refused(listed, trained):
