@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from math import ceil
 from pathlib import Path
 from unittest import mock
 
@@ -30,12 +31,15 @@ import train
 from benchmarks import measuring
 from fed import client, experiment, ledger, server, strategy
 from local_modules.data_io import dataio_prepare
+from local_modules.mixing import MixtureOfMixtures
 from local_modules.objectives import constrained_mixit
-from local_modules.separation import mixtures_of, separate
+from local_modules.separation import Separation, mixtures_of, separate
 
 HPARAMS = "hparams/fedenhance.yaml"
 ONCE = ("load the YAML", "prepare", "datasets", "results", "final test", "the rest")
 """Parts of a run that more rounds do not make longer."""
+WHOLE = ("evaluation", "final test", "results")
+"""Parts that are not divided further."""
 
 
 class Stopwatch:
@@ -94,9 +98,11 @@ class Stopwatch:
             self.stop()
 
     def wrap(self, function, part):
-        """Make a function count as a part."""
+        """Make a function count as a part, unless it is called by a whole one."""
 
         def counted(*arguments, **options):
+            if self.parts and self.parts[-1] in WHOLE:
+                return function(*arguments, **options)
             with self(part):
                 return function(*arguments, **options)
 
@@ -192,16 +198,16 @@ def rounds(args, clock):
             counted = watch.wrap(getattr(place, name), part)
             stack.enter_context(mock.patch.object(place, name, counted))
         load = train.load_experiment
-        total = {}
+        more = {}
 
         def load_experiment(*arguments):
             with watch("load the YAML"):
                 hparams = load(*arguments)
-            total["rounds"] = hparams["federation"].rounds
-            hparams["federation"].rounds = args.rounds
+            federation = hparams["federation"]
+            more.update(times_more(federation, args.rounds))
+            federation.rounds = args.rounds
             hparams["prepare"] = watch.wrap(hparams["prepare"], "prepare")
-            datasets = watch.wrap(hparams["federation"].datasets, "datasets")
-            hparams["federation"].datasets = datasets
+            federation.datasets = watch.wrap(federation.datasets, "datasets")
             hparams["results"] = [watch.wrap(r, "results") for r in hparams["results"]]
             return hparams
 
@@ -211,8 +217,7 @@ def rounds(args, clock):
         argv = [HPARAMS, "--noprogressbar", "--num_threads", str(args.threads)]
         with watch("the rest"):
             train.main(argv[:2] + settings(args, folder))
-    factor = total["rounds"] / args.rounds
-    whole = {p: s * (1 if p in ONCE else factor) for p, s in watch.seconds.items()}
+    whole = {p: s * more.get(p, more["round"]) for p, s in watch.seconds.items()}
     in_all = sum(whole.values())
     rows = [
         {
@@ -227,14 +232,33 @@ def rounds(args, clock):
     measuring.report(args, "profile_rounds", rows)
 
 
+def times_more(federation, rounds):
+    """How often a part comes in the whole run, for once in some rounds.
+
+    Example
+    -------
+    >>> from fed import Federation
+    >>> whole = Federation(None, rounds=120, evaluate_every=10)
+    >>> found = times_more(whole, 5)
+    >>> found["round"], found["evaluation"], found["prepare"]
+    (24.0, 12.0, 1)
+    """
+    every = federation.evaluate_every
+    evaluations = ceil(federation.rounds / every) / ceil(rounds / every)
+    once = dict.fromkeys(ONCE, 1)
+    return {"round": federation.rounds / rounds, "evaluation": evaluations, **once}
+
+
 PARTS = [
-    (sb.Brain, "compute_forward", "forward"),
+    (MixtureOfMixtures, "__call__", "read and mix"),
+    (Separation, "compute_forward", "forward"),
+    (Separation, "compute_objectives", "objective"),
     (torch.Tensor, "backward", "backward"),
     (sb.Brain, "optimizers_step", "clip and step"),
     (sb.Brain, "fit", "other loops of SpeechBrain"),
     (experiment.Experiment, "validate", "evaluation"),
     (experiment.Experiment, "test", "evaluation"),
-    (sb.Brain, "evaluate", "evaluation"),
+    (sb.Brain, "evaluate", "final test"),
     (client, "to_arrays", "weights to messages and back"),
     (client, "to_record", "weights to messages and back"),
     (experiment, "set_arrays", "weights to messages and back"),

@@ -219,7 +219,7 @@ def parse(argv):
     """The command line."""
     parser = measuring.parser(__doc__)
     measuring.add_data(parser)
-    parser.add_argument("--seconds", type=float, default=120.0, help="of each training")
+    parser.add_argument("--seconds", type=float, default=90.0, help="of each training")
     parser.add_argument("--points", type=int, default=6, help="of each curve")
     parser.add_argument("--test_size", type=int, default=30, help="recordings")
     parser.add_argument("--seed", type=int, default=1234)
