@@ -7,6 +7,7 @@ sent to others. Colours follow the reader's light or dark theme.
 import base64
 import csv
 import io
+import re
 from html import escape
 from pathlib import Path
 from statistics import fmean, median
@@ -59,13 +60,14 @@ def write_report(brain, datasets, hparams):
     brain, datasets
         Not used here.
     hparams : dict
-        With ``output_folder``. What is there is shown: ``rounds.csv``, ``clients.csv``,
-        ``test_metrics.csv``, ``audio/``, and the plain values of hparams.
+        With ``output_folder``. What is there is shown: ``rounds.csv`` or
+        ``train_log.txt``, ``clients.csv``, ``test_metrics.csv``, ``audio/``, and the
+        plain values of hparams.
     """
     folder = Path(hparams["output_folder"])
     sections = [
         ("Test set", _test_table(read_table(folder / "test_metrics.csv"))),
-        ("Rounds", _curves(folder)),
+        ("Training", _curves(folder)),
         ("Clients", _clients_table(read_table(folder / "clients.csv"))),
         ("Audio", _players(folder / "audio")),
         ("Settings", _settings(hparams)),
@@ -137,10 +139,18 @@ def _test_table(utterances):
 
 
 def _curves(folder):
-    """SI-SDR improvement and loss over rounds, as SVG."""
-    if not (folder / "rounds.csv").exists():
-        return ""
-    columns = read_rounds(folder)
+    """SI-SDR improvement and loss over rounds or epochs, as SVG."""
+    if (folder / "rounds.csv").exists():
+        name, columns = "round", read_rounds(folder)
+        hours, minutes = (
+            columns.get("hours", np.zeros(0)).sum(),
+            columns["seconds"].sum(),
+        )
+        said = f"{len(columns[name])} rounds in {minutes / 60:.1f} minutes"
+        said += f"; the clients processed {hours:.2f} hours of audio" if hours else ""
+    else:
+        name, columns = "epoch", read_epochs(folder / "train_log.txt")
+        said = f"{len(columns[name])} epochs"
     panels = {
         "SI-SDRi, one noise (dB)": "si_sdri_1",
         "SI-SDRi, two noises (dB)": "si_sdri_2",
@@ -150,14 +160,43 @@ def _curves(folder):
         title: {s: columns[f"{s}_{key}"] for s in COLOURS if f"{s}_{key}" in columns}
         for title, key in panels.items()
     }
-    hours = columns.get("hours", np.zeros(0)).sum()
-    minutes = columns["seconds"].sum() / 60
-    said = f"{len(columns['round'])} rounds in {minutes:.1f} minutes"
-    said += f"; the clients processed {hours:.2f} hours of audio" if hours else ""
-    return f"<p>{said}.</p>\n" + draw(columns["round"], panels)
+    if not any(panels.values()):
+        return ""
+    return f"<p>{said}.</p>\n" + draw(columns[name], panels, name.capitalize())
 
 
-def draw(rounds, panels):
+def read_epochs(path):
+    """The epochs of a central run, as columns, from SpeechBrain's FileTrainLogger.
+
+    Arguments
+    ---------
+    path : Path
+        An epoch that was trained again after an interruption counts once.
+
+    Returns
+    -------
+    dict
+        ``epoch``, ``train_loss``, ``valid_loss``, ... -> ``(epoch,)``, NaN where it is
+        not known.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "train_log.txt"
+    >>> _ = path.write_text("epoch: 1 - train loss: 2.00 - valid loss: -1.00e+00")
+    >>> {name: column.tolist() for name, column in read_epochs(path).items()}
+    {'epoch': [1.0], 'train_loss': [2.0], 'valid_loss': [-1.0]}
+    """
+    rows = {}
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    for epoch, line in re.findall(r"^epoch: (\d+)(.*)$", text, re.MULTILINE):
+        found = re.findall(r"(train|valid) (\w+): ([^ ,]+)", line)
+        rows[float(epoch)] = {f"{s}_{key}": float(value) for s, key, value in found}
+    names = dict.fromkeys(name for row in rows.values() for name in row)
+    columns = {n: [row.get(n, np.nan) for row in rows.values()] for n in names}
+    return {name: np.array(c) for name, c in {"epoch": list(rows), **columns}.items()}
+
+
+def draw(rounds, panels, label):
     """Draw curves as an SVG element whose text has the colour of the page's.
 
     Arguments
@@ -167,6 +206,8 @@ def draw(rounds, panels):
     panels : dict
         Title -> {split: ``(round,)``}, NaN where it is not known; empty ones are left
         out.
+    label : str
+        Of the axis.
 
     Returns
     -------
@@ -189,7 +230,7 @@ def draw(rounds, panels):
                 style = {"color": COLOURS[split], "label": SPLITS[split]}
                 style["marker"] = "." if known.sum() < 50 else None
                 axis.plot(rounds[known], values[known], **style)
-            axis.set(title=title, xlabel="Round")
+            axis.set(title=title, xlabel=label)
             axis.grid(alpha=0.2)
             axis.legend()
         text = io.StringIO()

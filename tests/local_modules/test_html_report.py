@@ -62,7 +62,7 @@ def report(folder, **settings):
 
 def test_it_shows_scores_and_what_each_client_contributed(folder):
     page = Page(report(folder))
-    assert page.headings == ["Test set", "Rounds", "Clients", "Audio", "Settings"]
+    assert page.headings == ["Test set", "Training", "Clients", "Audio", "Settings"]
     assert ["1", "2", "1.00", "2.50", "1.50", "1.50", "50 %"] in page.rows
     assert ["0", "2", "0", "60", "1.00", "87.5%", "-6.00"] in page.rows
     assert ["<b>", "1", "1", "10", "0.25", "12.5%", "-4.00"] in page.rows
@@ -84,10 +84,14 @@ def test_curves_take_the_colour_of_the_text(folder):
     assert "#123456" not in text
 
 
-def test_a_central_run_has_no_rounds_and_no_clients(folder):
+def test_a_central_run_has_epochs_and_no_clients(folder):
     (folder / "rounds.csv").unlink()
     (folder / "clients.csv").unlink()
     assert Page(report(folder)).headings == ["Test set", "Audio", "Settings"]
+    (folder / "train_log.txt").write_text("epoch: 1 - valid loss: -1.00e+00\n")
+    text = report(folder)
+    assert "Training" in Page(text).headings
+    assert "1 epochs" in text
 
 
 def test_a_run_without_references_has_no_scores(folder):

@@ -9,6 +9,8 @@ import torch
 from local_modules import live
 from local_modules.data_io import dataio_prepare
 from tests.conftest import RATE
+from tests.test_yaml import ROOT
+from train import load_experiment
 
 
 class Sink:
@@ -75,6 +77,14 @@ def test_nothing_is_opened_unless_asked_for(tmp_path):
     callback = live.Live([], tmp_path, None, RATE)
     callback(1, None, {"round": 1})
     assert callback.sinks is None
+
+
+def test_sinks_are_chosen_on_the_command_line(tmp_path):
+    overrides = "live: [!name:local_modules.live.TensorBoard ]\n"
+    overrides += f"output_folder: {tmp_path}"
+    hparams = load_experiment(ROOT / "hparams" / "fedenhance.yaml", overrides)
+    (callback,) = hparams["federation"].callbacks
+    assert callback.makers == [live.TensorBoard]
 
 
 def test_tensorboard_gets_numbers_audio_and_figures(tmp_path):
