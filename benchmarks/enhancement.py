@@ -1,0 +1,180 @@
+#!/usr/bin/env python
+"""Time and memory of enhance.py on a long file, and what cutting it changes.
+
+    python -m benchmarks.enhancement results/fedenhance/1234
+    python -m benchmarks.enhancement results/fedenhance/1234 --minutes 1    # a trial
+
+The long file is 44.1 kHz stereo, of mixtures of the run's test set one after the other.
+Its processing is a command of its own; its peak of resident memory is that of Linux.
+Then the first 30 s and the first minutes are enhanced at once and in pieces of several
+lengths: the difference is relative to what comes out at once, and SI-SDR says which of
+the two is nearer to the clean speech.
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from benchmarks.networks import processor_name
+from evaluate import read_signals
+from local_modules.enhancement import MIN_PIECE, enhance_blocks
+from local_modules.manifests import load_manifest
+from local_modules.objectives import si_sdr
+from local_modules.trained import load_trained
+
+FILE_RATE = 44100
+COLUMNS = [
+    *("measured", "seconds", "piece", "wall_seconds", "realtime_factor", "peak_mb"),
+    *("difference_db", "si_sdr_input", "si_sdr", "machine"),
+]
+
+
+def parse(argv):
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="output folder of train.py")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of the long file")
+    parser.add_argument(
+        "--compared", nargs="+", type=float, default=[30.0, 300.0], metavar="SECONDS"
+    )
+    parser.add_argument(
+        "--pieces", nargs="+", type=float, default=[MIN_PIECE, 10.0, 20.0, 40.0]
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--out", type=Path, default=Path("benchmarks/results/enhancement.csv")
+    )
+    return parser.parse_args(argv)
+
+
+def conversation(folder, trained, seconds):
+    """Join test mixtures and their clean speech, each ``(time,)``, for some seconds."""
+    path = folder / "test_mixtures.csv"
+    rows = load_manifest(path, trained.hparams["data_folder"])
+    parts, length = [], round(seconds * trained.sample_rate)
+    for key, row in cycle(rows.items()):
+        parts.append(torch.stack(read_signals(key, row, trained.sample_rate)))
+        if sum(part.shape[1] for part in parts) >= length:
+            return torch.cat(parts, dim=1)[:, :length].unbind()
+
+
+def write_long(path, mixture, trained, seconds):
+    """Repeat a mixture as 44.1 kHz stereo, the second channel later and fainter."""
+    from torchaudio.functional import resample
+
+    signal = resample(mixture, trained.sample_rate, FILE_RATE)
+    stereo = torch.stack([signal, 0.3 * signal.roll(FILE_RATE)], dim=1)
+    stereo = np.clip(stereo.numpy(), -1, 1)
+    with soundfile.SoundFile(path, "w", FILE_RATE, 2, "PCM_16") as file:
+        left = round(seconds * FILE_RATE)
+        while left > 0:
+            file.write(stereo[:left])
+            left -= len(stereo)
+
+
+def run_command(folder, path, out, threads):
+    """Run enhance.py; return its seconds and its peak of resident memory in MB."""
+    command = [sys.executable, "enhance.py", str(folder), str(path), "--out", str(out)]
+    environment = {"OMP_NUM_THREADS": str(threads)}
+    start, peak = time.perf_counter(), 0
+    with subprocess.Popen(command, env={**os.environ, **environment}) as process:
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            for line in status.read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    peak = max(peak, int(line.split()[1]) / 1024)
+            time.sleep(0.2)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed")
+    return time.perf_counter() - start, peak
+
+
+def measure_long(args, trained):
+    """A row on the long file."""
+    seconds = 60 * args.minutes
+    mixture, _ = conversation(args.folder, trained, min(seconds, 120.0))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "long.wav"
+        write_long(path, mixture, trained, seconds)
+        wall, peak = run_command(args.folder, path, Path(folder), args.threads)
+    return {
+        "measured": "enhance.py, 44.1 kHz stereo",
+        "seconds": seconds,
+        "piece": "default",
+        "wall_seconds": wall,
+        "realtime_factor": wall / seconds,
+        "peak_mb": peak,
+    }
+
+
+def in_pieces(mixture, trained, piece):
+    """The speech of a mixture ``(time,)`` that is cut into pieces."""
+    length = len(mixture)
+    blocks = enhance_blocks(
+        mixture.unsqueeze(0).split(1 << 18, dim=1),
+        length,
+        Fraction(1),
+        trained,
+        piece,
+        1,
+        1,
+    )
+    return torch.cat(list(blocks), dim=-1)[0, 0]
+
+
+def measure_pieces(args, trained):
+    """Rows on what cutting changes."""
+    for seconds in args.compared:
+        mixture, speech = conversation(args.folder, trained, seconds)
+        once = trained(mixture.unsqueeze(0))[0, 0]
+        for piece in [*args.pieces, seconds]:
+            if piece > seconds:
+                continue
+            estimate = once if piece == seconds else in_pieces(mixture, trained, piece)
+            ratio = (estimate - once).square().sum() / once.square().sum()
+            yield {
+                "measured": "pieces beside all at once",
+                "seconds": seconds,
+                "piece": piece,
+                "difference_db": float(10 * torch.log10(ratio)),
+                "si_sdr_input": float(si_sdr(mixture[None], speech[None])),
+                "si_sdr": float(si_sdr(estimate[None], speech[None])),
+            }
+
+
+def main(argv=None):
+    """Measure, print and write a CSV file."""
+    args = parse(argv)
+    torch.set_num_threads(args.threads)
+    trained = load_trained(args.folder)
+    machine = f"{processor_name()}, threads: {args.threads}, no GPU"
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with open(args.out, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        for rows in ([measure_long(args, trained)], measure_pieces(args, trained)):
+            for row in rows:
+                row = {
+                    key: f"{value:.4g}" if isinstance(value, float) else value
+                    for key, value in row.items()
+                }
+                print(", ".join(f"{key} {value}" for key, value in row.items()))
+                writer.writerow({**row, "machine": machine})
+                file.flush()
+
+
+if __name__ == "__main__":
+    main()
