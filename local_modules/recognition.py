@@ -3,7 +3,6 @@
 import speechbrain as sb
 import torch
 from speechbrain.dataio.dataio import append_eos_token, prepend_bos_token
-from speechbrain.nnet.schedulers import update_learning_rate
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 
@@ -34,7 +33,7 @@ class CTC(sb.Brain):
     - ``log_softmax``; ``ctc_cost`` and ``ctc_decoder``, which is called with
       log-probabilities and relative lengths and returns token ids;
     - ``wer_computer``, ``cer_computer``, ``test_wer_file``;
-    - ``sample_rate``, ``train_logger``; ``lr_annealing``, if any.
+    - ``sample_rate``, ``train_logger``.
 
     Statistics it logs: ``loss``; in training ``hours`` of audio and ``skipped``
     utterances; in validation and test ``WER`` and ``CER`` in percent, against the
@@ -117,24 +116,15 @@ class CTC(sb.Brain):
             "CER": self.cer_metric.summarize("error_rate"),
             "WER": self.wer_metric.summarize("error_rate"),
         }
-        if stage == sb.Stage.VALID:
-            self.end_epoch(epoch, stats)
-        else:
+        if stage == sb.Stage.TEST:
             self.hparams.train_logger.log_stats({"stage": "test"}, test_stats=stats)
             self.test_stats = stats
             if if_main_process():
                 with open(self.hparams.test_wer_file, "w", encoding="utf-8") as file:
                     self.wer_metric.write_stats(file)
-
-    def end_epoch(self, epoch, stats):
-        """Log training and validation; anneal; save."""
-        meta = {"epoch": epoch}
-        annealing = getattr(self.hparams, "lr_annealing", None)
-        if annealing is not None:
-            meta["lr"], rate = annealing(stats["loss"])
-            update_learning_rate(self.optimizer, rate)
+            return
         self.hparams.train_logger.log_stats(
-            meta, train_stats=self.train_stats, valid_stats=stats
+            {"epoch": epoch}, train_stats=self.train_stats, valid_stats=stats
         )
         if self.checkpointer is not None:
             self.checkpointer.save_and_keep_only(meta=stats, min_keys=["WER"])

@@ -67,7 +67,7 @@ class Tokenizer(torch.nn.Module):
         self.register_buffer("content", torch.zeros(capacity, dtype=torch.uint8))
 
     def prepare(self, save_folder=None):
-        """Read the file, or train on the text; once, before any weights come.
+        """Read the file, or train on the text, unless there is a tokenizer already.
 
         Arguments
         ---------
@@ -79,6 +79,8 @@ class Tokenizer(torch.nn.Module):
         ValueError
             If the file or the text cannot be used.
         """
+        if self.content.any():
+            return
         if self.file:
             if not Path(self.file).is_file():
                 raise ValueError(f"tokenizer_file: there is no {self.file}")

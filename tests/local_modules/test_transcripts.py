@@ -67,6 +67,15 @@ def test_the_tokenizer_comes_with_the_weights(tokenizer):
     assert client.encode(LINES[1]) == tokenizer.encode(LINES[1])
 
 
+def test_what_came_with_the_weights_is_not_trained_over(tokenizer, tmp_path):
+    (tmp_path / "other.txt").write_text("SOME OTHER TEXT\n" * 5)
+    client = Tokenizer(vocab_size=40, text=str(tmp_path / "other.txt"))
+    client.load_state_dict(tokenizer.state_dict())
+    client.prepare()
+    client.refresh()
+    assert client.digest == tokenizer.digest
+
+
 def test_a_tokenizer_that_differs_is_refused(tokenizer, tmp_path):
     own = tmp_path / "own.model"
     own.write_bytes(train_tokenizer(["SOME OTHER TEXT"] * 5, 40))

@@ -1,6 +1,8 @@
 """Federated recognition end to end, on letters that are tones."""
 
 import csv
+import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hyperpyyaml import load_hyperpyyaml
 
 import train
 from fed.state import load
+from local_modules.transcripts import Tokenizer
+from recipes.CommonVoice.ASR.prepare import prepare
 
 ROOT = Path(train.__file__).parent
 RATE = 16000
@@ -78,11 +81,17 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture
 def run(corpus, tmp_path):
-    """Train; return the Brain."""
+    """Train; return the Brain. What has arguments of its own is written to the YAML."""
 
-    def run(folder="out", name="fedasr_ctc", **changes):
-        argv = [str(ROOT / f"recipes/CommonVoice/ASR/hparams/{name}.yaml")]
-        argv += ["--noprogressbar"]
+    def run(folder="out", name="fedasr_ctc", weighting="by_examples", **changes):
+        path = ROOT / f"recipes/CommonVoice/ASR/hparams/{name}.yaml"
+        text = path.read_text(encoding="utf-8")
+        line = "weighting: !name:fed.weighting."
+        assert text.count(f"{line}by_examples") == 1
+        path = tmp_path / "experiment.yaml"
+        changed = line + weighting if weighting else "weighting: null"
+        path.write_text(text.replace(f"{line}by_examples", changed))
+        argv = [str(path), "--noprogressbar"]
         settings = {
             "data_folder": corpus,
             "output_folder": tmp_path / folder,
@@ -91,10 +100,20 @@ def run(corpus, tmp_path):
             **changes,
         }
         for key, value in settings.items():
-            argv += [f"--{key}", str(value)]
+            argv += [f"--{key}", "null" if value is None else str(value)]
         return train.main(argv)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def uneven(corpus):
+    """A manifest in which one client holds less than the others."""
+    prepare(corpus, corpus / "manifests")
+    lines = (corpus / "manifests/train.csv").read_text(encoding="utf-8").splitlines()
+    path = corpus / "uneven.csv"
+    path.write_text("\n".join([lines[0], *lines[2:]]), encoding="utf-8")
+    return path
 
 
 @pytest.fixture
@@ -113,7 +132,7 @@ def final(folder):
 
 
 def test_a_federation_leaves_what_the_readme_says(run, table, tmp_path):
-    run(rounds=4, validate_clients=True)
+    run(rounds=3, validate_clients=True)
     rounds, clients = table("rounds.csv"), table("clients.csv")
     assert {"valid_WER", "valid_CER", "test_WER", "test_CER", "train_valid_WER"} <= set(
         rounds[0]
@@ -129,42 +148,39 @@ def test_a_federation_leaves_what_the_readme_says(run, table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("weighting", "key", "sign"),
+    ("weighting", "worth"),
     [
-        ("!name:fed.weighting.by_examples", "examples", 1),
-        ("!name:fed.weighting.by_loss", "loss", -1),
-        ("!name:fed.weighting.by_word_error_rate", "valid_WER", -1),
+        ("by_examples", lambda row: float(row["examples"])),
+        ("by_loss", lambda row: math.exp(-float(row["loss"]))),
         (
-            "!name:fed.weighting.by_metric {key: valid_WER, temperature: -10}",
-            "valid_WER",
-            -1,
+            "by_word_error_rate",
+            lambda row: math.exp(100 - min(100, float(row["valid_WER"]))),
+        ),
+        (
+            "by_metric {key: valid_WER, temperature: -10}",
+            lambda row: math.exp(-float(row["valid_WER"]) / 10),
         ),
     ],
 )
-def test_who_is_better_weighs_more(run, table, corpus, tmp_path, weighting, key, sign):
-    settings = {"rounds": 1, "train_csv": tmp_path / "uneven.csv"}
-    run(folder="prepared", rounds=0)
-    rows = table("manifests/train.csv", "prepared")[1:]  # the first holds less
-    with open(settings["train_csv"], "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    run(weighting=weighting, validate_clients=True, **settings)
+def test_shares_are_what_the_formula_says(run, table, uneven, weighting, worth):
+    run(
+        rounds=1,
+        weighting=weighting,
+        validate_clients="WER" in weighting or "word" in weighting,
+        train_csv=uneven,
+    )
     clients = table("clients.csv")
-    shares = [float(row["weight"]) for row in clients]
-    worth = [sign * float(row[key]) for row in clients]
-    assert sum(shares) == pytest.approx(1)
-    pairs = [(a, b) for a in range(3) for b in range(3) if worth[a] > worth[b]]
-    assert all(shares[a] > shares[b] for a, b in pairs)
+    total = sum(map(worth, clients))
+    for row in clients:
+        assert float(row["weight"]) == pytest.approx(worth(row) / total, rel=1e-4)
 
 
-def test_the_server_trains_on_its_own_data(run, table, tmp_path):
+def test_the_server_trains_on_its_own_data(run, table, uneven, tmp_path):
     run(folder="without", rounds=1)
-    server = tmp_path / "without/manifests/valid.csv"
     run(
         folder="with",
         rounds=1,
-        server_csv=server,
+        server_csv=uneven.parent / "manifests/valid.csv",
         server_training="{dataset: server, epochs: 2}",
     )
     (row,) = table("rounds.csv", "with")
@@ -196,13 +212,13 @@ def test_a_central_model_starts_a_federation_with_its_tokenizer(run, tmp_path):
     assert brain.modules.tokenizer.digest == central.modules.tokenizer.digest
 
 
-def test_a_model_of_another_tokenizer_is_refused(run, tmp_path):
+def test_a_client_with_another_tokenizer_is_told(run, uneven, tmp_path):
     run(folder="central", federation=None, token_type="char", epochs=1)
-    run(folder="other", rounds=0)
-    with pytest.raises((RuntimeError, ValueError), match="is not the tokenizer"):
+    Tokenizer(vocab_size=12, text=str(uneven)).prepare(tmp_path)
+    with pytest.raises(RuntimeError, match="tokenizer.model .* is not the tokenizer"):
         run(
             initial_model=tmp_path / "central",
-            tokenizer_file=tmp_path / "other/save/tokenizer.model",
+            tokenizer_file=tmp_path / "tokenizer.model",
         )
 
 
@@ -213,44 +229,27 @@ def test_attention_trains_and_transcribes(run, table):
     assert float(row["test_WER"]) > 0
 
 
-def test_unusable_utterances_are_counted(run, table, tmp_path):
-    run(folder="prepared", rounds=0)
-    path = tmp_path / "prepared/manifests/train.csv"
-    text = path.read_text(encoding="utf-8")
-    line = next(line for line in text.splitlines() if line.startswith("ann0"))
-    changed = line.rpartition(",")[0] + ",ÄÖ"
-    path.write_text(text.replace(line, changed), encoding="utf-8")
-    tokenizer = tmp_path / "prepared/save/tokenizer.model"
-    run(rounds=1, train_csv=path, tokenizer_file=tokenizer)
-    assert table("rounds.csv")[0]["skipped"] == "1"
+def test_unusable_utterances_are_counted(run, table, uneven, tmp_path):
+    lines = uneven.read_text(encoding="utf-8").splitlines()
+    changed = [lines[1].rpartition(",")[0] + ",ÄÖ", *lines[2:]]
+    path = tmp_path / "changed.csv"
+    path.write_text("\n".join([lines[0], *changed]), encoding="utf-8")
+    run(rounds=1, train_csv=path, tokenizer_text=uneven)
+    assert float(table("rounds.csv")[0]["skipped"]) == 1
 
 
 def test_weighting_by_what_nobody_reports_is_named(run):
-    weighting = "!name:fed.weighting.by_word_error_rate"
     with pytest.raises(RuntimeError, match="no metric 'valid_WER'"):
-        run(weighting=weighting)
-
-
-@pytest.mark.parametrize("corpus_name", ["CommonVoice", "LibriSpeech"])
-@pytest.mark.parametrize("name", ["fedasr", "fedasr_ctc"])
-def test_corpora_share_all_but_their_data(corpus_name, name):
-    """Every key that trains is in all four files."""
-    path = ROOT / f"recipes/{corpus_name}/ASR/hparams/{name}.yaml"
-    with open(path, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, {"data_folder": "unused"})
-    assert hparams["normalize"].norm_type == "sentence"
-    assert {"tokenizer", "enc", "ctc_lin"} <= set(hparams["modules"])
+        run(weighting="by_word_error_rate")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_supernodes_train_on_manifests_of_their_own(corpus, run, table, tmp_path):
     """Two nodes with two manifests train as the same two clients do in process."""
-    from recipes.CommonVoice.ASR.prepare import prepare
-
     manifests = tmp_path / "manifests"
     prepare(corpus, manifests, clients=2)
-    small = {**SMALL, "rounds": 1, "keep_optimizer": False}
+    small = {**SMALL, **MODELS["fedasr_ctc"], "rounds": 1}
     text = tmp_path / "text.txt"
     text.write_text("AB CDE\nEDC BA\nDAB EC\n" * 3)
     server = {
@@ -269,8 +268,8 @@ def test_supernodes_train_on_manifests_of_their_own(corpus, run, table, tmp_path
         [ROOT / "fed/loopback.sh", "recipes/CommonVoice/ASR/hparams/fedasr_ctc.yaml"]
         + ["2", overrides, node],
         env={
-            **__import__("os").environ,
-            "PATH": f"{Path(sys.executable).parent}:{__import__('os').environ['PATH']}",
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "LOGS": str(tmp_path / "logs"),
             "TIMEOUT": "500",
             "PORT": "9740",

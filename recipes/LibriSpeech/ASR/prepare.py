@@ -46,7 +46,7 @@ def prepare(
     Arguments
     ---------
     data_folder : str, optional
-        Holds ``LibriSpeech/``, or is it. None, or the same as `built_in_corpus`: the
+        Holds ``LibriSpeech/``. None, or the same as `built_in_corpus`: the
         synthetic corpus, which is made on first use.
     save_folder : str
         Where the manifests go.
@@ -115,6 +115,8 @@ def find_corpus(data_folder, built_in_corpus):
         or Path(data_folder).resolve() == Path(built_in_corpus).resolve()
     ):
         return Path(built_in.generate(built_in_corpus))
+    if data_folder is None:
+        raise ValueError("Give a data_folder that holds LibriSpeech/")
     folder = Path(data_folder)
     if not (folder / "LibriSpeech").is_dir():
         raise FileNotFoundError(
