@@ -49,7 +49,7 @@ def parse(argv):
         default=40.0,
         metavar="SECONDS",
         help="longer files are cut into overlapping pieces of this length, which "
-        "bounds the memory (default: 40)",
+        "bounds the memory; shorter may suit changing noise better (default: 40)",
     )
     parser.add_argument("--overwrite", action="store_true")
     options = parser.parse_args(argv)

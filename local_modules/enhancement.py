@@ -4,12 +4,13 @@ A recording flows through generators of blocks ``(..., time)``::
 
     read_blocks -> resample_blocks -> cut -> separate_pieces -> join -> resample_blocks
 
-Up to ``piece`` seconds are separated at once, and the result is that of the network on
-the whole recording. A longer recording is cut into pieces of this length that overlap;
-the estimates are faded into each other in the middle of each overlap, away from the
-pieces' edges. The networks normalise over all of what they are given, so a piece is
-normalised by itself: it sounds the same wherever it is cut, but it is not the number
-that the network would give for the whole recording.
+Up to ``piece`` seconds are separated at once: the result is that of the network on the
+whole recording. A longer recording is cut into pieces of this length that overlap; the
+estimates are faded into each other in the middle of each overlap, away from the pieces'
+edges. Most of the networks normalise over all they are given, so that each piece is
+normalised by itself and the result is not that of the network on the whole.
+``benchmarks/enhancement.py`` measures how much it differs, and which of them is nearer
+to the clean speech: where the noise changes, the shorter pieces were.
 """
 
 import math

@@ -264,7 +264,7 @@ def model_card(folder, trained, command, named):
         num_noises=trained.num_sources - 1,
         num_parameters=sum(p.numel() for p in trained.separator.parameters()),
         needs=needs,
-        command=command or f"python train.py {folder / 'hyperparams.yaml'}",
+        command=command or "python train.py hyperparams.yaml  # of the run's folder",
         training=_training(folder, hparams),
         results=_results(folder / "test_metrics.csv"),
         data=Path(hparams.get("data_folder") or "unknown").name,
@@ -291,7 +291,7 @@ def _results(path):
     """A Markdown table of the test metrics, by number of noises."""
     utterances = _read(path)
     if not utterances:
-        return "There were no clean references to test with.\n"
+        return "None: the run left no test scores against clean references.\n"
     rows = []
     for count in sorted({row["n_noises"] for row in utterances}):
         mine = [row for row in utterances if row["n_noises"] == count]
