@@ -196,12 +196,15 @@ def storages(args, folder):
             storage_folder=None if storage == "files" else folder / f"{storage} data",
         )
         rows = clients_of(args.data_folder, manifests / "train.csv")
+        if args.quick:
+            few = list(group_by(rows, "client"))[:4]
+            rows = {key: row for key, row in rows.items() if row["client"] in few}
         name = {"files": "as recorded"}.get(storage, storage)
         yield name, *dataset_of(rows)
     for suffix in ("wav", "flac"):
         yield f"{suffix} files", *dataset_of(convert(rows, folder / suffix, suffix))
     numbers = original.write_tree(rows, folder / "tree", SECONDS)
-    groups = {row["client"]: row["group"] for row in rows.values()}
+    groups = original.groups_of(rows)
     dataset = original.WholeFiles(folder / "tree", numbers, groups, SECONDS)
     yield "original, our code", dataset, clients_in(dataset)
 

@@ -67,7 +67,7 @@ def add_data(made, models=True):
 
 
 def begin(args):
-    """Settle threads, seed and log; return the clock.
+    """Settle threads, seed, log, and whether memory is measured; return the clock.
 
     Arguments
     ---------
@@ -79,6 +79,8 @@ def begin(args):
     callable
         Seconds.
     """
+    # A process for each measurement takes seconds that a trial has not.
+    args.peak_memory = (lambda *_: float("nan")) if args.quick else peak_memory
     # Programs and workers that are started from here obey as well.
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     torch.set_num_threads(args.threads)

@@ -98,6 +98,12 @@ def write_tree(rows, folder, seconds):
     return {client: number for number, client in enumerate(clients)}
 
 
+def groups_of(rows):
+    """Map each client to the group of its recordings; isolated noises have none."""
+    recordings = (row for row in rows.values() if not is_isolated_noise(row))
+    return {row["client"]: row["group"] for row in recordings}
+
+
 def read(segment, num_samples):
     """Read part of a file, or silence, as an array."""
     if segment is None:

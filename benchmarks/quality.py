@@ -109,7 +109,7 @@ def read_as_the_original(hparams):
     assign_groups(rows, "client", hparams["client_groups"], hparams["seed"])
     tree = Path(hparams["output_folder"]) / "tree"
     numbers = original.write_tree(rows, tree, seconds=4.0)
-    groups = {row["client"]: row["group"] for row in rows.values()}
+    groups = original.groups_of(rows)
     mixing = hparams["mixing"]
     train_set = original.WholeFiles(
         tree, numbers, groups, mixing.segment, mixing.p_single_mix

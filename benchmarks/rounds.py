@@ -151,10 +151,10 @@ def compare_codes(args, clock, folder, **sizes):
                 **described(sizes),
                 "seconds": later(runs[name]),
                 "ours_to_this": ratio(runs["ours"], runs[name]),
-                "peak_memory_mb": measuring.peak_memory(call, 1),
+                "peak_memory_mb": args.peak_memory(call, 1),
             }
         )
-    return rows + (compare_ray(case, sizes) if args.ray else [])
+    return rows + (compare_ray(args, case, sizes) if args.ray else [])
 
 
 def described(sizes):
@@ -162,12 +162,12 @@ def described(sizes):
     return {("audio_seconds" if n == "seconds" else n): v for n, v in sizes.items()}
 
 
-def compare_ray(case, sizes):
+def compare_ray(args, case, sizes):
     """Row of Ray, and of the bare loop beside it, by the wall clock."""
     bare = later([loops.bare(case, 3, time.perf_counter)])
     ray = later([loops.on_ray(case, 3)])
     row = {"code": "ours on Ray, by wall clock", **described(sizes), "seconds": ray}
-    memory = measuring.peak_memory(loops.on_ray, case, 1)
+    memory = args.peak_memory(loops.on_ray, case, 1)
     walls = {"bare_by_wall_clock": bare, "ray_to_bare": ray / bare}
     return [{**row, "peak_memory_mb": memory, **walls}]
 
@@ -212,7 +212,7 @@ def sweep(args, clock, name):
             rows.append(row)
         if name == "registered":
             for row in rows[-len(runs) :]:
-                memory = measuring.peak_memory(CODES[row["code"]], case, 1)
+                memory = args.peak_memory(CODES[row["code"]], case, 1)
                 row["peak_memory_mb"] = memory
     measuring.report(args, f"rounds_{name}", rows)
     return [fitted(rows, name, code) for code in CODES]

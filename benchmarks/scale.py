@@ -114,16 +114,14 @@ def fit_memory(args):
     dict
         Bytes: ``program``, ``client`` for each registered one, ``weight``.
     """
-    many, large = (10_000 if args.quick else 200_000), 6_400_000
+    many, large = 200_000, 6_400_000
 
     def peak(**settings):
-        return 2**20 * measuring.peak_memory(
-            loops.in_process, Case(settings=settings), 2
-        )
+        return 2**20 * args.peak_memory(loops.in_process, Case(settings=settings), 2)
 
     base, registered = peak(), peak(registered=many)
     heavy = peak(parameters=large)
-    client = max(0.0, (registered - base) / many)
+    client = (registered - base) / many
     return {"program": base, "client": client, "weight": (heavy - base) / large}
 
 
@@ -227,7 +225,7 @@ def assumptions(args, model):
         "weight_bytes": "bytes a parameter",
         "step": f"s a training step of {args.model}, 4 x 1 s",
         "message": "bytes to a client and back",
-        "parameters": f"of {args.model}",
+        "parameters": f"weights and buffers of {args.model}",
     }
     rows = [
         {"what": name, "value": float(model[name]), "unit": unit, "from": "measured"}

@@ -104,7 +104,7 @@ def test_a_client_has_as_many_isolated_noises_as_recordings(rows, tmp_path):
 
 def test_whole_files_give_the_items_of_our_datasets(rows, tmp_path):
     numbers = original.write_tree(rows, tmp_path, seconds=0.5)
-    groups = {row["client"]: row["group"] for row in rows.values()}
+    groups = original.groups_of(rows)
     dataset = original.WholeFiles(tmp_path, numbers, groups, seconds=0.5)
     assert len(dataset) == 8
     item = dataset[0]
