@@ -102,6 +102,8 @@ def test_another_command_in_the_same_folder_is_refused(listed, trained):
 def test_every_option_of_a_list_is_a_key_of_its_yaml(path):
     for name, (hparams, options) in experiments.read_list(path).items():
         assert options.keys() <= top_level(ROOT / hparams).keys(), name
+        if "iid" in name:
+            assert options["n_clients"] == 1, name
 
 
 def test_the_built_in_corpus_has_the_same_experiments_at_its_size():
