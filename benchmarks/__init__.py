@@ -1,1 +1,6 @@
 """Scripts that measure; their results are what the README quotes."""
+
+from pathlib import Path
+
+OUT = Path("results/benchmarks")
+"""Where tables go; what is committed lies in benchmarks/results."""

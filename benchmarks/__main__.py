@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.measuring import OUT
+from benchmarks import OUT
 
 WHOLE = {
     "networks": "--threads 1 --clock cpu --batch-size 1 --repeats 3".split(),
@@ -53,6 +53,7 @@ def parse(argv):
         "--authors", type=Path, metavar="DIR", help="holds sudo_rm_rf and fedenhance"
     )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
+    parser.add_argument("--note", default="", help="to go with the machine's name")
     args = parser.parse_args(argv)
     args.names = args.names or list(WHOLE)
     for name in args.names:
@@ -75,7 +76,10 @@ def command(name, args):
         words += ["--authors", str(args.authors)]
     if name in OWN_NAME_OF_TABLE:
         return [*words, "--out", str(args.out / f"{name}.csv")]
-    return words if name == "objectives" else [*words, "--out", str(args.out)]
+    if name == "objectives":
+        return words
+    note = ["--note", args.note] if args.note else []
+    return [*words, "--out", str(args.out), *note]
 
 
 def run(name, args):

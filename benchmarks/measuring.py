@@ -11,10 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks import OUT
 from benchmarks.networks import CLOCKS, processor_name
-
-OUT = Path("results/benchmarks")
-"""Where tables go; what is committed lies in benchmarks/results."""
 
 
 def parser(doc, clock="cpu"):
@@ -38,6 +36,7 @@ def parser(doc, clock="cpu"):
     made.add_argument(
         "--out", type=Path, default=OUT, metavar="DIR", help=f"of tables ({OUT})"
     )
+    made.add_argument("--note", default="", help="to go with the machine's name")
     made.add_argument("--threads", type=int, default=1)
     made.add_argument(
         "--clock",
@@ -93,7 +92,8 @@ def machine(args):
     """Say what was measured on, and when."""
     today = datetime.date.today().isoformat()
     return (
-        f"{processor_name()}, {os.cpu_count()} cores, threads: {args.threads}, "
+        f"{processor_name()}, {os.cpu_count()} cores{args.note and f' ({args.note})'}, "
+        f"threads: {args.threads}, "
         f"{args.clock} clock, PyTorch {torch.__version__}, {today}"
     )
 
