@@ -47,7 +47,7 @@ def test_the_exit_code_tells_of_damaged_files(run, tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert result.returncode == 1
     assert "1 damaged" in result.stdout and "b.wav" in result.stderr

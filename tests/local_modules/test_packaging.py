@@ -91,7 +91,7 @@ def test_a_package_loads_without_this_repository(run, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert result.returncode == 0, result.stderr
     mixture = torch.linspace(-1, 1, 999).sin().repeat(2, 1)
