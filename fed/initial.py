@@ -4,8 +4,11 @@ from pathlib import Path
 
 import torch
 from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.logger import get_logger
 
 from fed.brain import set_arrays
+
+logger = get_logger(__name__)
 
 
 def load_initial(brain, path):
@@ -17,7 +20,8 @@ def load_initial(brain, path):
     path : str
         The output or save folder of another experiment (its newest checkpoint is
         taken), a folder of ``<module>.ckpt`` files, or one file with a state dict of
-        all modules or of the only one that has weights.
+        all modules or of the only one that has weights. Modules that a folder lacks
+        start as they are, with a warning.
 
     Raises
     ------
@@ -45,8 +49,13 @@ def load_folder(path, modules):
         found = Checkpointer(folder).find_checkpoint()
         if found:
             path = found.path
+    files = {name: path / f"{name}.ckpt" for name in modules}
+    missing = [name for name, file in files.items() if not file.exists()]
+    if len(missing) == len(files):
+        raise ValueError(f"initial_model: {path} has none of {sorted(files)}.")
+    if missing:
+        logger.warning("initial_model: %s lacks %s; they start anew.", path, missing)
     for name, module in modules.items():
-        file = path / f"{name}.ckpt"
-        if not file.exists():
-            raise ValueError(f"initial_model: there is no '{file}'.")
-        module.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        if name not in missing:
+            weights = torch.load(files[name], map_location="cpu", weights_only=True)
+            module.load_state_dict(weights)

@@ -62,9 +62,7 @@ def remix(estimates, generator=None):
 class Teacher(nn.Module):
     """A copy of a network that follows it as an exponential moving average.
 
-    It never trains and is always in evaluation mode. Among the ``modules`` of a
-    federated experiment its weights travel with the student's and are averaged by the
-    server; named in ``local: [teacher.*]`` they stay with each client.
+    It never trains and is always in evaluation mode.
 
     Arguments
     ---------
@@ -130,25 +128,29 @@ class RemixIT(Separation):
     that clients of all kinds meet in one federation.
 
     In addition to those of ``Separation``, ``hparams`` may have ``teacher_decay``. The
-    teacher starts each ``fit`` as the model that the ``fit`` starts with: in a
-    federation, the server's. To let it live across rounds, give ``modules`` a
-    ``teacher``, a :class:`Teacher` of the separator.
+    ``teacher`` becomes one of ``modules`` (unless YAML has put one there), so that it
+    lives across rounds and checkpoints: in a federation it travels with the student
+    and is averaged too, or stays with each client that has ``local: [teacher.*]``. Its
+    first training starts it from the student. A teacher that became the student in each
+    round would soon teach what it was taught: that there is no noise.
     """
 
     group = "self-training"
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if "teacher" not in self.modules:
+            decay = getattr(self.hparams, "teacher_decay", 0.999)
+            teacher = Teacher(self.modules.separator, decay)
+            self.modules["teacher"] = teacher.to(self.device)
+            if self.checkpointer is not None:
+                self.checkpointer.add_recoverable("teacher", teacher)
+
     def on_fit_start(self):
-        """Start the teacher from the weights that training starts with."""
+        """Start a new teacher from the weights that training starts with."""
         super().on_fit_start()
-        student = self.modules.separator
-        if "teacher" in self.modules:
-            self.teacher = self.modules.teacher
-            if self.teacher.num_updates == 0:
-                self.teacher.reset(student)
-        else:
-            self.teacher = Teacher(
-                student, getattr(self.hparams, "teacher_decay", 0.999)
-            )
+        if self.modules.teacher.num_updates == 0:
+            self.modules.teacher.reset(self.modules.separator)
 
     def compute_forward(self, batch, stage):
         """Replace the sources of self-training examples, then separate their sum."""
@@ -163,7 +165,7 @@ class RemixIT(Separation):
             return
         sources = batch.sources.data.to(self.device, copy=True)
         recordings = sources[members, :2].sum(1)
-        estimates = separate(self.teacher, recordings, self.hparams.consistency)
+        estimates = separate(self.modules.teacher, recordings, self.hparams.consistency)
         mixing = self.hparams.mixing
         draws = example_generator(mixing.seed, mixing.epoch, "remix", *batch.id)
         generator = torch.Generator().manual_seed(draws.getrandbits(63))
@@ -174,4 +176,4 @@ class RemixIT(Separation):
         """Let the teacher follow each step of the student."""
         super().on_fit_batch_end(batch, outputs, loss, should_step)
         if should_step:
-            self.teacher.update(self.modules.separator)
+            self.modules.teacher.update(self.modules.separator)

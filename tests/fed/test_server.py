@@ -12,6 +12,7 @@ from flwr.serverapp import strategy as flower
 
 import fed
 from fed.brain import get_arrays, to_arrays, to_record
+from fed.initial import load_folder
 from fed.state import load
 from tests.fed import recipe
 
@@ -93,6 +94,21 @@ def test_initial_model(train, tmp_path, form):
     for name, array in get_arrays(trained).items():
         if "running" not in name and "num_batches" not in name:
             assert np.allclose(array, after[name])
+
+
+def test_modules_that_the_initial_model_lacks_start_anew(tmp_path, caplog):
+    model, other = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    torch.save(
+        {"weight": torch.full((1, 1), 3.0), "bias": torch.zeros(1)},
+        tmp_path / "model.ckpt",
+    )
+    before = other.weight.item()
+    with caplog.at_level("WARNING"):
+        load_folder(tmp_path, {"model": model, "head": other})
+    assert (model.weight.item(), other.weight.item()) == (3.0, before)
+    assert "head" in caplog.text
+    with pytest.raises(ValueError, match="head"):
+        load_folder(tmp_path, {"head": other})
 
 
 def test_missing_initial_model_is_named(train):

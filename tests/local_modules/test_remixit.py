@@ -153,20 +153,32 @@ def fit_one(brain):
     brain.fit([1], loader, progressbar=False)
 
 
-def test_teacher_starts_from_the_servers_model_and_follows():
+def test_teacher_starts_from_the_student_and_follows():
+    brain = make_brain()
+    with torch.no_grad():
+        brain.modules.separator.gains.fill_(0.25)  # as a server's model comes in
+    fit_one(brain)
+    student = brain.modules.separator.gains.detach()
+    assert not torch.equal(student, torch.full((3,), 0.25))
+    teacher = brain.modules.teacher.network.gains
+    torch.testing.assert_close(teacher, (0.25 + student) / 2)
+
+
+def test_teacher_lives_across_fits():
     brain = make_brain()
     fit_one(brain)
-    before = torch.tensor([0.5, 0.3, 0.2])
+    first = brain.modules.teacher.network.gains.clone()
+    fit_one(brain)
     student = brain.modules.separator.gains.detach()
-    assert not torch.equal(student, before)
-    torch.testing.assert_close(brain.teacher.network.gains, (before + student) / 2)
-    fit_one(brain)
-    assert brain.teacher.num_updates == 1  # it started anew
-
-
-def test_teacher_among_the_modules_lives_across_fits():
-    brain = make_brain(teacher=Teacher(Gains([0.0, 0.0, 0.0]), decay=0.5))
-    fit_one(brain)
-    assert (brain.modules.teacher.network.gains > 0.05).all()  # not from zeros
-    fit_one(brain)
     assert brain.modules.teacher.num_updates == 2
+    torch.testing.assert_close(
+        brain.modules.teacher.network.gains, (first + student) / 2
+    )
+
+
+def test_a_teacher_that_yaml_names_is_taken():
+    teacher = Teacher(Gains([0.0, 0.0, 0.0]), decay=0.5)
+    brain = make_brain(teacher=teacher)
+    fit_one(brain)
+    assert brain.modules.teacher is teacher
+    assert (teacher.network.gains > 0.05).all()  # not from zeros
