@@ -16,13 +16,14 @@ named here go to train.py, for all experiments. A list is a YAML file:
         sweep: {each: {p_supervised: [0, 1]}}    # one run for each value
 
 An experiment may name hparams of its own; "options" do not go there. {results} and
-{seed} in an option stand for the folder of the results and for the seed. Runs go to
-RESULTS/EXPERIMENT/SEED.
+{seed} in an option stand for the folder of the results and for the seed. "before" is
+what `python -m` runs first, to make data. Runs go to RESULTS/EXPERIMENT/SEED.
 """
 
 import argparse
 import json
 import logging
+import os
 import shlex
 import subprocess
 import sys
@@ -73,7 +74,8 @@ def read_list(path, names=()):
     Returns
     -------
     dict
-        Name -> (YAML file, options of train.py).
+        Name -> (YAML file, options of train.py, what ``python -m`` runs before or
+        None).
 
     Raises
     ------
@@ -92,10 +94,11 @@ def read_list(path, names=()):
     for name in names or found:
         own = dict(found[name] or {})
         hparams, sweep = own.pop("hparams", None), own.pop("each", {})
+        before = own.pop("before", None)
         shared = {} if hparams else listed.get("options", {})
         for suffix, member in write_out(sweep):
             options = {**shared, **own, **member}
-            experiments[name + suffix] = (hparams or listed["hparams"], options)
+            experiments[name + suffix] = hparams or listed["hparams"], options, before
     return experiments
 
 
@@ -183,7 +186,7 @@ def is_done(folder, command):
     return record["finished"]
 
 
-def train(folder, command):
+def train(folder, command, before=None):
     """Train one run, or go on with it; whether it worked.
 
     Arguments
@@ -191,6 +194,8 @@ def train(folder, command):
     folder : Path
     command : list of str
         Of :func:`command_of`.
+    before : str or None
+        What ``python -m`` runs first.
 
     Returns
     -------
@@ -199,9 +204,17 @@ def train(folder, command):
     folder.mkdir(parents=True, exist_ok=True)
     record = {"hparams": command[2], "arguments": command[3:], "finished": False}
     (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-    record["finished"] = subprocess.run(command, check=False).returncode == 0
+    made = before is None or succeeds([sys.executable, "-m", *shlex.split(before)])
+    record["finished"] = made and succeeds(command)
     (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
     return record["finished"]
+
+
+def succeeds(command):
+    """Run a command that finds this repository's modules; whether it worked."""
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    return subprocess.run(command, check=False, env=environment).returncode == 0
 
 
 def tell(folders, path=None):
@@ -224,21 +237,20 @@ def tell(folders, path=None):
 def run_list(argv):
     """Train all experiments of a list that are not finished."""
     options, extra = parse(argv)
-    plan = {
-        options.results / name / str(seed): command_of(
-            hparams, own, options.results / name / str(seed), seed, extra
-        )
-        for seed in options.seeds
-        for name, (hparams, own) in read_list(options.list, options.names).items()
-    }
-    left = {f: command for f, command in plan.items() if not is_done(f, command)}
+    plan = {}
+    for seed in options.seeds:
+        listed = read_list(options.list, options.names).items()
+        for name, (hparams, own, before) in listed:
+            folder = options.results / name / str(seed)
+            plan[folder] = command_of(hparams, own, folder, seed, extra), before
+    left = {f: todo for f, todo in plan.items() if not is_done(f, todo[0])}
     if options.dry_run:
-        tqdm.write("\n".join(shlex.join(command) for command in left.values()))
+        tqdm.write("\n".join(shlex.join(command) for command, _ in left.values()))
         return
     failed = []
-    for number, (folder, command) in enumerate(left.items(), start=1):
+    for number, (folder, todo) in enumerate(left.items(), start=1):
         logger.info("%d of %d: %s", number, len(left), folder)
-        if not train(folder, command):
+        if not train(folder, *todo):
             failed.append(str(folder))
     tell([folder for folder in plan if str(folder) not in failed], options.csv)
     if failed:

@@ -22,7 +22,7 @@ def listed(tmp_path):
         "experiments:\n"
         "  plain: {n_clients: 4, initial_model: '{results}/other/{seed}'}\n"
         "  sweep: {each: {selected_clients: [[0], [1, 2]]}}\n"
-        "  other: {hparams: hparams/centralized.yaml}\n"
+        "  other: {hparams: hparams/centralized.yaml, before: make.data here --fast}\n"
     )
     return path
 
@@ -33,7 +33,11 @@ def trained(monkeypatch):
     done, codes = [], {}
 
     class Finished:
-        def __init__(self, command, check):
+        def __init__(self, command, check, env):
+            self.returncode = 0
+            if command[1] == "-m":
+                done.append(" ".join(command[2:]))
+                return
             folder = command[command.index("--output_folder") + 1]
             done.append("/".join(folder.split("/")[-2:]))
             self.returncode = codes.get(done[-1], 0)
@@ -53,13 +57,19 @@ def test_a_sweep_is_written_out_and_options_are_for_one_yaml(listed):
         "plain": (
             "hparams/fedenhance.yaml",
             {"rounds": 2, "n_clients": 4, "initial_model": "{results}/other/{seed}"},
+            None,
         ),
-        "sweep_0": ("hparams/fedenhance.yaml", {"rounds": 2, "selected_clients": [0]}),
+        "sweep_0": (
+            "hparams/fedenhance.yaml",
+            {"rounds": 2, "selected_clients": [0]},
+            None,
+        ),
         "sweep_1_2": (
             "hparams/fedenhance.yaml",
             {"rounds": 2, "selected_clients": [1, 2]},
+            None,
         ),
-        "other": ("hparams/centralized.yaml", {}),
+        "other": ("hparams/centralized.yaml", {}, "make.data here --fast"),
     }
 
 
@@ -86,10 +96,12 @@ def test_what_is_finished_is_skipped_and_what_failed_is_run_again(listed, traine
     codes["sweep_0/1"] = 1
     with pytest.raises(ValueError, match="failed .*sweep_0/1"):
         run(listed, "--seeds", "1")
-    assert done == ["plain/1", "sweep_0/1", "sweep_1_2/1", "other/1"]
+    made = "make.data here --fast"
+    assert done == ["plain/1", "sweep_0/1", "sweep_1_2/1", made, "other/1"]
     codes.clear()
     run(listed, "--seeds", "1", "2")
-    assert done[4:] == ["sweep_0/1", "plain/2", "sweep_0/2", "sweep_1_2/2", "other/2"]
+    second = ["plain/2", "sweep_0/2", "sweep_1_2/2", made, "other/2"]
+    assert done[5:] == ["sweep_0/1", *second]
 
 
 def test_another_command_in_the_same_folder_is_refused(listed, trained):
@@ -100,7 +112,7 @@ def test_another_command_in_the_same_folder_is_refused(listed, trained):
 
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: path.parent.name)
 def test_every_option_of_a_list_is_a_key_of_its_yaml(path):
-    for name, (hparams, options) in experiments.read_list(path).items():
+    for name, (hparams, options, _) in experiments.read_list(path).items():
         assert options.keys() <= top_level(ROOT / hparams).keys(), name
         if "iid" in name:
             assert options["n_clients"] == 1, name
