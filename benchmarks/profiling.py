@@ -14,6 +14,7 @@
 """
 
 import contextlib
+import importlib
 import json
 import subprocess
 import sys
@@ -36,7 +37,9 @@ from local_modules.objectives import constrained_mixit
 from local_modules.separation import Separation, mixtures_of, separate
 
 HPARAMS = "hparams/fedenhance.yaml"
+DYNAMO = "import torch._dynamo"
 ONCE = ("load the YAML", "prepare", "datasets", "results", "final test", "the rest")
+ONCE += (DYNAMO,)
 """Parts of a run that more rounds do not make longer."""
 WHOLE = ("evaluation", "final test", "results")
 """Parts that are not divided further."""
@@ -215,6 +218,9 @@ def rounds(args, clock):
             mock.patch.object(train, "load_experiment", load_experiment)
         )
         argv = [HPARAMS, "--noprogressbar", "--num_threads", str(args.threads)]
+        with watch(DYNAMO):
+            # PyTorch's first optimizer does, which would count as a part of a round.
+            importlib.import_module("torch._dynamo")
         with watch("the rest"):
             train.main(argv[:2] + settings(args, folder))
     whole = {p: s * more.get(p, more["round"]) for p, s in watch.seconds.items()}
