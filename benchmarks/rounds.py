@@ -118,7 +118,7 @@ def ratio(ours, other):
 def compare(args, clock):
     """Each code with the default network, and with the full one beside the original."""
     small = {"clients": 4, "batches": 10, "batch_size": 4, "seconds": 1.0}
-    large = {"clients": 2, "batches": 2, "batch_size": 4, "seconds": 1.0}
+    large = {"clients": 1, "batches": 2, "batch_size": 4, "seconds": 4.0}
     if args.quick:
         small |= {"clients": 2, "batches": 2}
         large |= {"clients": 1, "batches": 1, "batch_size": 2, "seconds": 1.0}
