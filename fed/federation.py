@@ -195,7 +195,7 @@ class Federation:
         -------
         Brain
         """
-        quieten_flower()
+        quieten_rounds()
         run_opts = options_given(run_opts)
         experiment = Experiment(hparams, self, run_opts)
         description = describe(hparams_file, overrides, run_opts)
@@ -220,6 +220,18 @@ def options_given(run_opts):
     return {name: run_opts[name] for name in run_opts.overridden_args}
 
 
-def quieten_flower():
-    """Keep Flower's own account of rounds out of the log; warnings still show."""
+def quieten_rounds():
+    """Keep what others say of each round and client out of the log; warnings show."""
     logging.getLogger("flwr").setLevel(logging.WARNING)
+    logging.getLogger("speechbrain.core").addFilter(is_news)
+
+
+def is_news(record):
+    """Tell whether a line of the log says more than that a fraction of an epoch ended.
+
+    Example
+    -------
+    >>> is_news(logging.makeLogRecord({"msg": "Train iteration limit exceeded"}))
+    False
+    """
+    return record.msg != "Train iteration limit exceeded"
