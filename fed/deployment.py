@@ -8,7 +8,7 @@ from flwr.serverapp import ServerApp
 from speechbrain.utils.logger import get_logger
 
 from fed import experiment as experiments
-from fed.federation import quieten_flower
+from fed.federation import quieten_rounds
 from fed.server import Server
 
 logger = get_logger(__name__)
@@ -18,7 +18,7 @@ server = ServerApp()
 @server.main()
 def main(grid, context):
     """Train on the SuperNodes that are connected, and those that join later."""
-    quieten_flower()
+    quieten_rounds()
     description = experiments.describe_deployed(context)
     experiment = experiments.load(description)
     sb.create_experiment_directory(str(experiment.output_folder))
