@@ -323,7 +323,7 @@ def switch(args, clock):
     One loader reads the batches of all clients, or one loader for each client reads its
     own; both are made as ``fed`` makes them. The difference is the switches.
     """
-    clients, batches = (2, 3) if args.quick else (8, 5)
+    clients, batches = (2, 3) if args.quick else (8, 4)
     with tempfile.TemporaryDirectory() as folder:
         sizes = {"clients": clients, "batches": batches, "batch_size": 4}
         case = loops.recordings(args, folder, seconds=1.0, model=args.model, **sizes)
