@@ -351,7 +351,9 @@ def measure(name, args):
     """
     batch = make_batch(args)
     networks = {code: build(name, code, args) for code in ("authors", "ours")}
-    networks = {code: network for code, network in networks.items() if network}
+    networks = {
+        code: network for code, network in networks.items() if network is not None
+    }
     times = measure_times(networks, batch, args)
     rows = {}
     for code, network in networks.items():
