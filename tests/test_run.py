@@ -66,7 +66,11 @@ ECHO = '#!/bin/sh\nif [ "$1" = -c ]; then exit 0; fi\nprintf "%s\\n" "$@"\n'
             ["--rounds", "5"],
             "tools/setup_env.py train.py hparams/fedenhance.yaml --rounds 5",
         ),
-        (["test"], "tools/setup_env.py --test -m pytest"),
+        (
+            ["test"],
+            "tools/setup_env.py --test "
+            "-m pytest -n auto --maxprocesses 4 --dist loadfile",
+        ),
         (["test", "-k", "mixit"], "tools/setup_env.py --test -m pytest -k mixit"),
     ],
 )
