@@ -50,8 +50,9 @@ class Ledger:
         experiment, average = self.experiment, None
         if self.state_file.exists():
             state = files.load(self.state_file)
-            arrays, average = state["arrays"], state["average"]
-            self.rows = state["rows"]
+            arrays, self.rows = state["arrays"], state["rows"]
+            if self.federation.average:  # else one of before would be evaluated
+                average = state["average"]
             self.best, self.identity = state["best"], state["identity"]
             # Raises if they are those of another network.
             set_arrays(experiment.brain, arrays)

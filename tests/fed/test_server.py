@@ -176,6 +176,15 @@ def test_the_moving_average_is_evaluated_and_the_clients_never_see_it(
     assert get_arrays(brain)["model.0.weight"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_without_an_average_that_of_before_is_forgotten(train, tmp_path):
+    train(federation={"rounds": 1, "average": 0.9})
+    brain = train(federation={"rounds": 2})
+    after = state(tmp_path)
+    assert after["average"] is None
+    weight = after["arrays"]["model.0.weight"]
+    assert get_arrays(brain)["model.0.weight"] == pytest.approx(weight)
+
+
 # ------------------------------------------------------------------------- resume
 
 
