@@ -397,10 +397,7 @@ def parse(argv):
         "--seconds", type=float, default=4.0, help="for each storage and repeat"
     )
     args = parser.parse_args(argv)
-    args.sections = args.sections or list(SECTIONS)
-    for section in args.sections:
-        if section not in SECTIONS:
-            parser.error(f"no section {section}: there are {', '.join(SECTIONS)}")
+    measuring.check_sections(parser, args, SECTIONS)
     if args.quick:
         args.repeats, args.seconds = 1, 0.5
     return args
@@ -408,12 +405,7 @@ def parse(argv):
 
 def main(argv=None):
     """Run the sections."""
-    args = parse(argv)
-    clock = measuring.begin(args)
-    print(measuring.machine(args))
-    for section in args.sections:
-        print(f"--- {section}", flush=True)
-        SECTIONS[section](args, clock)
+    measuring.run_sections(parse(argv), SECTIONS)
 
 
 if __name__ == "__main__":

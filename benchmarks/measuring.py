@@ -129,6 +129,23 @@ def fit(x, y):
     return {name: float(v) for name, v in {**found, "error": error}.items()}
 
 
+def check_sections(parser, args, sections):
+    """Take all sections by default; complain about one that does not exist."""
+    args.sections = args.sections or list(sections)
+    for section in args.sections:
+        if section not in sections:
+            parser.error(f"no section {section}: there are {', '.join(sections)}")
+
+
+def run_sections(args, sections):
+    """Say what the machine is, and run the sections asked for."""
+    clock = begin(args)
+    print(machine(args))
+    for section in args.sections:
+        print(f"--- {section}", flush=True)
+        sections[section](args, clock)
+
+
 def alternate(calls, repeats):
     """Make calls in turn, so that a machine that slows down slows all.
 

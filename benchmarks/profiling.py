@@ -355,10 +355,7 @@ def parse(argv):
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=str([*SECTIONS]))
     parser.add_argument("--rounds", type=int, default=10, help="to run")
     args = parser.parse_args(argv)
-    args.sections = args.sections or list(SECTIONS)
-    for section in args.sections:
-        if section not in SECTIONS:
-            parser.error(f"no section {section}: there are {', '.join(SECTIONS)}")
+    measuring.check_sections(parser, args, SECTIONS)
     if args.quick:
         args.rounds = 2
     return args
@@ -366,12 +363,7 @@ def parse(argv):
 
 def main(argv=None):
     """Run the sections."""
-    args = parse(argv)
-    clock = measuring.begin(args)
-    print(measuring.machine(args))
-    for section in args.sections:
-        print(f"--- {section}", flush=True)
-        SECTIONS[section](args, clock)
+    measuring.run_sections(parse(argv), SECTIONS)
 
 
 if __name__ == "__main__":

@@ -70,10 +70,7 @@ def parse(argv):
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-ray", dest="ray", action="store_false")
     args = parser.parse_args(argv)
-    args.sections = args.sections or sections
-    for section in args.sections:
-        if section not in sections:
-            parser.error(f"no section {section}: there are {', '.join(sections)}")
+    measuring.check_sections(parser, args, sections)
     for name in (args.model, args.full_model):
         if not (MODELS / f"{name}.yaml").exists():
             known = sorted(path.stem for path in MODELS.glob("*.yaml"))

@@ -5,7 +5,6 @@ sent to others. Colours follow the reader's light or dark theme.
 """
 
 import base64
-import csv
 import io
 import re
 from html import escape
@@ -15,6 +14,7 @@ from statistics import fmean, median
 import numpy as np
 import soundfile
 
+from local_modules.report import read_table
 from local_modules.results import read_rounds
 
 INK = "#123456"
@@ -77,14 +77,6 @@ def write_report(brain, datasets, hparams):
     )
     page = PAGE.format(title=escape(folder.as_posix()), body=body)
     (folder / "report.html").write_text(page, encoding="utf-8")
-
-
-def read_table(path):
-    """Rows of a CSV file; none if there is no such file."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def html_table(header, rows):

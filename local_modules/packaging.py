@@ -14,7 +14,6 @@ network, and a model card. SpeechBrain loads it::
 
 import argparse
 import ast
-import csv
 import io
 import re
 import shutil
@@ -25,6 +24,7 @@ from statistics import fmean, stdev
 import torch
 from speechbrain.utils.logger import get_logger
 
+from local_modules.report import read_table
 from local_modules.trained import find_best, load_trained
 
 logger = get_logger(__name__)
@@ -275,7 +275,7 @@ def _training(folder, hparams):
     """A Markdown table of data, federation and settings."""
     rows = [("data", Path(hparams.get("data_folder") or "unknown").name)]
     rows += [(name, hparams[key]) for key, name in SETTINGS.items() if key in hparams]
-    rounds = _read(folder / "rounds.csv")
+    rounds = read_table(folder / "rounds.csv")
     if rounds:
         rows.append(("rounds done", len(rounds)))
         hours = sum(float(row.get("hours") or 0) for row in rounds)
@@ -289,7 +289,7 @@ def _training(folder, hparams):
 
 def _results(path):
     """A Markdown table of the test metrics, by number of noises."""
-    utterances = _read(path)
+    utterances = read_table(path)
     if not utterances:
         return "None: the run left no test scores against clean references.\n"
     rows = []
@@ -304,13 +304,6 @@ def _results(path):
         )
     head = ("noises", "test mixtures", "SI-SDR of the input", "improvement (dB)")
     return _table(head, rows) + "\nMean and, for the improvement, standard deviation.\n"
-
-
-def _read(path):
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _table(head, rows):

@@ -1,17 +1,17 @@
 """The second Brain: learns to transcribe speech, by CTC alone or with attention."""
 
 import speechbrain as sb
-import torch
 from speechbrain.dataio.dataio import append_eos_token, prepend_bos_token
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 
+from local_modules.counting import CountsAudio
 from local_modules.transcripts import BLANK
 
 logger = get_logger(__name__)
 
 
-class CTC(sb.Brain):
+class CTC(CountsAudio, sb.Brain):
     """Transcribes with an encoder and connectionist temporal classification.
 
     A. Graves et al., "Connectionist temporal classification: labelling unsegmented
@@ -40,12 +40,6 @@ class CTC(sb.Brain):
     transcript as it is: what no token stands for counts as an error.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.num_examples = 0
-        self.num_samples = 0.0
-        self.num_skipped = 0
-
     def compute_forward(self, batch, stage):
         """Encode; return the encoder's output, lengths, and log-probabilities."""
         batch = batch.to(self.device)
@@ -71,30 +65,15 @@ class CTC(sb.Brain):
         """Token ids of each utterance."""
         return self.hparams.ctc_decoder(predictions["ctc"], predictions["lengths"])
 
-    def fit_batch(self, batch):
-        """Fit one batch, and count what it held."""
-        self.num_skipped += len(batch.skipped)
-        if not batch.id:
-            return torch.tensor(torch.nan)
-        loss = super().fit_batch(batch)
-        if torch.isfinite(loss):
-            signals, lengths = batch.sig
-            self.num_examples += len(batch.id)
-            self.num_samples += float(lengths.sum()) * signals.shape[1]
-        else:
-            self.num_skipped += len(batch.id)
-        return loss
-
-    def evaluate_batch(self, batch, stage):
-        """Evaluate one batch; a batch of damaged recordings has no loss."""
-        if not batch.id:
-            return torch.tensor(torch.nan)
-        return super().evaluate_batch(batch, stage)
+    def samples_of(self, batch):
+        """Count the samples of the signals, without padding."""
+        signals, lengths = batch.sig
+        return float(lengths.sum()) * signals.shape[1]
 
     def on_stage_start(self, stage, epoch=None):
         """Use the tokenizer that came with the weights; count anew."""
+        super().on_stage_start(stage, epoch)
         self.modules.tokenizer.refresh()
-        self.num_samples, self.num_skipped = 0.0, 0
         if stage != sb.Stage.TRAIN:
             self.wer_metric = self.hparams.wer_computer()
             self.cer_metric = self.hparams.cer_computer()
@@ -102,12 +81,7 @@ class CTC(sb.Brain):
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log the stage; keep the best checkpoint by validation."""
         if stage == sb.Stage.TRAIN:
-            hours = self.num_samples / self.hparams.sample_rate / 3600
-            self.train_stats = {
-                "loss": stage_loss,
-                "hours": hours,
-                "skipped": self.num_skipped,
-            }
+            self.train_stats = self.training_stats(stage_loss)
             return
         if not self.wer_metric.scores:
             raise ValueError("none of the recordings to evaluate on can be read")

@@ -105,6 +105,24 @@ def metrics_of(rows):
     return [name.removesuffix("_in") for name in columns if name.endswith("_in")]
 
 
+def read_table(path):
+    """Read a CSV file of a run as it is.
+
+    Arguments
+    ---------
+    path : Path
+
+    Returns
+    -------
+    list of dict
+        Strings; none if there is no such file.
+    """
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def read_rows(path):
     """Read scores of utterances.
 

@@ -5,6 +5,7 @@ from statistics import fmean
 import speechbrain as sb
 import torch
 
+from local_modules.counting import CountsAudio
 from local_modules.objectives import si_sdr
 
 
@@ -73,7 +74,7 @@ def mixtures_of(sources):
     return torch.stack([sources[:, :2].sum(1), sources[:, 2]], dim=1)
 
 
-class Separation(sb.Brain):
+class Separation(CountsAudio, sb.Brain):
     """Trains a separator; each example by the objective of its group.
 
     Batches have ``sources (batch, 3, time)``, as ``local_modules.mixing`` makes them,
@@ -97,9 +98,6 @@ class Separation(sb.Brain):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.num_examples = 0
-        self.num_samples = 0
-        self.num_skipped = 0
         self.utterances = []
 
     def compute_forward(self, batch, stage):
@@ -134,30 +132,14 @@ class Separation(sb.Brain):
                 f"objectives has no entry for the group {group} of client_groups"
             ) from None
 
-    def fit_batch(self, batch):
-        """Fit one batch, and count what it held."""
-        if not batch.id:
-            self.num_skipped += len(batch.skipped)
-            return torch.tensor(torch.nan)
-        loss = super().fit_batch(batch)
+    def samples_of(self, batch):
+        """Count the samples of the mixtures."""
         examples, _, samples = batch.sources.data.shape
-        if torch.isfinite(loss):
-            self.num_examples += examples
-            self.num_samples += examples * samples
-        else:
-            self.num_skipped += examples
-        self.num_skipped += len(batch.skipped)
-        return loss
-
-    def evaluate_batch(self, batch, stage):
-        """Evaluate one batch; a batch of damaged recordings has no loss."""
-        if not batch.id:
-            return torch.tensor(torch.nan)
-        return super().evaluate_batch(batch, stage)
+        return examples * samples
 
     def on_stage_start(self, stage, epoch=None):
         """Count anew; draw new mixtures in training."""
-        self.num_skipped = self.num_samples = 0
+        super().on_stage_start(stage, epoch)
         self.utterances = []
         if stage == sb.Stage.TRAIN:
             self.hparams.mixing.epoch = epoch
@@ -165,12 +147,7 @@ class Separation(sb.Brain):
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log the stage; keep the best checkpoint by validation."""
         if stage == sb.Stage.TRAIN:
-            hours = self.num_samples / self.hparams.sample_rate / 3600
-            self.train_stats = {
-                "loss": stage_loss,
-                "hours": hours,
-                "skipped": self.num_skipped,
-            }
+            self.train_stats = self.training_stats(stage_loss)
             return
         stats = {"loss": stage_loss, **summarize(self.utterances)}
         if stage == sb.Stage.TEST:

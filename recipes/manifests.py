@@ -7,9 +7,11 @@ file, and ``$data_root`` stands for the data folder.
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
+from tqdm import tqdm
 
 from recipes import storage
 from recipes.audio_files import Skipped, file_digest, write_csv, write_json
@@ -32,6 +34,23 @@ RECORD = "prepare.json"
 SIDES = ("speech", "noise")
 
 logger = get_logger(__name__)
+
+
+def prepare_and_tell(prepare, arguments):
+    """Prepare from the command line: print the counts, or end with what is wrong.
+
+    Arguments
+    ---------
+    prepare : callable
+        Of a recipe; returns its record.
+    arguments : dict
+        Its arguments.
+    """
+    try:
+        record = prepare(**arguments)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    tqdm.write(json.dumps(record["counts"], indent=1))
 
 
 def chunk_rows(speech, noise, headers, common, options):

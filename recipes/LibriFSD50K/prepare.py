@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
-from tqdm import tqdm
 
 from recipes import manifests
 from recipes.audio_files import hash_order, read_headers
@@ -95,7 +94,7 @@ def prepare(
         When a split would be empty, or share a speaker or a clip with another.
     """
     save_folder = Path(save_folder)
-    data_folder = _data_folder(data_folder, built_in_corpus)
+    data_folder = built_in.find_or_generate(data_folder, built_in_corpus)
     options = {
         "seed": seed,
         "storage": storage,
@@ -151,15 +150,6 @@ def _unpaired(inventory, tables):
                 "reuse_noises would take them in."
             )
     return unpaired
-
-
-def _data_folder(data_folder, built_in_corpus):
-    """Make the built-in corpus where it is the one that is wanted."""
-    wanted = data_folder is None or (
-        built_in_corpus is not None
-        and Path(data_folder).resolve() == Path(built_in_corpus).resolve()
-    )
-    return Path(built_in.generate(built_in_corpus) if wanted else data_folder)
 
 
 class _Inventory:
@@ -275,11 +265,7 @@ def main(argv=None):
     """Run from the command line; returns the exit status."""
     arguments = vars(parse_arguments(argv))
     verify = arguments.pop("verify")
-    try:
-        record = prepare(built_in_corpus=None, **arguments)
-    except (corpora.LayoutError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    tqdm.write(json.dumps(record["counts"], indent=1))
+    manifests.prepare_and_tell(prepare, {"built_in_corpus": None, **arguments})
     if verify:
         from recipes.LibriFSD50K.verify import main as verify_main
 

@@ -89,6 +89,34 @@ def generate(data_folder, seed=SEED, jobs=None, share=1.0):
     return data_folder
 
 
+def find_or_generate(data_folder, built_in_corpus):
+    """Choose between a user's corpora and this one, which is made if need be.
+
+    Arguments
+    ---------
+    data_folder : str or pathlib.Path, optional
+        The user's. None, or the same as the other: the built-in corpus is wanted.
+    built_in_corpus : str or pathlib.Path, optional
+        Where the built-in corpus is or will be.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    ValueError
+        When neither is given.
+    """
+    if data_folder is None and built_in_corpus is None:
+        raise ValueError("Give a data_folder that holds LibriSpeech/")
+    wanted = data_folder is None or (
+        built_in_corpus is not None
+        and Path(data_folder).resolve() == Path(built_in_corpus).resolve()
+    )
+    return generate(built_in_corpus) if wanted else Path(data_folder)
+
+
 def is_complete(data_folder, seed, share=1.0):
     """Whether the folder holds the whole corpus of this version, seed and share."""
     try:

@@ -14,10 +14,7 @@ generalizable speech separation", 2020.
 import argparse
 import hashlib
 import json
-import sys
 from pathlib import Path
-
-from tqdm import tqdm
 
 from recipes import manifests
 from recipes.audio_files import Skipped, hash_order, list_files, read_headers
@@ -228,11 +225,7 @@ def main(argv=None):
     parser.add_argument("--loop_noise", action="store_true")
     parser.add_argument("--chunk_seconds", type=float, default=4.0)
     parser.add_argument("--jobs", type=int)
-    try:
-        record = prepare(**vars(parser.parse_args(argv)))
-    except (LayoutError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    tqdm.write(json.dumps(record["counts"], indent=1))
+    manifests.prepare_and_tell(prepare, vars(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -9,15 +9,12 @@ From the root of the repository::
 
 import argparse
 import csv
-import json
-import sys
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from recipes import transcribed
 from recipes.audio_files import Skipped, hash_order
+from recipes.manifests import prepare_and_tell
 
 NEEDED = ("client_id", "path", "sentence")
 SUFFIXES = ("", ".mp3", ".wav", ".flac")
@@ -213,11 +210,7 @@ def main(argv=None):
         "--clients", type=int, default=0, help="also write client0.csv, ..."
     )
     parser.add_argument("--jobs", type=int)
-    try:
-        record = prepare(**vars(parser.parse_args(argv)))
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    tqdm.write(json.dumps(record["counts"], indent=1))
+    prepare_and_tell(prepare, vars(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

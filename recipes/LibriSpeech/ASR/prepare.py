@@ -8,15 +8,12 @@ where /data holds LibriSpeech/, in whose layout the built-in corpus is as well.
 """
 
 import argparse
-import json
-import sys
 from pathlib import Path
-
-from tqdm import tqdm
 
 from recipes import transcribed
 from recipes.audio_files import Skipped, list_files
 from recipes.LibriFSD50K.corpora import list_speech, utterance_key
+from recipes.manifests import prepare_and_tell
 from recipes.MiniLibriFSD50K import generate as built_in
 
 SUBSETS = {
@@ -110,14 +107,7 @@ def prepare(
 
 def find_corpus(data_folder, built_in_corpus):
     """Find the folder that holds LibriSpeech, or make the built-in corpus."""
-    if built_in_corpus is not None and (
-        data_folder is None
-        or Path(data_folder).resolve() == Path(built_in_corpus).resolve()
-    ):
-        return Path(built_in.generate(built_in_corpus))
-    if data_folder is None:
-        raise ValueError("Give a data_folder that holds LibriSpeech/")
-    folder = Path(data_folder)
+    folder = built_in.find_or_generate(data_folder, built_in_corpus)
     if not (folder / "LibriSpeech").is_dir():
         raise FileNotFoundError(
             f"There is no {folder}/LibriSpeech: data_folder must hold LibriSpeech/"
@@ -173,11 +163,7 @@ def main(argv=None):
         "--clients", type=int, default=0, help="also write client0.csv, ..."
     )
     parser.add_argument("--jobs", type=int)
-    try:
-        record = prepare(**vars(parser.parse_args(argv)))
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    tqdm.write(json.dumps(record["counts"], indent=1))
+    prepare_and_tell(prepare, vars(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":
