@@ -146,21 +146,23 @@ class UnreadableBatch:
         return self
 
 
-def collate(examples):
+def collate(examples, signal="sources"):
     """Batch the examples that could be read.
 
     Arguments
     ---------
     examples : list of dict
-        As the datasets here give them; ``sources`` is ``None`` for a damaged recording.
+        As the datasets here give them.
+    signal : str
+        What is ``None`` in a damaged recording.
 
     Returns
     -------
     PaddedBatch or UnreadableBatch
         Of the readable examples; its ``skipped`` lists the ids of the others.
     """
-    readable = [example for example in examples if example["sources"] is not None]
-    skipped = [example["id"] for example in examples if example["sources"] is None]
+    readable = [example for example in examples if example[signal] is not None]
+    skipped = [example["id"] for example in examples if example[signal] is None]
     batch = PaddedBatch(readable) if readable else UnreadableBatch(skipped)
     batch.skipped = skipped
     return batch

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import sentencepiece
 import torch
-from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.logger import get_logger
 
+from local_modules import data_io
 from local_modules.audio import DamagedAudioError, read_segment
-from local_modules.data_io import UnreadableBatch
 
 logger = get_logger(__name__)
 
@@ -368,12 +367,7 @@ def collate(examples):
     PaddedBatch or UnreadableBatch
         ``skipped`` lists the ids of those that are left out.
     """
-    readable = [example for example in examples if example["sig"] is not None]
-    kept = {example["id"] for example in readable}
-    skipped = [example["id"] for example in examples if example["id"] not in kept]
-    batch = PaddedBatch(readable) if readable else UnreadableBatch(skipped)
-    batch.skipped = skipped
-    return batch
+    return data_io.collate(examples, "sig")
 
 
 def collate_for_training(examples):
