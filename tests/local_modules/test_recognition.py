@@ -12,8 +12,9 @@ from speechbrain.nnet.losses import ctc_loss
 from speechbrain.utils.metric_stats import ErrorRateStats
 from torch.utils.data import DataLoader
 
+from local_modules.data_io import UnreadableBatch
 from local_modules.recognition import CTC
-from local_modules.transcripts import Tokenizer, UnreadableBatch, train_tokenizer
+from local_modules.transcripts import Tokenizer, train_tokenizer
 
 
 class Logger:
