@@ -16,8 +16,10 @@ named here go to train.py, for all experiments. A list is a YAML file:
         sweep: {each: {p_supervised: [0, 1]}}    # one run for each value
 
 An experiment may name hparams of its own; "options" do not go there. {results} and
-{seed} in an option stand for the folder of the results and for the seed. "before" is
-what `python -m` runs first, to make data. Runs go to RESULTS/EXPERIMENT/SEED.
+{seed} in an option stand for the folder of the results and for the seed; a run that
+starts from another's folder comes after it in the list. "before" is what `python -m`
+runs first, to make data. Runs go to RESULTS/EXPERIMENT/SEED; with several --jobs, what
+each prints goes to output.txt there.
 """
 
 import argparse
@@ -27,7 +29,9 @@ import os
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Lock
 
 import yaml
 from tqdm import tqdm
@@ -38,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent
 RECORD = "experiment.json"
+OUTPUT = "output.txt"
+MAKING_DATA = Lock()
 
 
 def parse(argv):
@@ -54,6 +60,9 @@ def parse(argv):
         "--results", type=Path, help="default: results/ and the folder of the list"
     )
     parser.add_argument("--csv", type=Path, help="one row a run, written anew")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="runs at once, which share the processors"
+    )
     parser.add_argument(
         "--dry_run", action="store_true", help="print the commands that are left to do"
     )
@@ -186,7 +195,7 @@ def is_done(folder, command):
     return record["finished"]
 
 
-def train(folder, command, before=None):
+def train(folder, command, before=None, jobs=1):
     """Train one run, or go on with it; whether it worked.
 
     Arguments
@@ -196,6 +205,8 @@ def train(folder, command, before=None):
         Of :func:`command_of`.
     before : str or None
         What ``python -m`` runs first.
+    jobs : int
+        How many runs there are at once.
 
     Returns
     -------
@@ -204,17 +215,72 @@ def train(folder, command, before=None):
     folder.mkdir(parents=True, exist_ok=True)
     record = {"hparams": command[2], "arguments": command[3:], "finished": False}
     (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-    made = before is None or succeeds([sys.executable, "-m", *shlex.split(before)])
-    record["finished"] = made and succeeds(command)
+    log = folder / OUTPUT if jobs > 1 else None
+    with MAKING_DATA:
+        making = [sys.executable, "-m", *shlex.split(before or "")]
+        made = before is None or succeeds(making, jobs, log)
+    record["finished"] = made and succeeds(command, jobs, log)
     (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
     return record["finished"]
 
 
-def succeeds(command):
-    """Run a command that finds this repository's modules; whether it worked."""
+def succeeds(command, jobs=1, log=None):
+    """Run a command that finds this repository's modules; whether it worked.
+
+    Arguments
+    ---------
+    command : list of str
+    jobs : int
+        It gets this fraction of the processors, unless OMP_NUM_THREADS is set.
+    log : Path or None
+        What it prints is added there, instead of shown.
+
+    Returns
+    -------
+    bool
+    """
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    return subprocess.run(command, check=False, env=environment).returncode == 0
+    if jobs > 1:
+        share = max(1, os.cpu_count() // jobs)
+        environment.setdefault("OMP_NUM_THREADS", str(share))
+    with open(log or os.devnull, "ab") as file:
+        shown = {"stdout": file, "stderr": subprocess.STDOUT} if log else {}
+        done = subprocess.run(command, check=False, env=environment, **shown)
+    return done.returncode == 0
+
+
+def train_all(todo, jobs):
+    """Train runs, each after those of whose folders its command speaks.
+
+    Arguments
+    ---------
+    todo : dict
+        Folder -> (command, before), see :func:`train`.
+    jobs : int
+        How many at once.
+
+    Returns
+    -------
+    list of str
+        Folders of those that failed.
+    """
+    started = {}
+
+    def begin(number, folder, command, before, awaited):
+        wait(awaited)
+        logger.info("%d of %d: %s", number, len(todo), folder)
+        return train(folder, command, before, jobs)
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for number, (folder, (command, before)) in enumerate(todo.items(), start=1):
+            awaited = [run for other, run in started.items() if str(other) in command]
+            run = pool.submit(begin, number, folder, command, before, awaited)
+            started[folder] = run
+        return [str(folder) for folder, run in started.items() if not run.result()]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def tell(folders, path=None):
@@ -247,11 +313,7 @@ def run_list(argv):
     if options.dry_run:
         tqdm.write("\n".join(shlex.join(command) for command, _ in left.values()))
         return
-    failed = []
-    for number, (folder, todo) in enumerate(left.items(), start=1):
-        logger.info("%d of %d: %s", number, len(left), folder)
-        if not train(folder, *todo):
-            failed.append(str(folder))
+    failed = train_all(left, options.jobs)
     tell([folder for folder in plan if str(folder) not in failed], options.csv)
     if failed:
         raise ValueError(f"failed (see log.txt there): {', '.join(failed)}")

@@ -191,7 +191,6 @@ def storages(args, folder):
         prepare(
             args.data_folder,
             manifests,
-            built_in_corpus=args.data_folder,
             storage=storage,
             storage_folder=None if storage == "files" else folder / f"{storage} data",
         )

@@ -27,7 +27,8 @@ class Client(NumPyClient):
 
     def get_parameters(self, config):
         """Return all weights and buffers, in their order."""
-        return [weight.numpy() for weight in self.brain.modules.state_dict().values()]
+        state = self.brain.modules.state_dict()
+        return [weight.numpy(force=True) for weight in state.values()]
 
     def fit(self, parameters, config):
         """Load the weights, train for an epoch, return the weights."""

@@ -9,7 +9,7 @@ import copy
 import csv
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from recipes.LibriFSD50K.prepare import prepare
 
 HERE = Path(__file__).parent
 RUN_OPTS = {"device": "cpu", "noprogressbar": True}
+"""Of ``speechbrain.parse_arguments``."""
 
 
 # ----------------------------------------------------------- what all codes compute
@@ -72,33 +73,43 @@ def equal_shares(rows, registered):
 
 def layers_loss(modules, batch, hparams):
     """Compute what ``Layers`` does, without a Brain."""
-    return modules["model"](batch["inputs"]).square().mean()
+    inputs = batch["inputs"].to(next(modules.parameters()).device)
+    return modules["model"](inputs).square().mean()
 
 
 def few_batches(batches, hparams):
     """Load the recordings of an experiment, but so many batches of each client.
 
-    Raises
-    ------
-    ValueError
-        When a client has fewer.
+    Where a client has fewer recordings they come again, as other examples.
     """
     train_set = dataio_prepare(hparams)["train"]
     held = hparams["federation"].partition(rows_of(train_set))
-    count, kept = batches * hparams["batch_size"], []
-    for client, ids in sorted(held.items()):
-        if len(ids) < count:
-            raise ValueError(
-                f"client {client} has {len(ids)} recordings, not {count}: take fewer "
-                "clients or batches"
-            )
-        kept += ids[:count]
-    return {"train": restrict(train_set, kept)}
+    count, rows = batches * hparams["batch_size"], {}
+    for _, ids in sorted(held.items()):
+        rows |= take(train_set.data, ids, count)
+    train_set.data, train_set.data_ids = rows, list(rows)
+    return {"train": train_set}
+
+
+def take(rows, ids, count):
+    """Take so many of some rows; from the first again where there are fewer.
+
+    Example
+    -------
+    >>> take({"a": 1, "b": 2}, ["a", "b"], 3)
+    {'a': 1, 'b': 2, 'a again 1': 1}
+    """
+    taken = {}
+    for number in range(count):
+        again, place = divmod(number, len(ids))
+        name = ids[place] + (f" again {again}" if again else "")
+        taken[name] = rows[ids[place]]
+    return taken
 
 
 def separation_loss(modules, batch, hparams):
     """Compute what ``Separation`` does for unsupervised clients, without a Brain."""
-    sources = batch.sources.data
+    sources = batch.sources.data.to(next(modules.parameters()).device)
     separator, consistency = modules["separator"], hparams["consistency"]
     estimates = separate(separator, sources.sum(1), consistency)
     objective = hparams["objectives"]["unsupervised"]
@@ -117,11 +128,21 @@ class Case:
         Overrides of it.
     loss : callable
         ``(modules, batch, hparams) -> loss``: what its Brain computes.
+    device : str
+    precision : str
+        Of the Brain's computation, "fp32" or "bf16"; the bare loop knows the first.
     """
 
     file: str = str(HERE / "rounds.yaml")
     settings: dict = field(default_factory=dict)
     loss: callable = layers_loss
+    device: str = "cpu"
+    precision: str = "fp32"
+
+    @property
+    def run_opts(self):
+        """What a Brain is told of the device."""
+        return {**RUN_OPTS, "device": self.device, "precision": self.precision}
 
     def load(self, folder):
         """Load the experiment; return it and the overrides, as text."""
@@ -137,18 +158,19 @@ def recordings(args, folder, **sizes):
     Arguments
     ---------
     args : argparse.Namespace
-        With ``data_folder``.
+        With ``data_folder`` and ``device``.
     folder : str or Path
         Where the manifests go.
     **sizes : dict
-        ``model``, ``clients``, ``batches``, ``batch_size``, ``seconds``.
+        ``model``, ``clients``, ``batches``, ``batch_size``, ``seconds``; also
+        ``num_workers`` of the loader.
 
     Returns
     -------
     Case
     """
     manifests = Path(folder) / "manifests"
-    prepare(args.data_folder, manifests, args.data_folder, storage="packed")
+    prepare(args.data_folder, manifests, storage="packed")
     settings = {
         "prepare": "null",
         "data_folder": args.data_folder,
@@ -160,9 +182,14 @@ def recordings(args, folder, **sizes):
         "batch_size": sizes["batch_size"],
         "models": f"!include:models/{sizes['model']}.yaml",
         "datasets": f"!name:benchmarks.loops.few_batches [{sizes['batches']}]",
+        "train_dataloader_opts": (
+            f"{{batch_size: {sizes['batch_size']}, shuffle: True, "
+            f"num_workers: {sizes.get('num_workers', 0)}, "
+            "collate_fn: !name:local_modules.data_io.collate }"
+        ),
     }
     file = HERE.parent / "hparams" / "fedenhance.yaml"
-    return Case(str(file), settings, separation_loss)
+    return Case(str(file), settings, separation_loss, args.device)
 
 
 # ---------------------------------------------------------------------------- codes
@@ -175,7 +202,7 @@ def bare(case, rounds, clock=time.process_time):
         train_set = hparams["federation"].datasets(hparams)["train"]
         held = hparams["federation"].partition(rows_of(train_set))
         clients = list(held.values())[: hparams["federation"].sampled(len(held))]
-        modules = torch.nn.ModuleDict(hparams["modules"])
+        modules = torch.nn.ModuleDict(hparams["modules"]).to(case.device)
         marks = [clock()]
         for _ in range(rounds):
             bare_round(case, hparams, modules, train_set, clients)
@@ -211,18 +238,18 @@ def in_process(case, rounds, clock=time.process_time):
         federation = hparams["federation"]
         federation.rounds = federation.evaluate_every = rounds
         federation.callbacks = [lambda *_: marks.append(clock())]
-        federation.run(case.file, overrides, RUN_OPTS, hparams)
+        federation.run(case.file, overrides, case.run_opts, hparams)
     return np.diff(marks).tolist()
 
 
 def on_ray(case, rounds, clock=time.perf_counter):
     """Our federation on Ray, a worker for each core; always by the wall clock."""
-    settings = {**case.settings, "runtime": "ray"}
+    case = replace(case, settings={**case.settings, "runtime": "ray"})
     with tempfile.TemporaryDirectory() as folder:
-        hparams, overrides = Case(case.file, settings).load(folder)
+        hparams, overrides = case.load(folder)
         federation = hparams["federation"]
         federation.rounds = federation.evaluate_every = rounds
-        federation.run(case.file, overrides, RUN_OPTS, hparams)
+        federation.run(case.file, overrides, case.run_opts, hparams)
         with open(Path(folder) / "rounds.csv", newline="", encoding="utf-8") as file:
             return [float(row["seconds"]) for row in csv.DictReader(file)]
 
@@ -248,7 +275,7 @@ def flower(case, rounds, clock=time.process_time):
             modules=hparams["modules"],
             opt_class=hparams["opt_class"],
             hparams=hparams,
-            run_opts=RUN_OPTS,
+            run_opts=case.run_opts,
         )
         manager = SimpleClientManager()
         options = hparams["train_dataloader_opts"]

@@ -6,6 +6,7 @@ import datetime
 import logging
 import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ def parser(doc, clock="cpu"):
         "--out", type=Path, default=OUT, metavar="DIR", help=f"of tables ({OUT})"
     )
     made.add_argument("--note", default="", help="to go with the machine's name")
+    made.set_defaults(device="cpu")
     made.add_argument("--threads", type=int, default=1)
     made.add_argument(
         "--clock",
@@ -65,6 +67,19 @@ def add_data(made, models=True):
         made.add_argument("--model", default="sudormrf_groupcomm_small")
 
 
+def add_device(made, default="cpu"):
+    """Add the option of benchmarks that run on GPUs as well.
+
+    Arguments
+    ---------
+    made : argparse.ArgumentParser
+    default : str
+    """
+    made.add_argument(
+        "--device", default=default, help="cpu or cuda, which is timed by the wall"
+    )
+
+
 def begin(args):
     """Settle threads, seed, log, and whether memory is measured; return the clock.
 
@@ -80,20 +95,43 @@ def begin(args):
     """
     # A process for each measurement takes seconds that a trial has not.
     args.peak_memory = (lambda *_: float("nan")) if args.quick else peak_memory
+    if on_gpu(args):
+        args.clock, args.peak_memory = "wall", peak_gpu_memory
     # Programs and workers that are started from here obey as well.
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     logging.disable(logging.WARNING)
-    return CLOCKS[args.clock]
+    return synchronized if on_gpu(args) else CLOCKS[args.clock]
+
+
+def on_gpu(args):
+    """Whether a GPU is measured."""
+    return torch.device(args.device).type == "cuda"
+
+
+def synchronized():
+    """Seconds of the wall clock, when the GPU has done all that it was asked for."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peak_gpu_memory(call, *arguments):
+    """Return the MB that PyTorch holds on the GPU at the peak of a call."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call(*arguments)
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def machine(args):
     """Say what was measured on, and when."""
     today = datetime.date.today().isoformat()
+    gpu = f"{torch.cuda.get_device_name()}, " if on_gpu(args) else ""
     return (
-        f"{processor_name()}, {os.cpu_count()} cores{args.note and f' ({args.note})'}, "
-        f"threads: {args.threads}, "
+        f"{gpu}{processor_name()}, {os.cpu_count()} cores"
+        f"{args.note and f' ({args.note})'}, threads: {args.threads}, "
         f"{args.clock} clock, PyTorch {torch.__version__}, {today}"
     )
 

@@ -3,7 +3,7 @@
 Nothing of it is in this repository. Its script runs with its own loop, loader, loss,
 network and arguments; replaced, for as long as it runs, are:
 
-- ``.cuda()``, which returns its tensor or module unchanged;
+- ``.cuda()``, which returns its tensor or module unchanged, unless there is a GPU;
 - Comet, the logger that needs an account, by an object that does nothing;
 - the module glob2, by the same function of Python's glob, sorted;
 - the paths of its configuration;
@@ -15,6 +15,7 @@ import contextlib
 import glob
 import importlib
 import io
+import os
 import runpy
 import sys
 import tempfile
@@ -122,6 +123,19 @@ class Silent:
 
 
 @contextlib.contextmanager
+def without_gpu(device):
+    """Let ``.cuda()`` change nothing, unless a GPU is what to run on."""
+    if torch.device(device).type == "cuda":
+        yield
+        return
+    with (
+        mock.patch.object(torch.Tensor, "cuda", lambda self: self),
+        mock.patch.object(torch.nn.Module, "cuda", lambda self: self),
+    ):
+        yield
+
+
+@contextlib.contextmanager
 def importable(authors, tree=""):
     """Let the original's modules be imported from a checkout.
 
@@ -140,8 +154,7 @@ def importable(authors, tree=""):
     with (
         tempfile.TemporaryDirectory() as logs,
         mock.patch.object(sys, "path", [str(folder), *sys.path]),
-        mock.patch.object(torch.Tensor, "cuda", lambda self: self),
-        mock.patch.object(torch.nn.Module, "cuda", lambda self: self),
+        mock.patch.dict(os.environ),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
@@ -215,13 +228,14 @@ def arguments(warm_up, model, **sizes):
         "p_supervised": 0.0,
         "p_single_mix": 0.1,
         "clip_grad_norm": 5.0,
+        "cuda_available_devices": 0,
         "cometml_tags": "benchmark",
     }
     pairs = ((f"--{name}", str(value)) for name, value in options.items())
     return [word for pair in pairs for word in pair]
 
 
-def rounds_of(authors, tree, argv, clock):
+def rounds_of(authors, tree, argv, clock, device="cpu"):
     """Run the original's script; all clients train for one epoch in each round.
 
     Arguments
@@ -231,6 +245,8 @@ def rounds_of(authors, tree, argv, clock):
     argv : list of str
         Of :func:`arguments`.
     clock : callable
+    device : str
+        "cpu" or "cuda".
 
     Returns
     -------
@@ -257,6 +273,7 @@ def rounds_of(authors, tree, argv, clock):
         losses.report_losses_mean_and_std = report
         setup.enhancement_federated_setup = training_alone(setup)
         with (
+            without_gpu(device),
             mock.patch.object(sys, "argv", [SCRIPT.name, *argv]),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),

@@ -242,7 +242,7 @@ def main(argv=None):
     }
     with tempfile.TemporaryDirectory() as folder:
         args.manifests = Path(folder) / "manifests"
-        prepare(args.data_folder, args.manifests, args.data_folder, storage="packed")
+        prepare(args.data_folder, args.manifests, storage="packed")
         for i, (name, (train, settings)) in enumerate(trainings.items()):
             snapshots = Snapshots(args.seconds, args.points, clock)
             hparams = train(args, snapshots, Path(folder) / str(i), **settings)

@@ -14,8 +14,9 @@ with how many clients are registered. Codes take turns. The memory is what a run
 round takes beyond its imports, in a process of its own.
 
 Times are those of the processor, on one thread, so that other programs on the machine
-hardly matter. Ray works in several processes: its times are those of the wall clock,
-and so are the bare loop's that it is compared with.
+hardly matter; with --device cuda, those of the wall clock. Ray works in several
+processes: its times are those of the wall clock, and so are the bare loop's that it is
+compared with.
 """
 
 import gc
@@ -63,6 +64,7 @@ def parse(argv):
     """The command line."""
     parser = measuring.parser(__doc__)
     measuring.add_data(parser)
+    measuring.add_device(parser)
     sections = ["compare", *SWEEPS, "aggregation", "failures"]
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=str(sections))
     parser.add_argument("--authors", type=Path, metavar="DIR")
@@ -136,7 +138,8 @@ def compare_codes(args, clock, folder, **sizes):
         place = tempfile.mkdtemp(dir=folder)
         tree = original_tree(case, place, sizes)
         argv = original.arguments(Path(place) / "start.pt", rounds=2, **sizes)
-        calls["original"] = partial(run_original, args.authors, tree, argv)
+        where = args.authors, tree, argv, args.device
+        calls["original"] = partial(run_original, *where)
     runs = measuring.alternate(
         {name: partial(call, 2, clock) for name, call in calls.items()}, args.repeats
     )
@@ -169,10 +172,10 @@ def compare_ray(args, case, sizes):
     return [{**row, "peak_memory_mb": memory, **walls}]
 
 
-def run_original(authors, tree, argv, rounds, clock=time.process_time):
+def run_original(authors, tree, argv, device, rounds, clock=time.process_time):
     """Run the original as the other codes are run."""
     argv = [*argv, "--n_global_epochs", str(rounds)]
-    return original.rounds_of(authors, tree, argv, clock)
+    return original.rounds_of(authors, tree, argv, clock, device)
 
 
 def original_tree(case, folder, sizes):
@@ -185,8 +188,11 @@ def original_tree(case, folder, sizes):
     assign_clients(rows, share)
     count = sizes["batches"] * sizes["batch_size"]
     recordings = {k: row for k, row in rows.items() if not is_isolated_noise(row)}
-    kept = {k for ids in group_by(recordings, "client").values() for k in ids[:count]}
-    rows = {k: r for k, r in rows.items() if k in kept or k not in recordings}
+    alone = {k: row for k, row in rows.items() if k not in recordings}
+    rows = {}
+    for ids in group_by(recordings, "client").values():
+        rows |= loops.take(recordings, ids, count)
+    rows |= alone
     tree = Path(folder) / "tree"
     original.write_tree(rows, tree, seconds=4.0)
     return tree
@@ -200,7 +206,7 @@ def sweep(args, clock, name):
     values = SWEEPS[name][: 3 if args.quick else None]
     rows = []
     for value in values:
-        case = Case(settings=settings_of(name, value))
+        case = Case(settings=settings_of(name, value), device=args.device)
         calls = {n: partial(code, case, 4, clock) for n, code in CODES.items()}
         runs = measuring.alternate(calls, args.repeats)
         for code, run in runs.items():

@@ -73,7 +73,24 @@ def prelu(x, slope):
     """
     if enabled(x):
         return _PReLU.apply(x, slope)
-    return torch.where(x > 0, x, slope * x)
+    slope = slope.to(x.dtype)
+    if slope.numel() == 1:
+        return F.prelu(x, slope)
+    return F.prelu(x.movedim(-1, 1), slope).movedim(1, -1)
+
+
+def _by_group(x, num_groups):
+    """Map ``(batch, frame, channel)`` to ``(batch * group, channel / group, frame)``.
+
+    Groups that share weights are examples of a batch; nothing is copied where channels
+    lie before frames in memory, as PyTorch's operations leave them.
+    """
+    return x.transpose(1, 2).unflatten(1, (num_groups, -1)).flatten(0, 1)
+
+
+def _join_groups(x, num_groups):
+    """Undo :func:`_by_group`."""
+    return x.unflatten(0, (-1, num_groups)).flatten(1, 2).transpose(1, 2)
 
 
 def _to_image(x, time_axis=3):
@@ -163,11 +180,12 @@ def group_norm(x, weight, bias, slope=None, num_groups=1, eps=1e-8):
     tensor([[[-0.5000,  1.0000],
              [-0.5000,  1.0000]]])
     """
-    weight, bias = weight.repeat(num_groups), bias.repeat(num_groups)
     if enabled(x):
+        weight, bias = weight.repeat(num_groups), bias.repeat(num_groups)
         return _GroupNormPReLU.apply(x, weight, bias, slope, num_groups, eps)
-    y = F.group_norm(x.transpose(1, 2), num_groups, weight, bias, eps).transpose(1, 2)
-    return y if slope is None else prelu(y, slope)
+    y = F.group_norm(_by_group(x, num_groups), 1, weight, bias, eps)
+    y = y if slope is None else F.prelu(y, slope.to(y.dtype))
+    return _join_groups(y, num_groups)
 
 
 class _DepthwiseConv(torch.autograd.Function):
@@ -220,21 +238,23 @@ class _DepthwiseConv(torch.autograd.Function):
         return grad_x, grad_weight.squeeze(3), grad_bias, None, None
 
 
-def depthwise_conv(x, weight, bias, stride=1, padding=0):
-    """Convolve each channel with its own filter along the frames.
+def depthwise_conv(x, weight, bias, stride=1, padding=0, num_groups=1):
+    """Convolve each channel of a group with its own filter along the frames.
 
     Arguments
     ---------
     x : torch.Tensor
         Input, ``(batch, frame, channel)``.
     weight : torch.Tensor
-        Filters, ``(channel, 1, tap)``.
+        Filters, ``(channel / num_groups, 1, tap)``.
     bias : torch.Tensor
-        Bias of each channel.
+        Bias of each filter.
     stride : int
         Hop of the output's frames.
     padding : int
         Zeros before and after the frames.
+    num_groups : int
+        Groups of channels, which share the filters.
 
     Returns
     -------
@@ -248,9 +268,11 @@ def depthwise_conv(x, weight, bias, stride=1, padding=0):
     tensor([3., 5.])
     """
     if enabled(x):
+        weight, bias = weight.repeat(num_groups, 1, 1), bias.repeat(num_groups)
         return _DepthwiseConv.apply(x, weight, bias, stride, padding)
-    y = F.conv1d(x.transpose(1, 2), weight, bias, stride, padding, groups=x.shape[-1])
-    return y.transpose(1, 2)
+    groups = _by_group(x, num_groups)
+    y = F.conv1d(groups, weight, bias, stride, padding, groups=len(weight))
+    return _join_groups(y, num_groups)
 
 
 class _UpsampleAdd(torch.autograd.Function):

@@ -102,7 +102,7 @@ class Separation(CountsAudio, sb.Brain):
 
     def compute_forward(self, batch, stage):
         """Separate the sum of the sources; return estimates and sources."""
-        sources = batch.sources.data.to(self.device)
+        sources = batch.sources.data.to(self.device, non_blocking=True)
         estimates = separate(
             self.modules.separator, sources.sum(1), self.hparams.consistency
         )
@@ -111,17 +111,19 @@ class Separation(CountsAudio, sb.Brain):
     def compute_objectives(self, predictions, batch, stage):
         """Mean over the batch of each example's own objective, in dB."""
         estimates, sources = predictions
-        losses = estimates.new_empty(len(estimates), dtype=torch.float32)
-        for group in set(batch.group):
+        losses = []
+        for group in sorted(set(batch.group)):
             members = [i for i, name in enumerate(batch.group) if name == group]
-            targets = sources[members]
+            # All of them without a copy: indices would have to travel to a GPU.
+            where = slice(None) if len(members) == len(estimates) else members
+            targets = sources[where]
             if group == "unsupervised":
                 targets = mixtures_of(targets)
             objective = self.objective_of(group)
-            losses[members] = objective(estimates[members], targets).float()
+            losses.append(objective(estimates[where], targets).float())
         if stage != sb.Stage.TRAIN:
             self.utterances += describe_utterances(batch, estimates, sources)
-        return losses.mean()
+        return torch.cat(losses).mean()
 
     def objective_of(self, group):
         """The objective that YAML names for a group of clients."""

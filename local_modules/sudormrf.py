@@ -336,10 +336,11 @@ class UConvBlock(nn.Module):
         for conv, norm in zip(self.downsample, self.downsample_norm, strict=True):
             hidden = fused.depthwise_conv(
                 hidden,
-                conv.weight.repeat(self.num_groups, 1, 1),
-                conv.bias.repeat(self.num_groups),
+                conv.weight,
+                conv.bias,
                 conv.stride[0],
                 conv.padding[0],
+                self.num_groups,
             )
             hidden = norm(hidden, self.num_groups)
             levels.append(hidden)

@@ -1,6 +1,8 @@
 """Lists of experiments: what is trained, what is skipped, what is said."""
 
 import shlex
+import threading
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -33,7 +35,7 @@ def trained(monkeypatch):
     done, codes = [], {}
 
     class Finished:
-        def __init__(self, command, check, env):
+        def __init__(self, command, check, env, **where):
             self.returncode = 0
             if command[1] == "-m":
                 done.append(" ".join(command[2:]))
@@ -108,6 +110,37 @@ def test_another_command_in_the_same_folder_is_refused(listed, trained):
     run(listed, "plain", "--seeds", "1")
     with pytest.raises(ValueError, match="plain/1 was trained with .*remove it"):
         run(listed, "plain", "--seeds", "1", "--batch_size", "2")
+
+
+def test_several_at_once_wait_for_what_they_start_from(listed, monkeypatch):
+    text = listed.read_text().replace("{results}/other", "{results}/late")
+    listed.write_text(
+        text + "  late: {rounds: 1}\n  after: "
+        "{initial_model: '{results}/late/{seed}'}\n"
+    )
+    running, order = threading.Barrier(2, timeout=10), []
+
+    def run(command, check, env, stdout, stderr):
+        name = command[command.index("--output_folder") + 1].split("/")[-2]
+        assert env["OMP_NUM_THREADS"] == "3"
+        stdout.write(b"trained")
+        if name in ("sweep_0", "late"):
+            running.wait()
+        order.append(name)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(experiments.subprocess, "run", run)
+    monkeypatch.setattr(experiments.os, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(experiments, "tell", lambda folders, path: None)
+    results = listed.parent.parent / "results"
+    names = ["sweep", "late", "after"]
+    experiments.main(
+        [str(listed), *names, "--seeds", "1", "--jobs", "2", "--results", str(results)]
+    )
+    assert sorted(order) == ["after", "late", "sweep_0", "sweep_1_2"]
+    assert order.index("late") < order.index("after")
+    assert (results / "late" / "1" / "output.txt").read_bytes() == b"trained"
 
 
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: path.parent.name)

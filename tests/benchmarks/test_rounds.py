@@ -34,7 +34,7 @@ def test_every_code_trains_the_same_weights(loaded):
     np.testing.assert_allclose(weights[2], weights[0], atol=1e-6)
 
 
-def test_a_client_with_too_few_recordings_is_named(tiny_corpus, tmp_path):
+def test_recordings_come_again_where_a_client_has_too_few(tiny_corpus, tmp_path):
     file = loops.HERE.parent / "hparams" / "fedenhance.yaml"
     settings = {
         "data_folder": tiny_corpus,
@@ -44,8 +44,12 @@ def test_a_client_with_too_few_recordings_is_named(tiny_corpus, tmp_path):
         "datasets": "!name:benchmarks.loops.few_batches [2]",
     }
     hparams, _ = Case(str(file), settings).load(tmp_path)
-    with pytest.raises(ValueError, match="client 0 has 2 recordings, not 4"):
-        hparams["datasets"](hparams)
+    train_set = hparams["datasets"](hparams)["train"]
+    held = hparams["federation"].partition(loops.rows_of(train_set))
+    assert [len(ids) for ids in held.values()] == [4, 4, 4, 4]
+    first, second, *again = held["0"]
+    assert again == [f"{first} again 1", f"{second} again 1"]
+    assert train_set[0]["sources"].shape == train_set[2]["sources"].shape
 
 
 def test_each_sweep_varies_what_it_says():

@@ -57,16 +57,19 @@ def test_group_norm_is_pytorchs_group_by_group(num_groups, num_slopes):
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_depthwise_conv_is_pytorchs(stride, batch_size):
+@pytest.mark.parametrize("num_groups", [1, 3])
+def test_depthwise_conv_is_pytorchs(num_groups, stride, batch_size):
     def actual(x, weight, bias):
-        return fused.depthwise_conv(x, weight, bias, stride, padding=2)
+        return fused.depthwise_conv(x, weight, bias, stride, 2, num_groups)
 
     def expected(x, weight, bias):
+        weight, bias = weight.repeat(num_groups, 1, 1), bias.repeat(num_groups)
         y = F.conv1d(x.transpose(1, 2), weight, bias, stride, padding=2, groups=6)
         return y.transpose(1, 2)
 
     x = torch.randn(batch_size, 8, 6)
-    assert_same_function(actual, expected, x, torch.randn(6, 1, 5), torch.randn(6))
+    filters = torch.randn(6 // num_groups, 1, 5), torch.randn(6 // num_groups)
+    assert_same_function(actual, expected, x, *filters)
 
 
 def test_upsample_add_is_nearest_interpolation_and_a_sum():
@@ -97,6 +100,27 @@ def test_a_silent_input_has_finite_gradients():
 
     output, grads = gradients(function, torch.zeros(1, 8, 4), torch.tensor([0.25]))
     assert all(tensor.isfinite().all() for tensor in (output, *grads))
+
+
+@pytest.mark.parametrize("num_groups", [1, 2])
+@pytest.mark.parametrize("member", ["norm", "norm and slopes", "prelu", "conv"])
+def test_what_runs_on_gpus_is_the_same_function(monkeypatch, member, num_groups):
+    channels = 4 // num_groups
+    x, slope = torch.randn(2, 6, 4), torch.rand(1)
+    weight, bias = torch.randn(channels), torch.randn(channels)
+    calls = {
+        "norm": lambda x, w, b: fused.group_norm(x, w, b, None, num_groups),
+        "norm and slopes": lambda x, w, b: fused.group_norm(x, w, b, slope, num_groups),
+        "prelu": lambda x, w, b: fused.prelu(x, w.repeat(num_groups)) + b.sum(),
+        "conv": lambda x, w, b: fused.depthwise_conv(
+            x, w.view(-1, 1, 1).expand(-1, 1, 3), b, 2, 1, num_groups
+        ),
+    }
+    on_cpus = gradients(calls[member], x, weight, bias)
+    monkeypatch.setattr(fused, "enabled", lambda x: False)
+    assert_close(
+        gradients(calls[member], x, weight, bias), on_cpus, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

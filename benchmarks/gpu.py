@@ -1,0 +1,301 @@
+#!/usr/bin/env python
+"""How busy a GPU is while clients train, how much fits, what a step costs.
+
+    python -m benchmarks.gpu --authors DIR       # DIR holds sudo_rm_rf and fedenhance
+    python -m benchmarks.gpu training --precision bf16
+
+Of FedEnhance's full network, in batches of 6 mixtures of 4 s:
+
+``training``
+    Examples per second of local training by each code, reading and mixing included,
+    and how busy the GPU is, as ``nvidia-smi`` says: the share of time in which any
+    kernel ran. The first round is left out.
+``steps``
+    Seconds of a training step of the network alone, the seconds and the number of its
+    kernels, and the bytes that its operations read and write, beside what a copy on
+    this card reaches. Bytes are those of all inputs and outputs, as if nothing stayed
+    in a cache.
+``largest``
+    The largest batch whose training step fits the memory.
+
+Recordings come again where the corpus is small. It needs a GPU with CUDA.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmarks import loops, measuring, networks, original
+from benchmarks.rounds import CODES, original_tree, run_original
+
+SECONDS = 4.0
+SAMPLED = "utilization.gpu,memory.used,power.draw"
+
+
+def parse(argv):
+    """The command line."""
+    parser = measuring.parser(__doc__)
+    measuring.add_data(parser)
+    measuring.add_device(parser, default="cuda")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=str([*SECTIONS]))
+    parser.add_argument("--authors", type=Path, metavar="DIR")
+    parser.add_argument("--batch_size", type=int, default=6)
+    parser.add_argument("--batches", type=int, default=60, help="of each client")
+    parser.add_argument("--num_workers", type=int, default=4, help="that read and mix")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.set_defaults(model="sudormrf_groupcomm", compile=False)
+    args = parser.parse_args(argv)
+    measuring.check_sections(parser, args, SECTIONS)
+    if args.authors:
+        try:
+            original.checkout(args.authors)
+        except FileNotFoundError as error:
+            parser.error(str(error))
+    if args.quick:
+        args.batches, args.repeats = 10, 2
+    return args
+
+
+# ---------------------------------------------------------------------- training
+
+
+class Watch:
+    """Reads nvidia-smi some ten times a second, until it is left.
+
+    Attributes
+    ----------
+    samples : list of tuple
+        ``(time, busy percent, used MiB, W)``, by the clock of the constructor.
+    """
+
+    def __init__(self, clock):
+        self.clock, self.samples = clock, []
+
+    def __enter__(self):
+        query = [
+            "nvidia-smi",
+            f"--query-gpu={SAMPLED}",
+            "--format=csv,noheader,nounits",
+        ]
+        self.process = subprocess.Popen(
+            [*query, "--id=0", "--loop-ms=100"], stdout=subprocess.PIPE, text=True
+        )
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+        return self
+
+    def _read(self):
+        for line in self.process.stdout:
+            values = [float(value) for value in line.split(",")]
+            self.samples.append((self.clock(), *values))
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.thread.join()
+
+    def between(self, start, end):
+        """Mean of busy percent and W, and the most of MiB, over some time.
+
+        Returns
+        -------
+        dict
+        """
+        inside = [sample[1:] for sample in self.samples if start <= sample[0] <= end]
+        if not inside:
+            return {}
+        busy, used, power = zip(*inside, strict=True)
+        return {
+            "busy_percent": statistics.fmean(busy),
+            "used_mib": max(used),
+            "watts": statistics.fmean(power),
+        }
+
+
+def training(args, clock):
+    """Rows of a table: rounds of two clients by each code."""
+    sizes = {"model": args.model, "clients": 2, "seconds": SECONDS}
+    sizes |= {"batches": args.batches, "batch_size": args.batch_size}
+    sizes["num_workers"] = args.num_workers
+    examples = 2 * args.batches * args.batch_size
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        case = replace(
+            loops.recordings(args, folder, **sizes), precision=args.precision
+        )
+        calls = {name: partial(code, case) for name, code in CODES.items()}
+        if args.precision != "fp32":
+            calls = {"ours": calls["ours"]}
+        elif args.authors:
+            tree = original_tree(case, folder, sizes)
+            argv = original.arguments(Path(folder) / "start.pt", rounds=2, **sizes)
+            where = args.authors, tree, argv, args.device
+            calls["original"] = partial(run_original, *where)
+        for name, call in calls.items():
+            marks = []
+
+            def note(marks=marks):
+                marks.append(clock())
+                return marks[-1]
+
+            with Watch(time.perf_counter) as watch:
+                seconds = statistics.median(call(4, note)[1:])
+            seen = watch.between(marks[1], marks[-1])
+            row = {"code": name, "precision": args.precision, "seconds": seconds}
+            rows.append({**row, "examples_per_second": examples / seconds, **seen})
+    measuring.report(args, f"gpu_training{suffix(args)}", rows)
+
+
+def suffix(args):
+    """What distinguishes the tables of one precision from another's."""
+    return "" if args.precision == "fp32" else f"_{args.precision}"
+
+
+# ------------------------------------------------------------------------- steps
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes that operations read and write; views move nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = self.calls = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        """Count the tensors of one operation."""
+        result = function(*args, **(kwargs or {}))
+        if not function.is_view and "empty" not in str(function):
+            tensors = {id(leaf): leaf for leaf in tree_leaves((args, kwargs, result))}
+            tensors = [t for t in tensors.values() if isinstance(t, torch.Tensor)]
+            self.bytes += sum(t.numel() * t.element_size() for t in tensors)
+            self.calls += 1
+        return result
+
+
+def steps(args, clock):
+    """Rows of a table: a training step of our network and the authors'."""
+    args.seconds, copied = SECONDS, copy_bandwidth(clock)
+    batch, rows = networks.make_batch(args), []
+    for code in ("ours", "authors"):
+        network = networks.build(args.model, code, args)
+        if network is None:
+            continue
+        step = partial(networks.train, network, batch, args)
+        for _ in range(3):
+            step()
+        times = []
+        for _ in range(args.repeats):
+            start = clock()
+            step()
+            times.append(clock() - start)
+        kernels, launches = kernel_time(step)
+        with Traffic() as traffic:
+            step()
+        rows.append(
+            {
+                "code": code,
+                "precision": args.precision,
+                "seconds": statistics.median(times),
+                "kernel_seconds": kernels,
+                "kernels": launches,
+                "gigabytes": traffic.bytes / 1e9,
+                "gigabytes_per_second": traffic.bytes / 1e9 / kernels,
+                "copy_gigabytes_per_second": copied,
+            }
+        )
+    measuring.report(args, f"gpu_steps{suffix(args)}", rows)
+
+
+def copy_bandwidth(clock, size=2**28, repeats=10):
+    """Return the GB a second that a copy from memory to memory reads and writes."""
+    source, target = torch.randn(2, size, device="cuda")
+    target.copy_(source)
+    start = clock()
+    for _ in range(repeats):
+        target.copy_(source)
+    return repeats * 2 * 4 * size / 1e9 / (clock() - start)
+
+
+def kernel_time(call):
+    """Return the seconds in which kernels of a call ran, and how many there were."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
+        call()
+        torch.cuda.synchronize()
+    events = profiler.events()
+    kernels = [e for e in events if e.device_type == torch.autograd.DeviceType.CUDA]
+    return sum(e.time_range.elapsed_us() for e in kernels) / 1e6, len(kernels)
+
+
+# ----------------------------------------------------------------------- largest
+
+
+def largest(args, clock):
+    """Rows of a table: the largest batch of our network and of the authors'."""
+    args.seconds, rows = SECONDS, []
+    for code in ("ours", "authors"):
+        network = networks.build(args.model, code, args)
+        if network is not None:
+            fits = partial(fits_memory, network, args)
+            found = bisect(fits, tolerance=0.25 if args.quick else 0.02)
+            row = {"code": code, "precision": args.precision, "batch_size": found}
+            gib = torch.cuda.get_device_properties(0).total_memory / 2**30
+            rows.append({**row, "audio_seconds": SECONDS, "memory_gib": gib})
+    measuring.report(args, f"gpu_largest{suffix(args)}", rows)
+
+
+def fits_memory(network, args, batch_size):
+    """Whether a training step of a batch fits the memory of the GPU."""
+    args.batch_size, kept = batch_size, args.batch_size
+    try:
+        networks.train(network, networks.make_batch(args), args)
+        return True
+    except torch.cuda.OutOfMemoryError:
+        return False
+    finally:
+        args.batch_size = kept
+        network.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+
+
+def bisect(fits, tolerance):
+    """Find the largest size that fits, to a relative tolerance.
+
+    Example
+    -------
+    >>> bisect(lambda size: size <= 100, tolerance=0.001)
+    100
+    """
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > max(1, tolerance * low):
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+SECTIONS = {f.__name__: f for f in (training, steps, largest)}
+
+
+def main(argv=None):
+    """Run the sections."""
+    args = parse(argv)
+    if not torch.cuda.is_available():
+        sys.exit("benchmarks.gpu: PyTorch finds no GPU here.")
+    measuring.run_sections(args, SECTIONS)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
