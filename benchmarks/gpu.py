@@ -2,7 +2,8 @@
 """How busy a GPU is while clients train, how much fits, what a step costs.
 
     python -m benchmarks.gpu --authors DIR       # DIR holds sudo_rm_rf and fedenhance
-    python -m benchmarks.gpu training --precision bf16
+    python -m benchmarks.gpu steps training --precision bf16
+    python -m benchmarks.gpu steps training --compile
 
 Of FedEnhance's full network, in batches of 6 mixtures of 4 s:
 
@@ -53,10 +54,17 @@ def parse(argv):
     parser.add_argument("--batches", type=int, default=60, help="of each client")
     parser.add_argument("--num_workers", type=int, default=4, help="that read and mix")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--compile", action="store_true", help="ours alone")
     parser.add_argument("--repeats", type=int, default=10)
-    parser.set_defaults(model="sudormrf_groupcomm", compile=False)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--codes", nargs="+", choices=[*CODES, "original"], help="default: all"
+    )
+    parser.set_defaults(model="sudormrf_groupcomm")
     args = parser.parse_args(argv)
     measuring.check_sections(parser, args, SECTIONS)
+    if args.codes and "original" in args.codes and not args.authors:
+        parser.error("the original needs --authors")
     if args.authors:
         try:
             original.checkout(args.authors)
@@ -131,34 +139,43 @@ def training(args, clock):
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         case = replace(
-            loops.recordings(args, folder, **sizes), precision=args.precision
+            loops.recordings(args, folder, **sizes),
+            precision=args.precision,
+            compile=args.compile,
         )
         calls = {name: partial(code, case) for name, code in CODES.items()}
-        if args.precision != "fp32":
+        if suffix(args):
             calls = {"ours": calls["ours"]}
         elif args.authors:
             tree = original_tree(case, folder, sizes)
             argv = original.arguments(Path(folder) / "start.pt", rounds=2, **sizes)
             where = args.authors, tree, argv, args.device
             calls["original"] = partial(run_original, *where)
-        for name, call in calls.items():
-            marks = []
+        for name in args.codes or calls:
+            seconds, seen = watched(calls[name], args.rounds, clock)
+            row = {"code": name, "precision": args.precision, "compiled": args.compile}
+            row |= {"seconds": seconds, "examples_per_second": examples / seconds}
+            rows.append({**row, **seen})
+            measuring.report(args, f"gpu_training{suffix(args)}", rows)
 
-            def note(marks=marks):
-                marks.append(clock())
-                return marks[-1]
 
-            with Watch(time.perf_counter) as watch:
-                seconds = statistics.median(call(4, note)[1:])
-            seen = watch.between(marks[1], marks[-1])
-            row = {"code": name, "precision": args.precision, "seconds": seconds}
-            rows.append({**row, "examples_per_second": examples / seconds, **seen})
-    measuring.report(args, f"gpu_training{suffix(args)}", rows)
+def watched(call, rounds, clock):
+    """Run some rounds; their median seconds and what the GPU did, after the first."""
+    marks = []
+
+    def note():
+        marks.append(clock())
+        return marks[-1]
+
+    with Watch(time.perf_counter) as watch:
+        seconds = statistics.median(call(rounds, note)[1:])
+    return seconds, watch.between(marks[1], marks[-1])
 
 
 def suffix(args):
-    """What distinguishes the tables of one precision from another's."""
-    return "" if args.precision == "fp32" else f"_{args.precision}"
+    """What the name of a table says of precision and compilation."""
+    precision = "" if args.precision == "fp32" else f"_{args.precision}"
+    return precision + ("_compiled" if args.compile else "")
 
 
 # ------------------------------------------------------------------------- steps
@@ -186,7 +203,7 @@ def steps(args, clock):
     """Rows of a table: a training step of our network and the authors'."""
     args.seconds, copied = SECONDS, copy_bandwidth(clock)
     batch, rows = networks.make_batch(args), []
-    for code in ("ours", "authors"):
+    for code in ("ours",) if args.compile else ("ours", "authors"):
         network = networks.build(args.model, code, args)
         if network is None:
             continue
@@ -199,20 +216,16 @@ def steps(args, clock):
             step()
             times.append(clock() - start)
         kernels, launches = kernel_time(step)
-        with Traffic() as traffic:
-            step()
-        rows.append(
-            {
-                "code": code,
-                "precision": args.precision,
-                "seconds": statistics.median(times),
-                "kernel_seconds": kernels,
-                "kernels": launches,
-                "gigabytes": traffic.bytes / 1e9,
-                "gigabytes_per_second": traffic.bytes / 1e9 / kernels,
-                "copy_gigabytes_per_second": copied,
-            }
-        )
+        row = {"code": code, "precision": args.precision, "compiled": args.compile}
+        row |= {"seconds": statistics.median(times), "kernels": launches}
+        row["kernel_seconds"] = kernels
+        if not args.compile:  # what a compiled kernel moves is not to be seen
+            with Traffic() as traffic:
+                step()
+            row["gigabytes"] = traffic.bytes / 1e9
+            row["gigabytes_per_second"] = row["gigabytes"] / kernels
+            row["copy_gigabytes_per_second"] = copied
+        rows.append(row)
     measuring.report(args, f"gpu_steps{suffix(args)}", rows)
 
 

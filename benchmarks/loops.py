@@ -131,6 +131,8 @@ class Case:
     device : str
     precision : str
         Of the Brain's computation, "fp32" or "bf16"; the bare loop knows the first.
+    compile : bool
+        Whether the Brain's modules are compiled.
     """
 
     file: str = str(HERE / "rounds.yaml")
@@ -138,11 +140,13 @@ class Case:
     loss: callable = layers_loss
     device: str = "cpu"
     precision: str = "fp32"
+    compile: bool = False
 
     @property
     def run_opts(self):
         """What a Brain is told of the device."""
-        return {**RUN_OPTS, "device": self.device, "precision": self.precision}
+        own = {"device": self.device, "precision": self.precision}
+        return {**RUN_OPTS, **own, "compile": self.compile}
 
     def load(self, folder):
         """Load the experiment; return it and the overrides, as text."""
@@ -185,6 +189,7 @@ def recordings(args, folder, **sizes):
         "train_dataloader_opts": (
             f"{{batch_size: {sizes['batch_size']}, shuffle: True, "
             f"num_workers: {sizes.get('num_workers', 0)}, "
+            f"pin_memory: {args.device != 'cpu'}, "
             "collate_fn: !name:local_modules.data_io.collate }"
         ),
     }

@@ -127,7 +127,12 @@ def compare(args, clock):
         if args.authors:
             full = {"model": args.full_model, **large}
             rows += compare_codes(args, clock, folder, **full)
-    measuring.report(args, "rounds", rows)
+    measuring.report(args, table_of(args), rows)
+
+
+def table_of(args, *parts):
+    """Name a table; on a GPU, one of its own."""
+    return "_".join(["rounds", *(["gpu"] if measuring.on_gpu(args) else []), *parts])
 
 
 def compare_codes(args, clock, folder, **sizes):
@@ -217,7 +222,7 @@ def sweep(args, clock, name):
             for row in rows[-len(runs) :]:
                 memory = args.peak_memory(CODES[row["code"]], case, 1)
                 row["peak_memory_mb"] = memory
-    measuring.report(args, f"rounds_{name}", rows)
+    measuring.report(args, table_of(args, name), rows)
     return [fitted(rows, name, code) for code in CODES]
 
 
@@ -342,7 +347,7 @@ def main(argv=None):
             sections[section](args, clock)
     if fits:
         print("--- seconds = intercept + slope x value; exponent at the largest values")
-        measuring.report(args, "rounds_fits", fits)
+        measuring.report(args, table_of(args, "fits"), fits)
 
 
 if __name__ == "__main__":

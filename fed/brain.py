@@ -125,6 +125,33 @@ class Federated:
     def on_evaluate_start(self, max_key=None, min_key=None):
         """Evaluate the weights as they are, whatever the recipe would load."""
 
+    def check_gradients(self):
+        """Look at all gradients at once, and one by one where not all are finite.
+
+        On a GPU each look waits for it, and a network has hundreds of weights.
+        """
+        weights = self.modules.parameters()
+        grads = [weight.grad for weight in weights if weight.grad is not None]
+        if not torch.nn.utils.get_total_norm(grads).isfinite():
+            super().check_gradients()
+
+    def _compile(self):
+        """Compile in place and once, where ``--compile`` asks for it.
+
+        SpeechBrain wraps the modules in each ``fit()``, which renames their weights.
+        """
+        if self.compile:
+            self.compile = False
+            for name in self.compile_module_keys or list(self.modules):
+                if name not in self.modules:
+                    raise ValueError(f"compile_module_keys: there is no module {name}.")
+                self.modules[name].compile(
+                    mode=self.compile_mode,
+                    fullgraph=self.compile_using_fullgraph,
+                    dynamic=self.compile_using_dynamic_shape_tracing,
+                )
+        super()._compile()
+
     def init_optimizers(self):
         """Let the local update adjust the new optimizers."""
         super().init_optimizers()
@@ -205,7 +232,8 @@ class Federated:
                 **{f"valid_{key}": value for key, value in valid.items()},
             }
         finally:
-            self.zero_grad(set_to_none=True)
+            if self.optimizers():  # which a failure may have come before
+                self.zero_grad(set_to_none=True)
 
     def validate(self, valid_set, epoch, train_loss, loader_kwargs):
         """Run the validation of an epoch whose training the clients have done.

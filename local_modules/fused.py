@@ -4,7 +4,8 @@ They compute what the PyTorch operations named in their docstrings compute, on t
 ``(batch, frame, channel)``: with channels last, a 1x1 convolution is a matrix product,
 and depthwise convolutions and group normalisation need no reordering. Each is used for
 float32 on a CPU only; elsewhere, under autocast and in compiled code, the PyTorch
-operations run. ``benchmarks/networks.py`` measures the difference.
+operations run, but for the normalisation of few groups on a GPU.
+``benchmarks/networks.py`` measures the difference.
 """
 
 import torch
@@ -146,6 +147,40 @@ class _GroupNormPReLU(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, grad_slope, None, None
 
 
+class _NormOfFew(torch.autograd.Function):
+    # PyTorch sums up each group in one block of a GPU's threads, so that a few groups
+    # keep a few blocks busy; var_mean spreads over the GPU.
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        x = x.contiguous()
+        variance, mean = torch.var_mean(x.flatten(1), 1, correction=0)
+        rstd = (variance + eps).rsqrt()
+        scale = rstd.unsqueeze(1) * weight
+        shift = bias - mean.unsqueeze(1) * scale
+        ctx.save_for_backward(x, weight, mean.unsqueeze(1), rstd.unsqueeze(1))
+        return torch.addcmul(shift.unsqueeze(2), x, scale.unsqueeze(2))
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, mean, rstd = ctx.saved_tensors
+        grads = torch.ops.aten.native_group_norm_backward(
+            grad.contiguous(), x, mean, rstd, weight, *x.shape, 1, [True, True, True]
+        )
+        return *grads, None
+
+
+def _few_on_gpu(x):
+    """Whether there are too few groups, ``(group, channel, frame)``, for a GPU."""
+    return (
+        x.device.type == "cuda"
+        and len(x) < 64
+        and x.dtype == torch.float32
+        and not torch.is_autocast_enabled("cuda")
+        and not torch.compiler.is_compiling()
+    )
+
+
 def group_norm(x, weight, bias, slope=None, num_groups=1, eps=1e-8):
     """Normalise groups of channels, then apply PReLU.
 
@@ -183,7 +218,11 @@ def group_norm(x, weight, bias, slope=None, num_groups=1, eps=1e-8):
     if enabled(x):
         weight, bias = weight.repeat(num_groups), bias.repeat(num_groups)
         return _GroupNormPReLU.apply(x, weight, bias, slope, num_groups, eps)
-    y = F.group_norm(_by_group(x, num_groups), 1, weight, bias, eps)
+    groups = _by_group(x, num_groups)
+    if _few_on_gpu(groups):
+        y = _NormOfFew.apply(groups, weight, bias, eps)
+    else:
+        y = F.group_norm(groups, 1, weight, bias, eps)
     y = y if slope is None else F.prelu(y, slope.to(y.dtype))
     return _join_groups(y, num_groups)
 

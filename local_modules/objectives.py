@@ -540,10 +540,29 @@ def _coordinates(*signals):
     """Turn signals (batch, source, time) into short vectors.
 
     The vectors (batch, source, coordinate) have the inner products of the signals.
-    QR rather than a Gram matrix, which would lose half of the digits.
+    QR rather than a Gram matrix, which would lose half of the digits; on a GPU, where
+    the QR of a long matrix is slow, the Gram matrix with twice the digits.
     """
-    basis = torch.linalg.qr(torch.cat(signals, dim=1).mT, mode="r")[1]
-    return basis.mT.split([signal.shape[1] for signal in signals], dim=1)
+    stacked = torch.cat(signals, dim=1)
+    if stacked.device.type == "cpu":
+        vectors = torch.linalg.qr(stacked.mT, mode="r")[1].mT
+    else:
+        vectors = _gram_coordinates(stacked)
+    return vectors.split([signal.shape[1] for signal in signals], dim=1)
+
+
+def _gram_coordinates(signals):
+    """Short vectors from the Cholesky factor of the inner products, in float64."""
+    wide = signals.double()
+    products = wide @ wide.mT
+    # As little as keeps silent or dependent signals from being singular.
+    trace = products.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
+    ridge = torch.where(trace > 0, 1e-13 * trace, 1.0)
+    identity = torch.eye(
+        products.shape[-1], dtype=products.dtype, device=products.device
+    )
+    vectors = torch.linalg.cholesky_ex(products + ridge * identity)[0]
+    return torch.where(trace > 0, vectors, 0.0).to(signals.dtype)
 
 
 @functools.lru_cache(maxsize=64)
@@ -601,14 +620,16 @@ def _hashable(patterns):
 def _normalized(weights, mixtures):
     """Weights that sum to one, shape (mixture,)."""
     count = mixtures.shape[1]
-    weights = mixtures.new_ones(count) if weights is None else weights
-    weights = torch.as_tensor(weights, dtype=mixtures.dtype, device=mixtures.device)
+    if weights is None:
+        return mixtures.new_full((count,), 1 / count)
+    # Looked at before they move: to look at them on a GPU is to wait for it.
+    weights = torch.as_tensor(weights, dtype=mixtures.dtype)
     if len(weights) != count or weights.min() < 0 or weights.sum() == 0:
         raise ValueError(
             f"weights {weights.tolist()} must be {count} numbers, none negative and "
             "not all zero: one per mixture"
         )
-    return weights / weights.sum()
+    return (weights / weights.sum()).to(mixtures.device)
 
 
 def _depends_on_inner_products(loss):

@@ -62,6 +62,44 @@ def test_every_client_starts_from_a_clean_brain(brain, data):
     assert all((first[name] == again[name]).all() for name in first)
 
 
+def test_only_gradients_that_are_not_finite_are_dropped(brain):
+    first, *others = brain.modules.parameters()
+    for weight in (first, *others):
+        weight.grad = torch.ones_like(weight)
+    brain.check_gradients()
+    assert all(weight.grad is not None for weight in (first, *others))
+    first.grad.view(-1)[0] = torch.inf
+    brain.check_gradients()
+    assert first.grad is None
+    assert all((weight.grad == 1).all() for weight in others)
+
+
+def test_modules_are_compiled_once_and_keep_their_names(data, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **how: compiled.append((self, how))
+    )
+    with open(YAML, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
+    options = {"device": "cpu", "compile": True, "compile_mode": "reduce-overhead"}
+    brain = federate(recipe.Regression, hparams, options)
+    start = get_arrays(brain)
+    for _ in range(2):
+        brain.local_update(data["train"], 1, 1, {"batch_size": 4})
+    assert [module for module, _ in compiled] == list(brain.modules.values())
+    assert compiled[0][1]["mode"] == "reduce-overhead"
+    assert get_arrays(brain).keys() == start.keys()
+
+
+def test_a_module_to_compile_that_is_not_there_is_named(data):
+    with open(YAML, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
+    options = {"device": "cpu", "compile": True, "compile_module_keys": ["net"]}
+    brain = federate(recipe.Regression, hparams, options)
+    with pytest.raises(ValueError, match="there is no module net"):
+        brain.local_update(data["train"], 1, 1, {"batch_size": 4})
+
+
 def test_evaluation_leaves_loader_options_alone(brain, data):
     options = {"batch_size": 4}
     brain.test(data["test"], options)

@@ -123,6 +123,19 @@ def test_what_runs_on_gpus_is_the_same_function(monkeypatch, member, num_groups)
     )
 
 
+def test_the_norm_of_few_groups_is_pytorchs():
+    def expected(x, weight, bias):
+        return F.group_norm(x, 1, weight, bias, eps=1e-8)
+
+    def actual(x, weight, bias):
+        return fused._NormOfFew.apply(x, weight, bias, 1e-8)
+
+    inputs = 3 + torch.randn(2, 4, 10), torch.randn(4), torch.randn(4)
+    results = gradients(actual, *inputs), gradients(expected, *inputs)
+    assert_close(*results, rtol=1e-4, atol=1e-4)
+    assert not fused._few_on_gpu(inputs[0])
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_types_take_pytorchs_operations(dtype):
     x = torch.randn(2, 6, 4, dtype=dtype)

@@ -13,6 +13,7 @@ from torchmetrics.functional.audio import (
     signal_noise_ratio,
 )
 
+from local_modules import objectives
 from local_modules.consistency import uniform
 from local_modules.objectives import (
     constrained_mixit,
@@ -474,3 +475,18 @@ def test_a_diverged_network_gives_nan_and_not_an_error():
 def test_wrong_input_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call(torch.randn(4, 3, 100), torch.randn(4, 2, 100))
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_short_vectors_of_gpus_have_the_same_inner_products(scale):
+    signals = scale * torch.randn(4, 5, 2000)
+    signals[1, 2] = 0  # a silent one, one that depends on others, silence alone
+    signals[2, 4] = signals[2, 0] - signals[2, 1]
+    signals[3] = 0
+    short = objectives._gram_coordinates(signals).double()
+    assert short.shape == (4, 5, 5)
+    signals = signals.double()
+    expected = signals @ signals.mT
+    error = short @ short.mT - expected
+    assert (error[:3].abs().amax((1, 2)) < 1e-6 * expected[:3].amax((1, 2))).all()
+    assert not short[3].any()
