@@ -12,6 +12,7 @@ from hyperpyyaml import load_hyperpyyaml
 from torch.utils.data import Dataset, Subset
 
 from fed.brain import federate, get_arrays, matching, set_arrays
+from fed.memory import keep_freed_memory
 from fed.state import ClientStates
 
 # Common names of the loader options in SpeechBrain's recipes, by dataset.
@@ -320,6 +321,7 @@ def load(description):
     """
     if description not in _loaded:
         hparams_file, overrides, run_opts = json.loads(description)
+        keep_freed_memory()
         torch.set_num_threads(int(run_opts.pop("num_threads", 1)))
         with open(hparams_file, encoding="utf-8") as file:
             hparams = load_hyperpyyaml(file, overrides)

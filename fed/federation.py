@@ -7,6 +7,7 @@ import numpy as np
 from fed import partition as partitions
 from fed import weighting as weightings
 from fed.experiment import Experiment, describe, register, rows_of
+from fed.memory import keep_freed_memory
 from fed.runtime import RUNTIMES
 from fed.server import Server
 
@@ -196,6 +197,7 @@ class Federation:
         Brain
         """
         quieten_rounds()
+        keep_freed_memory()
         run_opts = options_given(run_opts)
         experiment = Experiment(hparams, self, run_opts)
         description = describe(hparams_file, overrides, run_opts)
