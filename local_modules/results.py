@@ -162,9 +162,8 @@ def announce(brain, datasets, hparams):
         if key in stats
     ]
     reached = " and ".join(improvements) or "not known without references"
-    logger.info(
-        "Test SI-SDR improvement: %s. Listen to %s/audio, look at %s/figures.",
-        reached,
-        hparams["output_folder"],
-        hparams["output_folder"],
-    )
+    folder = hparams["output_folder"]
+    where = f"Listen to {folder}/audio, look at {folder}/figures"
+    if (Path(folder) / "report.html").exists():
+        where += f", or open {folder}/report.html"
+    logger.info("Test SI-SDR improvement: %s. %s.", reached, where)

@@ -1,9 +1,12 @@
 """What a run leaves to look at."""
 
+import logging
+from types import SimpleNamespace
+
 import numpy as np
 from matplotlib import pyplot
 
-from local_modules.results import plot_convergence, read_rounds
+from local_modules.results import announce, plot_convergence, read_rounds
 
 
 def write_rounds(folder, lines):
@@ -37,3 +40,18 @@ def test_without_references_the_loss_is_drawn(tmp_path):
     write_rounds(tmp_path, ["round,valid_loss,test_loss", "1,2,3"])
     plot_convergence(None, None, {"output_folder": tmp_path})
     assert (tmp_path / "figures" / "convergence.png").exists()
+
+
+def test_the_last_line_says_what_was_reached_and_where_it_is(tmp_path, caplog):
+    row = {"si_sdr": 4.0, "si_sdri": 3.0, "n_noises": 1}
+    brain = SimpleNamespace(utterances=[row])
+    with caplog.at_level(logging.INFO):
+        announce(brain, {}, {"output_folder": tmp_path})
+        (tmp_path / "report.html").touch()
+        announce(brain, {}, {"output_folder": tmp_path})
+    before, after = caplog.messages
+    assert before == (
+        "Test SI-SDR improvement: 3.00 dB with one noise. "
+        f"Listen to {tmp_path}/audio, look at {tmp_path}/figures."
+    )
+    assert after.endswith(f", or open {tmp_path}/report.html.")
