@@ -18,8 +18,9 @@ named here go to train.py, for all experiments. A list is a YAML file:
 An experiment may name hparams of its own; "options" do not go there. {results} and
 {seed} in an option stand for the folder of the results and for the seed; a run that
 starts from another's folder comes after it in the list. "before" is what `python -m`
-runs first, to make data. Runs go to RESULTS/EXPERIMENT/SEED; with several --jobs, what
-each prints goes to output.txt there.
+runs first, to make data. Runs go to RESULTS/EXPERIMENT/SEED. With several --jobs, what
+each prints goes to output.txt there; they share the processors, and a GPU. The number
+of processors of a run changes the last digits of its results.
 """
 
 import argparse
@@ -29,9 +30,10 @@ import os
 import shlex
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 import yaml
 from tqdm import tqdm
@@ -67,6 +69,8 @@ def parse(argv):
         "--dry_run", action="store_true", help="print the commands that are left to do"
     )
     options, extra = parser.parse_known_args(argv)
+    if options.jobs < 1:
+        parser.error(f"--jobs must be 1 or more, not {options.jobs}")
     options.results = options.results or Path("results") / options.list.parent.name
     return options, extra
 
@@ -216,7 +220,7 @@ def train(folder, command, before=None, jobs=1):
     record = {"hparams": command[2], "arguments": command[3:], "finished": False}
     (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
     log = folder / OUTPUT if jobs > 1 else None
-    with MAKING_DATA:
+    with MAKING_DATA if before else nullcontext():
         making = [sys.executable, "-m", *shlex.split(before or "")]
         made = before is None or succeeds(making, jobs, log)
     record["finished"] = made and succeeds(command, jobs, log)
@@ -242,7 +246,7 @@ def succeeds(command, jobs=1, log=None):
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     if jobs > 1:
-        share = max(1, os.cpu_count() // jobs)
+        share = max(1, processors() // jobs)
         environment.setdefault("OMP_NUM_THREADS", str(share))
     with open(log or os.devnull, "ab") as file:
         shown = {"stdout": file, "stderr": subprocess.STDOUT} if log else {}
@@ -250,8 +254,17 @@ def succeeds(command, jobs=1, log=None):
     return done.returncode == 0
 
 
+def processors():
+    """Count the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
 def train_all(todo, jobs):
-    """Train runs, each after those of whose folders its command speaks.
+    """Train runs, each after those whose folders its command names.
+
+    A run is not started where one of those failed, nor after an interruption.
 
     Arguments
     ---------
@@ -263,23 +276,32 @@ def train_all(todo, jobs):
     Returns
     -------
     list of str
-        Folders of those that failed.
+        Folders of those that did not finish.
     """
-    started = {}
+    started, stopping = {}, Event()
 
     def begin(number, folder, command, before, awaited):
-        wait(awaited)
+        missing = [other for other, run in awaited.items() if not run.result()]
+        if missing:
+            logger.error("%s is not started: it needs %s", folder, missing[0])
+        if missing or stopping.is_set():
+            return False
         logger.info("%d of %d: %s", number, len(todo), folder)
-        return train(folder, command, before, jobs)
+        finished = train(folder, command, before, jobs)
+        if not finished and jobs > 1:
+            logger.error("%s failed, see %s there", folder, OUTPUT)
+        return finished
 
     pool = ThreadPoolExecutor(jobs)
     try:
         for number, (folder, (command, before)) in enumerate(todo.items(), start=1):
-            awaited = [run for other, run in started.items() if str(other) in command]
-            run = pool.submit(begin, number, folder, command, before, awaited)
-            started[folder] = run
+            awaited = {f: run for f, run in started.items() if str(f) in command}
+            started[folder] = pool.submit(
+                begin, number, folder, command, before, awaited
+            )
         return [str(folder) for folder, run in started.items() if not run.result()]
     finally:
+        stopping.set()
         pool.shutdown(cancel_futures=True)
 
 
@@ -316,7 +338,8 @@ def run_list(argv):
     failed = train_all(left, options.jobs)
     tell([folder for folder in plan if str(folder) not in failed], options.csv)
     if failed:
-        raise ValueError(f"failed (see log.txt there): {', '.join(failed)}")
+        log = OUTPUT if options.jobs > 1 else "log.txt"
+        raise ValueError(f"failed (see {log} there): {', '.join(failed)}")
 
 
 def tell_findings(argv):

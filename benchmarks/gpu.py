@@ -14,8 +14,8 @@ Of FedEnhance's full network, in batches of 6 mixtures of 4 s:
 ``steps``
     Seconds of a training step of the network alone, the seconds and the number of its
     kernels, and the bytes that its operations read and write, beside what a copy on
-    this card reaches. Bytes are those of all inputs and outputs, as if nothing stayed
-    in a cache.
+    this card reaches. Bytes are those of all inputs and outputs, once each, as if
+    nothing stayed in a cache.
 ``largest``
     The largest batch whose training step fits the memory.
 
@@ -41,6 +41,9 @@ from benchmarks.rounds import CODES, original_tree, run_original
 
 SECONDS = 4.0
 SAMPLED = "utilization.gpu,memory.used,power.draw"
+MOVES_NOTHING = {"empty", "empty_like", "empty_strided", "new_empty", "_unsafe_view"}
+MOVES_NOTHING |= {"new_empty_strided"}
+"""Operations that PyTorch does not call views."""
 
 
 def parse(argv):
@@ -65,6 +68,8 @@ def parse(argv):
     measuring.check_sections(parser, args, SECTIONS)
     if args.codes and "original" in args.codes and not args.authors:
         parser.error("the original needs --authors")
+    if suffix(args) and args.codes not in (None, ["ours"]):
+        parser.error("--precision bf16 and --compile are for ours alone")
     if args.authors:
         try:
             original.checkout(args.authors)
@@ -96,8 +101,9 @@ class Watch:
             f"--query-gpu={SAMPLED}",
             "--format=csv,noheader,nounits",
         ]
+        card = f"--id=GPU-{torch.cuda.get_device_properties().uuid}"
         self.process = subprocess.Popen(
-            [*query, "--id=0", "--loop-ms=100"], stdout=subprocess.PIPE, text=True
+            [*query, card, "--loop-ms=100"], stdout=subprocess.PIPE, text=True
         )
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
@@ -105,7 +111,7 @@ class Watch:
 
     def _read(self):
         for line in self.process.stdout:
-            values = [float(value) for value in line.split(",")]
+            values = [number(cell) for cell in line.split(",")]
             self.samples.append((self.clock(), *values))
 
     def __exit__(self, *_):
@@ -128,6 +134,20 @@ class Watch:
             "used_mib": max(used),
             "watts": statistics.fmean(power),
         }
+
+
+def number(cell):
+    """Read a cell of nvidia-smi, which does not know all of every card.
+
+    Example
+    -------
+    >>> number(" 90"), number("[N/A]")
+    (90.0, nan)
+    """
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")
 
 
 def training(args, clock):
@@ -191,7 +211,7 @@ class Traffic(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         """Count the tensors of one operation."""
         result = function(*args, **(kwargs or {}))
-        if not function.is_view and "empty" not in str(function):
+        if not function.is_view and function._opname not in MOVES_NOTHING:
             tensors = {id(leaf): leaf for leaf in tree_leaves((args, kwargs, result))}
             tensors = [t for t in tensors.values() if isinstance(t, torch.Tensor)]
             self.bytes += sum(t.numel() * t.element_size() for t in tensors)

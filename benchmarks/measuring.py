@@ -14,6 +14,7 @@ import torch
 
 from benchmarks import OUT
 from benchmarks.networks import CLOCKS, processor_name
+from fed.memory import keep_freed_memory
 
 
 def parser(doc, clock="cpu"):
@@ -97,6 +98,8 @@ def begin(args):
     args.peak_memory = (lambda *_: float("nan")) if args.quick else peak_memory
     if on_gpu(args):
         args.clock, args.peak_memory = "wall", peak_gpu_memory
+    # Federations do so; whatever they are compared with shall have it too.
+    keep_freed_memory()
     # Programs and workers that are started from here obey as well.
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     torch.set_num_threads(args.threads)

@@ -257,12 +257,13 @@ def _resident_memory(name, code, args):
     network, batch = build(name, code, args), make_batch(args)
     # A short step first, so that libraries loaded on demand do not count.
     train(network, batch[:1, :WARM_UP_SAMPLES], args)
-    before = _peak_resident_kb()
+    before = peak_resident_kb()
     train(network, batch, args)
-    return (_peak_resident_kb() - before) / 1024
+    return (peak_resident_kb() - before) / 1024
 
 
-def _peak_resident_kb():
+def peak_resident_kb():
+    """Return the most memory that this process has had, in KB."""
     # Linux's ru_maxrss includes the parent process, VmHWM does not.
     status = Path("/proc/self/status")
     if status.exists():

@@ -10,12 +10,17 @@
 - ``rounds``: train.py with a stopwatch at its parts. Every second is counted once, for
   the innermost part; ``whole_run`` counts what happens in each round as often as the
   experiment's own number of rounds has it;
-- ``network``: a training step by the class of its modules.
+- ``network``: a training step by the class of its modules;
+- ``memory``: a training step with and without ``fed.memory.keep_freed_memory``, each in
+  a process of its own, for the default network and for FedEnhance's.
 """
 
 import contextlib
 import importlib
 import json
+import multiprocessing
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,8 +34,9 @@ import speechbrain as sb
 import torch
 
 import train
-from benchmarks import measuring
+from benchmarks import measuring, networks
 from fed import client, experiment, ledger, server, strategy
+from fed.memory import keep_freed_memory
 from local_modules.data_io import dataio_prepare
 from local_modules.mixing import MixtureOfMixtures
 from local_modules.objectives import constrained_mixit
@@ -345,7 +351,51 @@ def follow(module, watch):
     return hooks
 
 
-SECTIONS = {"start": start, "rounds": rounds, "network": network}
+# ----------------------------------------------------------------------- the memory
+
+
+def memory(args, clock):
+    """Rows: steps with memory that is kept and with memory that is given back."""
+    cases = [("sudormrf_groupcomm_small", 1.0), ("sudormrf_groupcomm", 4.0)]
+    repeats = 1 if args.quick else 3
+    rows = []
+    for model, seconds in cases[: 1 if args.quick else 2]:
+        for kept in (False, True):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                arguments = (model, seconds, kept, repeats, args.threads)
+                row = pool.apply(step_of, arguments)
+            rows.append({"network": model, "batch": f"4 x {seconds:g} s", **row})
+    measuring.report(args, "profile_memory", rows)
+
+
+def step_of(model, seconds, kept, repeats, threads):
+    """Time training steps in a fresh process.
+
+    Returns
+    -------
+    dict
+        ``kept``: whether freed memory was kept; ``seconds`` of the processor (median),
+        ``page_faults`` a step, ``peak_mb`` of the process.
+    """
+    kept = kept and keep_freed_memory()
+    torch.set_num_threads(threads)
+    argv = [model, "--batch-size", "4", "--seconds", str(seconds)]
+    options = networks.parse_arguments(argv)
+    separator = networks.build(model, "ours", options)
+    batch, times = networks.make_batch(options), []
+    networks.train(separator, batch, options)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(repeats):
+        start = time.process_time()
+        networks.train(separator, batch, options)
+        times.append(time.process_time() - start)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    row = {"kept": kept, "seconds": statistics.median(times)}
+    faults = (used.ru_minflt - before) / repeats
+    return {**row, "page_faults": faults, "peak_mb": networks.peak_resident_kb() / 1024}
+
+
+SECTIONS = {"start": start, "rounds": rounds, "network": network, "memory": memory}
 
 
 def parse(argv):

@@ -4,16 +4,19 @@ import ctypes
 import os
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+LARGE = (2**30, 2**25)
+"""Bytes of a block that still come from the heap; the second is what manuals allow."""
 
 
 def keep_freed_memory():
     """Keep the memory of tensors that are freed, for those that follow.
 
     By default glibc gives large blocks back to the system at once, which hands them out
-    again page by page, filled with zeros; networks whose tensors take megabytes spend a
-    quarter of a training step on that. A process then stays at the peak of its memory,
-    which is no higher. Nothing is done without glibc, nor where environment variables
-    (``MALLOC_...``, ``GLIBC_TUNABLES``) say how memory is to be had.
+    again page by page, filled with zeros; `python -m benchmarks.profiling memory`
+    measures what that takes of a training step. The process then keeps what it once
+    had, and where sizes vary it can come to have more. Nothing is done without glibc,
+    nor where environment variables (``MALLOC_...``, ``GLIBC_TUNABLES``) say how memory
+    is to be had.
 
     Returns
     -------
@@ -27,5 +30,6 @@ def keep_freed_memory():
         mallopt, _ = library.mallopt, library.gnu_get_libc_version
     except (AttributeError, OSError, TypeError):
         return False
-    never_trimmed = mallopt(M_TRIM_THRESHOLD, -1)
-    return bool(never_trimmed and mallopt(M_MMAP_THRESHOLD, 2**30))
+    # First what can be refused: without it, the second would do harm.
+    accepted = any(mallopt(M_MMAP_THRESHOLD, size) for size in LARGE)
+    return bool(accepted and mallopt(M_TRIM_THRESHOLD, -1))

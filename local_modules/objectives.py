@@ -541,13 +541,13 @@ def _coordinates(*signals):
 
     The vectors (batch, source, coordinate) have the inner products of the signals.
     QR rather than a Gram matrix, which would lose half of the digits; on a GPU, where
-    the QR of a long matrix is slow, the Gram matrix with twice the digits.
+    the QR of long matrices is slow, the Gram matrix with twice the digits.
     """
     stacked = torch.cat(signals, dim=1)
-    if stacked.device.type == "cpu":
-        vectors = torch.linalg.qr(stacked.mT, mode="r")[1].mT
-    else:
+    if stacked.device.type == "cuda":
         vectors = _gram_coordinates(stacked)
+    else:
+        vectors = torch.linalg.qr(stacked.mT, mode="r")[1].mT
     return vectors.split([signal.shape[1] for signal in signals], dim=1)
 
 

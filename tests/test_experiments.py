@@ -2,6 +2,7 @@
 
 import shlex
 import threading
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
@@ -112,35 +113,90 @@ def test_another_command_in_the_same_folder_is_refused(listed, trained):
         run(listed, "plain", "--seeds", "1", "--batch_size", "2")
 
 
-def test_several_at_once_wait_for_what_they_start_from(listed, monkeypatch):
+@pytest.fixture
+def several(listed, monkeypatch):
+    """Runs a list in two jobs: `after` starts from what `late` trains."""
     text = listed.read_text().replace("{results}/other", "{results}/late")
-    listed.write_text(
-        text + "  late: {rounds: 1}\n  after: "
-        "{initial_model: '{results}/late/{seed}'}\n"
-    )
-    running, order = threading.Barrier(2, timeout=10), []
+    after = "  late: {rounds: 1}\n  after: {initial_model: '{results}/late/{seed}'}\n"
+    listed.write_text(text + after)
+    monkeypatch.setattr(experiments, "tell", lambda folders, path: None)
+    results = listed.parent.parent / "results"
+    argv = [str(listed), "sweep", "late", "after", "--seeds", "1", "--jobs", "2"]
+
+    def start(run):
+        monkeypatch.setattr(experiments.subprocess, "run", run)
+        experiments.main([*argv, "--results", str(results)])
+
+    return start, results
+
+
+def name_of(command):
+    return command[command.index("--output_folder") + 1].split("/")[-2]
+
+
+def test_several_at_once_wait_for_what_they_start_from(several, monkeypatch):
+    start, results = several
+    both, after_started, order = threading.Barrier(2, timeout=10), threading.Event(), []
 
     def run(command, check, env, stdout, stderr):
-        name = command[command.index("--output_folder") + 1].split("/")[-2]
         assert env["OMP_NUM_THREADS"] == "3"
         stdout.write(b"trained")
-        if name in ("sweep_0", "late"):
-            running.wait()
+        if (name := name_of(command)) in ("sweep_0", "sweep_1_2"):
+            both.wait()
+        elif name == "late":
+            assert not after_started.wait(0.5)
+        else:
+            after_started.set()
         order.append(name)
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(experiments.subprocess, "run", run)
-    monkeypatch.setattr(experiments.os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(experiments, "processors", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(experiments, "tell", lambda folders, path: None)
-    results = listed.parent.parent / "results"
-    names = ["sweep", "late", "after"]
-    experiments.main(
-        [str(listed), *names, "--seeds", "1", "--jobs", "2", "--results", str(results)]
-    )
-    assert sorted(order) == ["after", "late", "sweep_0", "sweep_1_2"]
-    assert order.index("late") < order.index("after")
+    start(run)
+    assert order[2:] == ["late", "after"]
     assert (results / "late" / "1" / "output.txt").read_bytes() == b"trained"
+
+
+def test_nothing_starts_from_a_run_that_failed(several, caplog):
+    start, results = several
+
+    def run(command, **where):
+        return SimpleNamespace(returncode=name_of(command) == "late")
+
+    with pytest.raises(ValueError, match="output.txt there.*late/1, .*after/1"):
+        start(run)
+    assert not (results / "after").exists()
+    assert "after/1 is not started: it needs" in caplog.text
+
+
+def test_nothing_starts_after_an_interruption(several):
+    start, results = several
+    interrupted, running = threading.Event(), threading.Barrier(2, timeout=10)
+
+    def run(command, **where):
+        running.wait()
+        interrupted.wait(10)
+        return SimpleNamespace(returncode=0)
+
+    class Interrupted(threading.Event):
+        """Stops the main thread while two runs are under way."""
+
+        def set(self):
+            super().set()
+            interrupted.set()
+
+    def result(self, timeout=None):
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        return taken(self, timeout)
+
+    taken = Future.result
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiments, "Event", Interrupted)
+        patch.setattr(Future, "result", result)
+        with pytest.raises(KeyboardInterrupt):
+            start(run)
+    assert not (results / "late").exists() and not (results / "after").exists()
 
 
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: path.parent.name)

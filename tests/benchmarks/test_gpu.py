@@ -2,6 +2,7 @@
 
 import csv
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ def nvidia_smi(tmp_path, monkeypatch):
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    card = SimpleNamespace(uuid="0")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: card)
 
 
 def test_what_nvidia_smi_says_is_averaged_over_some_time(nvidia_smi):
@@ -64,6 +67,12 @@ def test_training_is_timed_by_every_code(
 def test_without_a_gpu_it_says_so():
     with pytest.raises(SystemExit, match="PyTorch finds no GPU"):
         gpu.main(["largest"])
+
+
+def test_the_original_knows_one_precision(capsys):
+    with pytest.raises(SystemExit):
+        gpu.parse(["training", "--precision", "bf16", "--codes", "bare"])
+    assert "are for ours alone" in capsys.readouterr().err
 
 
 def test_other_benchmarks_measure_the_processor():

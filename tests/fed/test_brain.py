@@ -91,6 +91,26 @@ def test_modules_are_compiled_once_and_keep_their_names(data, monkeypatch):
     assert get_arrays(brain).keys() == start.keys()
 
 
+def test_compiled_modules_train_and_evaluate(data, monkeypatch):
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module,
+        "compile",
+        lambda self, mode, **how: compile_module(self, backend="eager", **how),
+    )
+    arrays = []
+    for compiled in (False, True):
+        with open(YAML, encoding="utf-8") as file:
+            hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
+        brain = federate(recipe.Regression, hparams, {"compile": compiled})
+        for _ in range(2):
+            brain.local_update(data["train"], 1, 1, {"batch_size": 4})
+        assert brain.validate(data["valid"], 1, 0.0, {"batch_size": 4})["loss"] > 0
+        arrays.append(get_arrays(brain))
+    for name, array in arrays[0].items():
+        np.testing.assert_allclose(arrays[1][name], array, atol=1e-6)
+
+
 def test_a_module_to_compile_that_is_not_there_is_named(data):
     with open(YAML, encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, {"output_folder": "unused"})

@@ -102,11 +102,12 @@ def test_a_silent_input_has_finite_gradients():
     assert all(tensor.isfinite().all() for tensor in (output, *grads))
 
 
+@pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize("num_groups", [1, 2])
 @pytest.mark.parametrize("member", ["norm", "norm and slopes", "prelu", "conv"])
-def test_what_runs_on_gpus_is_the_same_function(monkeypatch, member, num_groups):
+def test_what_runs_on_gpus_is_the_same_function(monkeypatch, member, num_groups, few):
     channels = 4 // num_groups
-    x, slope = torch.randn(2, 6, 4), torch.rand(1)
+    x, slope = torch.randn(2, 6, 4), torch.rand(1 if num_groups > 1 else channels)
     weight, bias = torch.randn(channels), torch.randn(channels)
     calls = {
         "norm": lambda x, w, b: fused.group_norm(x, w, b, None, num_groups),
@@ -118,6 +119,7 @@ def test_what_runs_on_gpus_is_the_same_function(monkeypatch, member, num_groups)
     }
     on_cpus = gradients(calls[member], x, weight, bias)
     monkeypatch.setattr(fused, "enabled", lambda x: False)
+    monkeypatch.setattr(fused, "_few_on_gpu", lambda x: few)
     assert_close(
         gradients(calls[member], x, weight, bias), on_cpus, rtol=1e-4, atol=1e-4
     )

@@ -490,3 +490,8 @@ def test_short_vectors_of_gpus_have_the_same_inner_products(scale):
     error = short @ short.mT - expected
     assert (error[:3].abs().amax((1, 2)) < 1e-6 * expected[:3].amax((1, 2))).all()
     assert not short[3].any()
+
+
+def test_processors_take_the_qr(monkeypatch):
+    monkeypatch.delattr(objectives, "_gram_coordinates")
+    objectives.constrained_mixit(torch.randn(1, 3, 50), torch.randn(1, 2, 50))
