@@ -2,6 +2,8 @@
 
 import copy
 import fnmatch
+import functools
+import io
 import math
 from numbers import Number
 
@@ -12,6 +14,8 @@ from speechbrain import Stage
 from speechbrain.utils.checkpoints import DEFAULT_SAVE_HOOKS, get_default_hook
 from speechbrain.utils.train_logger import TrainLogger
 from torch.utils.data import DataLoader
+
+NUMPY = Array(np.zeros(0)).stype
 
 
 class NoCheckpointer:
@@ -361,13 +365,35 @@ def set_arrays(brain, arrays):
 
 
 def to_record(arrays):
-    """Packs numpy arrays for a message."""
-    return ArrayRecord({name: Array(np.asarray(a)) for name, a in arrays.items()})
+    """Packs numpy arrays for a message, as ``Array(array)`` would, but faster."""
+    return ArrayRecord({name: pack(np.asarray(a)) for name, a in arrays.items()})
+
+
+def pack(array):
+    """Packs one numpy array; its header is written once for all of its kind."""
+    data = header(array.dtype, array.shape) + array.tobytes()
+    return Array(str(array.dtype), array.shape, NUMPY, data)
+
+
+@functools.lru_cache(maxsize=4096)
+def header(dtype, shape):
+    """Writes what precedes the numbers in NumPy's format.
+
+    Raises
+    ------
+    ValueError
+        When the elements are Python objects, which would have to be pickled.
+    """
+    if dtype.hasobject:
+        raise ValueError("Python objects cannot be packed for a message.")
+    buffer, like = io.BytesIO(), np.empty(shape, dtype)
+    np.save(buffer, like, allow_pickle=False)
+    return buffer.getvalue()[: -like.nbytes or None]
 
 
 def to_arrays(record):
     """Unpacks the arrays of a message."""
-    return {name: array.numpy() for name, array in record.items()}
+    return {name: array.copy() for name, array in view(record).items()}
 
 
 def view(record):

@@ -10,6 +10,7 @@ from fed.brain import (
     batch_size,
     federate,
     get_arrays,
+    pack,
     scalars,
     set_arrays,
     to_record,
@@ -147,6 +148,23 @@ def test_viewed_arrays_are_those_that_were_sent(order):
     for name, seen in view(to_record(sent)).items():
         assert np.array_equal(seen, sent[name])
         assert seen.dtype == sent[name].dtype
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool", "float16"])
+@pytest.mark.parametrize("shape", [(), (0, 2), (3,), (4, 5)])
+def test_arrays_are_packed_as_flower_packs_them(shape, dtype):
+    array = np.ones(shape, dtype).T
+    ours, flowers = pack(array), Array(np.ascontiguousarray(array))
+    if shape == ():
+        flowers = Array(array)
+    for field in ("dtype", "shape", "stype", "data"):
+        assert getattr(ours, field) == getattr(flowers, field)
+    assert np.array_equal(ours.numpy(), array)
+
+
+def test_python_objects_are_not_packed():
+    with pytest.raises(ValueError, match="Python objects"):
+        pack(np.array([{}]))
 
 
 def test_truncated_arrays_are_refused():
