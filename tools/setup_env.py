@@ -256,9 +256,14 @@ def install(venv, root, test):
     if "index-url" in settings:
         os.environ.setdefault("UV_DEFAULT_INDEX", settings["index-url"])
 
+    command = [uv, "pip", "install", "--python", str(python)]
+    if sys.flags.dont_write_bytecode:
+        # Else every start would compile all that it imports.
+        command.append("--compile-bytecode")
+
     def uv_install(*arguments, quiet=True):
         return subprocess.run(
-            [uv, "pip", "install", "--python", str(python), *arguments],
+            [*command, *arguments],
             capture_output=quiet,
             text=True,
             check=False,
