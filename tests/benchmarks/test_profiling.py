@@ -47,5 +47,11 @@ def test_parts_of_a_run_exist():
 
 def test_an_unknown_section_is_refused_with_those_there_are(capsys):
     with pytest.raises(SystemExit):
-        profiling.parse(["memory"])
-    assert "no section memory: there are start" in capsys.readouterr().err
+        profiling.parse(["disk"])
+    assert "no section disk: there are start" in capsys.readouterr().err
+
+
+def test_a_step_is_measured_with_its_memory():
+    row = profiling.step_of("sudormrf_groupcomm_small", 0.25, False, 1, 1)
+    assert row["kept"] is False
+    assert row["seconds"] > 0 and row["page_faults"] >= 0 and row["peak_mb"] > 100

@@ -11,7 +11,7 @@ from benchmarks import __main__ as suite
 HERE = Path(suite.__file__).parent
 # What the benchmarks share, and what takes longer than half an hour.
 NO_PART = {"__init__", "__main__", "measuring", "loops", "original", "first_step"}
-NO_PART |= {"flower_stock", "experiments", "recognition", "enhancement"}
+NO_PART |= {"flower_stock", "experiments", "recognition", "enhancement", "gpu"}
 
 
 @pytest.fixture
