@@ -18,9 +18,9 @@ from benchmarks import OUT
 WHOLE = {
     "networks": "--threads 1 --clock cpu --batch-size 1 --repeats 3".split(),
     "objectives": ["cost"],
-    "rounds": [],
+    "rounds": ["--repeats", "1"],
     "data": ["scan", "load", "switch"],
-    "quality": [],
+    "quality": ["--seconds", "60"],
     "scale": [],
     "profiling": [],
 }
