@@ -70,11 +70,7 @@ def parse(argv):
         parser.error("the original needs --authors")
     if suffix(args) and args.codes not in (None, ["ours"]):
         parser.error("--precision bf16 and --compile are for ours alone")
-    if args.authors:
-        try:
-            original.checkout(args.authors)
-        except FileNotFoundError as error:
-            parser.error(str(error))
+    original.check_authors(parser, args)
     if args.quick:
         args.batches, args.repeats = 10, 2
     return args

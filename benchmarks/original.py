@@ -65,6 +65,15 @@ def checkout(authors):
     return folder
 
 
+def check_authors(parser, args):
+    """Complain on the command line about a checkout that is asked for and missing."""
+    if args.authors:
+        try:
+            checkout(args.authors)
+        except FileNotFoundError as error:
+            parser.error(str(error))
+
+
 def write_tree(rows, folder, seconds):
     """Write recordings in the layout of the original: a folder for each client.
 

@@ -78,11 +78,7 @@ def parse(argv):
         if not (MODELS / f"{name}.yaml").exists():
             known = sorted(path.stem for path in MODELS.glob("*.yaml"))
             parser.error(f"no network {name}: there are {', '.join(known)}")
-    if args.authors:
-        try:
-            original.checkout(args.authors)
-        except FileNotFoundError as error:
-            parser.error(str(error))
+    original.check_authors(parser, args)
     if args.quick:
         args.repeats = 1
     return args
