@@ -4,6 +4,7 @@
     python -m benchmarks.gpu --authors DIR       # DIR holds sudo_rm_rf and fedenhance
     python -m benchmarks.gpu steps training --precision bf16
     python -m benchmarks.gpu steps training --compile
+    python -m benchmarks.gpu training --no-graphs
 
 Of FedEnhance's full network, in batches of 6 mixtures of 4 s:
 
@@ -58,6 +59,7 @@ def parse(argv):
     parser.add_argument("--num_workers", type=int, default=4, help="that read and mix")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--compile", action="store_true", help="ours alone")
+    parser.add_argument("--no-graphs", dest="graphs", action="store_false")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
@@ -69,7 +71,7 @@ def parse(argv):
     if args.codes and "original" in args.codes and not args.authors:
         parser.error("the original needs --authors")
     if suffix(args) and args.codes not in (None, ["ours"]):
-        parser.error("--precision bf16 and --compile are for ours alone")
+        parser.error("--precision, --compile and --no-graphs are for ours alone")
     original.check_authors(parser, args)
     if args.quick:
         args.batches, args.repeats = 10, 2
@@ -155,7 +157,7 @@ def training(args, clock):
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         case = replace(
-            loops.recordings(args, folder, **sizes),
+            loops.recordings(args, folder, **sizes, cuda_graphs=args.graphs),
             precision=args.precision,
             compile=args.compile,
         )
@@ -170,6 +172,7 @@ def training(args, clock):
         for name in args.codes or calls:
             seconds, seen = watched(calls[name], args.rounds, clock)
             row = {"code": name, "precision": args.precision, "compiled": args.compile}
+            row["graphs"] = args.graphs and name == "ours"
             row |= {"seconds": seconds, "examples_per_second": examples / seconds}
             rows.append({**row, **seen})
             measuring.report(args, f"gpu_training{suffix(args)}", rows)
@@ -189,9 +192,10 @@ def watched(call, rounds, clock):
 
 
 def suffix(args):
-    """What the name of a table says of precision and compilation."""
+    """What the name of a table says of precision, compilation and graphs."""
     precision = "" if args.precision == "fp32" else f"_{args.precision}"
-    return precision + ("_compiled" if args.compile else "")
+    compiled = "_compiled" if args.compile else ""
+    return precision + compiled + ("" if args.graphs else "_no_graphs")
 
 
 # ------------------------------------------------------------------------- steps

@@ -167,7 +167,7 @@ def recordings(args, folder, **sizes):
         Where the manifests go.
     **sizes : dict
         ``model``, ``clients``, ``batches``, ``batch_size``, ``seconds``; also
-        ``num_workers`` of the loader.
+        ``num_workers`` of the loader, and ``cuda_graphs``.
 
     Returns
     -------
@@ -175,6 +175,7 @@ def recordings(args, folder, **sizes):
     """
     manifests = Path(folder) / "manifests"
     prepare(args.data_folder, manifests, storage="packed")
+    num_workers = sizes.get("num_workers", 0)
     settings = {
         "prepare": "null",
         "data_folder": args.data_folder,
@@ -185,10 +186,11 @@ def recordings(args, folder, **sizes):
         "segment": sizes["seconds"],
         "batch_size": sizes["batch_size"],
         "models": f"!include:models/{sizes['model']}.yaml",
+        "cuda_graphs": sizes.get("cuda_graphs", True),
         "datasets": f"!name:benchmarks.loops.few_batches [{sizes['batches']}]",
         "train_dataloader_opts": (
             f"{{batch_size: {sizes['batch_size']}, shuffle: True, "
-            f"num_workers: {sizes.get('num_workers', 0)}, "
+            f"num_workers: {num_workers}, persistent_workers: {num_workers > 0}, "
             f"pin_memory: {args.device != 'cpu'}, "
             "collate_fn: !name:local_modules.data_io.collate }"
         ),

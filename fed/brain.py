@@ -10,10 +10,13 @@ from numbers import Number
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord
-from speechbrain import Stage
+from speechbrain import Brain, Stage
+from speechbrain.dataio.dataloader import make_dataloader
 from speechbrain.utils.checkpoints import DEFAULT_SAVE_HOOKS, get_default_hook
 from speechbrain.utils.train_logger import TrainLogger
 from torch.utils.data import DataLoader
+
+from fed.loading import KeptLoaders, stays
 
 NUMPY = Array(np.zeros(0)).stype
 
@@ -87,6 +90,51 @@ def batch_size(batch):
     return len(batch)
 
 
+class Stepping(Brain):
+    """Comes between a recipe's Brain and SpeechBrain's: steps that wait for no GPU."""
+
+    def fit_batch(self, batch):
+        """Do as SpeechBrain does, but ask for the loss before the backward pass.
+
+        It is here by the time all work of the step is queued, so that the next batch is
+        prepared while a GPU is at this one.
+        """
+        if not on_gpu(self.device):
+            return super().fit_batch(batch)
+        should_step = self.step % self.grad_accumulation_factor == 0
+        self.on_fit_batch_start(batch, should_step)
+        with self.no_sync(not should_step):
+            with self.training_ctx:
+                outputs = self.compute_forward(batch, Stage.TRAIN)
+                loss = self.compute_objectives(outputs, batch, Stage.TRAIN)
+            sent = loss.detach().to("cpu", non_blocking=True)
+            arrived = torch.cuda.current_stream().record_event()
+            self.scaler.scale(loss / self.grad_accumulation_factor).backward()
+        if should_step:
+            self.optimizers_step()
+        arrived.synchronize()
+        self.check_loss_isfinite(sent)
+        self.on_fit_batch_end(batch, outputs, loss, should_step)
+        return sent
+
+    def check_gradients(self):
+        """Look at all gradients at once, and one by one where not all are finite.
+
+        On a GPU each look waits for it, and a network has hundreds of weights. A fused
+        optimizer is told by what means ``torch.amp.GradScaler`` tells it, and leaves
+        the step out without anybody's waiting.
+        """
+        weights = self.modules.parameters()
+        grads = [weight.grad for weight in weights if weight.grad is not None]
+        finite = torch.nn.utils.get_total_norm(grads).isfinite()
+        optimizers = self.optimizers_dict.values() if self.optimizers_dict else ()
+        if on_gpu(finite.device) and optimizers and all(map(can_leave_out, optimizers)):
+            for optimizer in optimizers:
+                optimizer.grad_scale, optimizer.found_inf = None, 1 - finite.float()
+        elif not finite:
+            super().check_gradients()
+
+
 class Federated:
     """Mixed in before a Brain's class: local updates that start from a clean state.
 
@@ -100,6 +148,7 @@ class Federated:
         self.on_optimizers = lambda optimizers: None
         self.sampler_offset = 0
         self.stage_ends = {}
+        self.loaders = KeptLoaders()
         super().__init__(*args, **kwargs)
         self.counts_itself = hasattr(self, "num_examples")
         if not self.counts_itself:
@@ -128,16 +177,6 @@ class Federated:
 
     def on_evaluate_start(self, max_key=None, min_key=None):
         """Evaluate the weights as they are, whatever the recipe would load."""
-
-    def check_gradients(self):
-        """Look at all gradients at once, and one by one where not all are finite.
-
-        On a GPU each look waits for it, and a network has hundreds of weights.
-        """
-        weights = self.modules.parameters()
-        grads = [weight.grad for weight in weights if weight.grad is not None]
-        if not torch.nn.utils.get_total_norm(grads).isfinite():
-            super().check_gradients()
 
     def _compile(self):
         """Compile in place and once, where ``--compile`` asks for it.
@@ -172,6 +211,18 @@ class Federated:
         if hasattr(self.train_sampler, "seed"):
             self.train_sampler.seed += self.sampler_offset
         return loader_kwargs
+
+    def training_loader(self, train_set, options):
+        """Make a loader; with ``persistent_workers``, its processes serve all clients.
+
+        Results are the same, unless examples depend on random numbers of the
+        processes, or on what changes in this one without them (as in any DataLoader
+        whose workers persist from epoch to epoch).
+        """
+        if not stays(train_set, options):
+            return self.make_dataloader(train_set, Stage.TRAIN, **options)
+        options = self._train_loader_specifics(train_set, options)
+        return self.loaders.get(train_set, options, make_dataloader)
 
     def reset(self):
         """Forget the last client, even if it failed midway."""
@@ -218,7 +269,7 @@ class Federated:
         self.on_optimizers = options.pop("on_optimizers", self.on_optimizers)
         before = self.num_examples
         try:
-            loader = self.make_dataloader(train_set, Stage.TRAIN, **dict(loader_kwargs))
+            loader = self.training_loader(train_set, dict(loader_kwargs))
             whole = int(np.ceil(epochs))
             if epochs != whole:
                 steps = np.ceil(epochs * len(loader) / self.grad_accumulation_factor)
@@ -235,6 +286,9 @@ class Federated:
                 **self.stage_ends[Stage.TRAIN],
                 **{f"valid_{key}": value for key, value in valid.items()},
             }
+        except BaseException:
+            self.loaders.clear()  # whose processes may have died
+            raise
         finally:
             if self.optimizers():  # which a failure may have come before
                 self.zero_grad(set_to_none=True)
@@ -277,6 +331,16 @@ class Federated:
         return {"loss": loss, **self.hparams.train_logger.stats.get("test", {})}
 
 
+def on_gpu(device):
+    """Tells whether a device is one that works while nobody waits for it."""
+    return torch.device(device).type == "cuda"
+
+
+def can_leave_out(optimizer):
+    """Tells whether an optimizer looks at ``found_inf``, as fused ones do."""
+    return getattr(optimizer, "_step_supports_amp_scaling", False)
+
+
 def is_scheduler(value):
     """Tells whether a hyperparameter has state that training changes.
 
@@ -307,7 +371,7 @@ def federate(brain_class, hparams, run_opts):
     """
     keywords = getattr(brain_class, "keywords", {})
     base = getattr(brain_class, "func", brain_class)
-    federated = type(f"Federated{base.__name__}", (Federated, base), {})
+    federated = type(f"Federated{base.__name__}", (Federated, base, Stepping), {})
     if "skip_nonfinite_grads" not in hparams:
         run_opts = {"skip_nonfinite_grads": True, **run_opts}
     return federated(
@@ -331,8 +395,24 @@ def get_arrays(brain):
     -------
     dict of numpy.ndarray
     """
-    state = brain.modules.state_dict()
-    return {name: tensor.numpy(force=True).copy() for name, tensor in state.items()}
+    state, arrays = brain.modules.state_dict(), {}
+    for names in by_kind(state):
+        flat = torch.cat([state[name].flatten() for name in names]).numpy(force=True)
+        ends = np.cumsum([state[name].numel() for name in names])
+        for name, part in zip(names, np.split(flat, ends[:-1]), strict=True):
+            arrays[name] = part.reshape(state[name].shape)
+    return {name: arrays[name] for name in state}
+
+
+def by_kind(tensors):
+    """Lists the names of tensors of one type and device together.
+
+    These travel together: each way to or from a GPU waits for it.
+    """
+    kinds = {}
+    for name, tensor in tensors.items():
+        kinds.setdefault((tensor.dtype, tensor.device), []).append(name)
+    return kinds.values()
 
 
 def set_arrays(brain, arrays):
@@ -359,25 +439,39 @@ def set_arrays(brain, arrays):
             wrong.append(f"{name} of shape {shapes}")
     if wrong:
         raise ValueError(f"Arrays do not fit the modules: {', '.join(wrong)}.")
-    with torch.no_grad():
-        for name, array in arrays.items():
-            state[name].copy_(torch.from_numpy(np.asarray(array)))
+    copy_into({name: state[name] for name in arrays}, arrays)
+
+
+@torch.no_grad()
+def copy_into(tensors, arrays):
+    """Copies arrays into tensors of the same names."""
+    for names in by_kind(tensors):
+        device = tensors[names[0]].device
+        flat = [torch.from_numpy(np.ravel(arrays[name])) for name in names]
+        if on_gpu(device):
+            sizes = [len(part) for part in flat]
+            flat = torch.cat(flat).to(device).split(sizes)
+        for name, part in zip(names, flat, strict=True):
+            tensors[name].copy_(part.view(tensors[name].shape))
 
 
 def to_record(arrays):
     """Packs numpy arrays for a message, as ``Array(array)`` would, but faster."""
-    return ArrayRecord({name: pack(np.asarray(a)) for name, a in arrays.items()})
+    record = ArrayRecord()
+    for name, array in arrays.items():
+        record[name] = pack(np.asarray(array))
+    return record
 
 
 def pack(array):
     """Packs one numpy array; its header is written once for all of its kind."""
-    data = header(array.dtype, array.shape) + array.tobytes()
-    return Array(str(array.dtype), array.shape, NUMPY, data)
+    dtype, start = header(array.dtype, array.shape)
+    return Array(dtype, array.shape, NUMPY, start + array.tobytes())
 
 
 @functools.lru_cache(maxsize=4096)
 def header(dtype, shape):
-    """Writes what precedes the numbers in NumPy's format.
+    """Writes a type's name, and what precedes the numbers in NumPy's format.
 
     Raises
     ------
@@ -388,7 +482,7 @@ def header(dtype, shape):
         raise ValueError("Python objects cannot be packed for a message.")
     buffer, like = io.BytesIO(), np.empty(shape, dtype)
     np.save(buffer, like, allow_pickle=False)
-    return buffer.getvalue()[: -like.nbytes or None]
+    return str(dtype), buffer.getvalue()[: -like.nbytes or None]
 
 
 def to_arrays(record):

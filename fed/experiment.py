@@ -251,7 +251,7 @@ def restrict(dataset, ids):
     if not hasattr(dataset, "data_ids"):
         return Subset(dataset, ids)
     view = copy.copy(dataset)
-    view.data_ids = ids
+    view.data_ids, view.part_of = ids, dataset
     return view
 
 

@@ -29,7 +29,7 @@ def write_atomically(path, data):
 def save(path, state):
     """Save an object with ``torch.save``, atomically."""
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(state, buffer, pickle_protocol=5)  # the default writes bytes as text
     write_atomically(path, buffer.getvalue())
 
 

@@ -116,7 +116,17 @@ class MixtureOfMixtures:
         self.snr_range = snr_range
         self.loop_noise = loop_noise
         self.seed = seed
-        self.epoch = 0
+        # Reading processes that outlive an epoch see what is written here.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self):
+        """int: which of the endlessly many drawings of each example to give."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch):
+        self._epoch.fill_(epoch)
 
     def __call__(self, example_id, speech, noise, noisy, pool):
         """Draw one example.

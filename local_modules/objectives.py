@@ -263,8 +263,8 @@ def mixit(
     if allow is None and deny is None and num_mixtures**num_sources > MAX_ASSIGNMENTS:
         return efficient_mixit(estimates, mixtures, loss, weights, return_assignments)
     candidates = _assignments(
-        num_sources, num_mixtures, _hashable(allow), _hashable(deny)
-    ).to(estimates.device)
+        num_sources, num_mixtures, _hashable(allow), _hashable(deny), estimates.device
+    )
     weights = _normalized(weights, mixtures)
     with torch.autocast(estimates.device.type, enabled=False):
         with torch.no_grad():
@@ -566,8 +566,11 @@ def _gram_coordinates(signals):
 
 
 @functools.lru_cache(maxsize=64)
-def _assignments(num_sources, num_mixtures, allow, deny):
-    """All allowed assignments, shape (assignment, source)."""
+def _assignments(num_sources, num_mixtures, allow, deny, device=None):
+    """All allowed assignments, shape (assignment, source).
+
+    They are kept where they are used: to move them to a GPU is to wait for it.
+    """
     anything = (None,) * num_sources
     allow = (anything,) if allow is None else allow
     deny = () if deny is None else deny
@@ -590,7 +593,7 @@ def _assignments(num_sources, num_mixtures, allow, deny):
     }
     if not found:
         raise ValueError(f"no assignment is allowed: allow={allow}, deny={deny}")
-    return torch.tensor(sorted(found))
+    return torch.tensor(sorted(found), device=device)
 
 
 def _check_pattern(pattern, num_sources, num_mixtures):

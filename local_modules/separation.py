@@ -6,6 +6,7 @@ import speechbrain as sb
 import torch
 
 from local_modules.counting import CountsAudio
+from local_modules.graphs import Graphed
 from local_modules.objectives import si_sdr
 
 
@@ -88,7 +89,9 @@ class Separation(CountsAudio, sb.Brain):
     - ``objectives``: group -> ``(estimates, targets) -> (batch,)``;
     - ``consistency``: ``(estimates, mixture) -> estimates``;
     - ``mixing``: told the epoch, so that it draws new mixtures;
-    - ``sample_rate``, ``train_logger``.
+    - ``sample_rate``, ``train_logger``;
+    - ``cuda_graphs``, if it is there: whether the separator's training steps are
+      recorded and replayed on a GPU, see ``local_modules.graphs``.
 
     Statistics it logs: ``loss``; in training ``hours`` of audio and ``skipped``
     examples; in validation and test ``si_sdr`` and the improvement ``si_sdri`` of the
@@ -99,13 +102,23 @@ class Separation(CountsAudio, sb.Brain):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.utterances = []
+        self.graphed = None
+
+    def on_fit_start(self):
+        """Prepare to record the separator as it is after compiling and wrapping."""
+        super().on_fit_start()
+        separator = self.modules.separator
+        if not getattr(self.hparams, "cuda_graphs", False) or self.distributed_launch:
+            self.graphed = None
+        elif self.graphed is None or self.graphed.network is not separator:
+            self.graphed = Graphed(separator)
 
     def compute_forward(self, batch, stage):
         """Separate the sum of the sources; return estimates and sources."""
         sources = batch.sources.data.to(self.device, non_blocking=True)
-        estimates = separate(
-            self.modules.separator, sources.sum(1), self.hparams.consistency
-        )
+        training = stage == sb.Stage.TRAIN and self.graphed is not None
+        separator = self.graphed if training else self.modules.separator
+        estimates = separate(separator, sources.sum(1), self.hparams.consistency)
         return estimates, sources
 
     def compute_objectives(self, predictions, batch, stage):

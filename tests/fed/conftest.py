@@ -8,6 +8,7 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.run_opts import RunOptions
 
 import fed
+from fed.brain import federate
 from tests.fed import recipe
 
 YAML = Path(__file__).parent / "regression.yaml"
@@ -16,6 +17,14 @@ YAML = Path(__file__).parent / "regression.yaml"
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def brain():
+    """Make the regression's Brain as it serves in a federation."""
+    with open(YAML, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
+    return federate(recipe.Regression, hparams, {"device": "cpu"})
 
 
 @pytest.fixture

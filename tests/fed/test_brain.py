@@ -1,13 +1,18 @@
 """What is added to a Brain, and how its arrays travel."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+import speechbrain as sb
 import torch
 from flwr.app import Array, ArrayRecord
 from hyperpyyaml import load_hyperpyyaml
 
+import fed.brain
 from fed.brain import (
     batch_size,
+    copy_into,
     federate,
     get_arrays,
     pack,
@@ -18,13 +23,6 @@ from fed.brain import (
 )
 from tests.fed import recipe
 from tests.fed.conftest import YAML
-
-
-@pytest.fixture
-def brain():
-    with open(YAML, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
-    return federate(recipe.Regression, hparams, {"device": "cpu"})
 
 
 @pytest.fixture
@@ -184,3 +182,85 @@ def test_batches_of_any_kind_are_counted(batch):
 def test_scalars_are_what_can_be_averaged():
     stats = {"a": 1, "b": torch.tensor(2.0), "c": [3.0, 5.0], "d": "text", "e": True}
     assert scalars(stats) == {"a": 1.0, "b": 2.0, "c": 4.0}
+
+
+def test_a_fused_optimizer_leaves_out_steps_without_a_look(brain, data, monkeypatch):
+    told = []
+
+    class Fused(torch.optim.Adam):
+        _step_supports_amp_scaling = True
+
+        def step(self, closure=None):
+            told.append(bool(self.found_inf))
+
+    monkeypatch.setattr(fed.brain, "on_gpu", lambda device: True)
+    brain.opt_class = Fused
+    brain.init_optimizers()
+    weights = list(brain.modules.parameters())
+    for value in (1.0, torch.nan, 1.0):
+        for weight in weights:
+            weight.grad = torch.full_like(weight, value)
+        brain.optimizers_step()
+    assert told == [False, True, False]
+
+
+def test_steps_that_do_not_wait_are_the_same_steps(data, monkeypatch):
+    class Stream:
+        def record_event(self):
+            events.append("recorded")
+            return self
+
+        def synchronize(self):
+            events.append("arrived")
+
+    def train():
+        with open(YAML, encoding="utf-8") as file:
+            hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
+        options = {"device": "cpu", "grad_accumulation_factor": 2}
+        brain = federate(recipe.Regression, hparams, options)
+        metrics = brain.local_update(data["train"], 1, 2, {"batch_size": 4})
+        return metrics, get_arrays(brain)
+
+    events = []
+    expected, arrays = train()
+    assert not events
+    monkeypatch.setattr(fed.brain, "on_gpu", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    metrics, same = train()
+    assert metrics == expected
+    assert all((same[name] == arrays[name]).all() for name in arrays)
+    assert events == 8 * ["recorded", "arrived"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_steps_on_a_gpu_wait_for_nothing(data):
+    with open(YAML, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
+    hparams["opt_class"] = partial(torch.optim.Adam, fused=True)
+    brain = federate(recipe.Regression, hparams, {"device": "cuda"})
+    brain.init_optimizers()
+    loader = brain.make_dataloader(data["train"], sb.Stage.TRAIN, batch_size=4)
+    batch = next(iter(loader))
+    brain.modules.train()
+    brain.fit_batch(batch.to("cuda"))
+    before = get_arrays(brain)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = brain.fit_batch(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
+    assert any(
+        (before[name] != array).any() for name, array in get_arrays(brain).items()
+    )
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_arrays_arrive_together_and_one_by_one(together, monkeypatch):
+    monkeypatch.setattr(fed.brain, "on_gpu", lambda device: together)
+    arrays = {"w": np.random.rand(2, 3), "n": np.array(3), "b": np.random.rand(4)}
+    arrays["w"], arrays["b"] = np.float32(arrays["w"]).T, np.float32(arrays["b"])
+    tensors = {name: torch.tensor(np.zeros_like(a)) for name, a in arrays.items()}
+    copy_into(tensors, arrays)
+    for name, array in arrays.items():
+        assert np.array_equal(tensors[name].numpy(), array)

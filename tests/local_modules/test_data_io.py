@@ -148,3 +148,17 @@ def test_a_batch_of_damaged_recordings_is_empty():
     batch = collate([{"id": "r1", "sources": None}, {"id": "r2", "sources": None}])
     assert len(batch) == 0
     assert batch.skipped == ["r1", "r2"]
+
+
+def test_processes_that_persist_draw_anew_in_each_epoch(hparams):
+    def epochs(**options):
+        data, drawn = dataio_prepare(hparams)["train"], []
+        loader = make_dataloader(data, batch_size=4, collate_fn=collate, **options)
+        for epoch in (1, 2):
+            hparams["mixing"].epoch = epoch
+            drawn.append(torch.cat([batch.sources.data for batch in loader]))
+        return torch.stack(drawn)
+
+    here = epochs()
+    assert not torch.equal(here[0], here[1])
+    assert torch.equal(epochs(num_workers=2, persistent_workers=True), here)

@@ -8,6 +8,7 @@ import torch
 
 from local_modules.audio import Segment
 from local_modules.data_io import collate, dataio_prepare
+from local_modules.graphs import Graphed
 from local_modules.separation import Separation, mixtures_of, separate, summarize
 
 LOADER = {"batch_size": 4, "collate_fn": collate}
@@ -122,6 +123,33 @@ def test_the_same_seed_gives_the_same_loss(hparams):
         )
         fit(brain, dataio_prepare(hparams), range(1, 3))
         losses.append(brain.train_stats["loss"])
+    assert losses[0] == losses[1]
+
+
+def test_training_steps_are_recorded_if_asked_for_and_evaluation_is_not(
+    hparams, monkeypatch
+):
+    stages = []
+
+    class Spy(Graphed):
+        def __call__(self, x):
+            stages.append(self.network.training)
+            return super().__call__(x)
+
+    monkeypatch.setattr("local_modules.separation.Graphed", Spy)
+    losses = []
+    for asked in (False, True):
+        torch.manual_seed(0)
+        brain = Separation(
+            modules={"separator": TinySeparator()},
+            opt_class=torch.optim.Adam,
+            hparams={**hparams, "cuda_graphs": asked},
+            run_opts={"device": "cpu", "noprogressbar": True},
+        )
+        for epoch in (1, 2):
+            fit(brain, dataio_prepare(hparams), range(epoch, epoch + 1))
+        losses.append(brain.train_stats["loss"])
+        assert stages == ([True] * 4 if asked else [])
     assert losses[0] == losses[1]
 
 
