@@ -37,7 +37,8 @@ QUICK = {
 MINUTES = {"networks": 8, "rounds": 12, "data": 7, "quality": 10}
 """The most that a benchmark may take; 5 where nothing is said."""
 WITH_AUTHORS = {"networks", "rounds", "data"}
-OWN_NAME_OF_TABLE = {"networks"}
+TABLES = {"networks": "networks_one_thread.csv"}
+"""Of benchmarks whose ``--out`` is a file."""
 
 
 def parse(argv):
@@ -74,8 +75,8 @@ def command(name, args):
     words += (QUICK if args.quick else WHOLE)[name]
     if args.authors and name in WITH_AUTHORS:
         words += ["--authors", str(args.authors)]
-    if name in OWN_NAME_OF_TABLE:
-        return [*words, "--out", str(args.out / f"{name}.csv")]
+    if name in TABLES:
+        return [*words, "--out", str(args.out / TABLES[name])]
     if name == "objectives":
         return words
     note = ["--note", args.note] if args.note else []

@@ -23,6 +23,7 @@ Of FedEnhance's full network, in batches of 6 mixtures of 4 s:
 Recordings come again where the corpus is small. It needs a GPU with CUDA.
 """
 
+import gc
 import statistics
 import subprocess
 import sys
@@ -172,7 +173,7 @@ def training(args, clock):
         for name in args.codes or calls:
             seconds, seen = watched(calls[name], args.rounds, clock)
             row = {"code": name, "precision": args.precision, "compiled": args.compile}
-            row["graphs"] = args.graphs and name == "ours"
+            row["graphs"] = args.graphs and name in ("ours", "flower")  # a Brain's
             row |= {"seconds": seconds, "examples_per_second": examples / seconds}
             rows.append({**row, **seen})
             measuring.report(args, f"gpu_training{suffix(args)}", rows)
@@ -186,6 +187,8 @@ def watched(call, rounds, clock):
         marks.append(clock())
         return marks[-1]
 
+    gc.collect()
+    torch.cuda.empty_cache()
     with Watch(time.perf_counter) as watch:
         seconds = statistics.median(call(rounds, note)[1:])
     return seconds, watch.between(marks[1], marks[-1])
