@@ -13,11 +13,13 @@ from flwr.app import Array, ArrayRecord
 from speechbrain import Brain, Stage
 from speechbrain.dataio.dataloader import make_dataloader
 from speechbrain.utils.checkpoints import DEFAULT_SAVE_HOOKS, get_default_hook
+from speechbrain.utils.logger import get_logger
 from speechbrain.utils.train_logger import TrainLogger
 from torch.utils.data import DataLoader
 
 from fed.loading import KeptLoaders, stays
 
+logger = get_logger(__name__)
 NUMPY = Array(np.zeros(0)).stype
 
 
@@ -91,15 +93,20 @@ def batch_size(batch):
 
 
 class Stepping(Brain):
-    """Comes between a recipe's Brain and SpeechBrain's: steps that wait for no GPU."""
+    """Comes between a recipe's Brain and SpeechBrain's: training steps on GPUs.
+
+    Of a step, the processor waits for the forward pass alone, if batches lie in pinned
+    memory and optimizers are fused Adams; else for more.
+    """
 
     def fit_batch(self, batch):
         """Do as SpeechBrain does, but ask for the loss before the backward pass.
 
         It is here by the time all work of the step is queued, so that the next batch is
-        prepared while a GPU is at this one.
+        prepared while a GPU is at this one. The loss is looked at when it is here.
         """
-        if not on_gpu(self.device):
+        looks = type(self).check_loss_isfinite is not Brain.check_loss_isfinite
+        if not on_gpu(self.device) or self.scaler.is_enabled() or looks:
             return super().fit_batch(batch)
         should_step = self.step % self.grad_accumulation_factor == 0
         self.on_fit_batch_start(batch, should_step)
@@ -109,7 +116,7 @@ class Stepping(Brain):
                 loss = self.compute_objectives(outputs, batch, Stage.TRAIN)
             sent = loss.detach().to("cpu", non_blocking=True)
             arrived = torch.cuda.current_stream().record_event()
-            self.scaler.scale(loss / self.grad_accumulation_factor).backward()
+            (loss / self.grad_accumulation_factor).backward()
         if should_step:
             self.optimizers_step()
         arrived.synchronize()
@@ -120,19 +127,44 @@ class Stepping(Brain):
     def check_gradients(self):
         """Look at all gradients at once, and one by one where not all are finite.
 
-        On a GPU each look waits for it, and a network has hundreds of weights. A fused
-        optimizer is told by what means ``torch.amp.GradScaler`` tells it, and leaves
-        the step out without anybody's waiting.
+        On a GPU each look waits for it, and a network has hundreds of weights. Fused
+        Adams are told by what means ``torch.amp.GradScaler`` tells them, and leave the
+        step out without a look.
         """
-        weights = self.modules.parameters()
-        grads = [weight.grad for weight in weights if weight.grad is not None]
-        finite = torch.nn.utils.get_total_norm(grads).isfinite()
-        optimizers = self.optimizers_dict.values() if self.optimizers_dict else ()
-        if on_gpu(finite.device) and optimizers and all(map(can_leave_out, optimizers)):
+        optimizers = list(self.optimizers_dict.values()) if self.optimizers_dict else []
+        if on_gpu(self.device) and optimizers and all(map(can_leave_out, optimizers)):
             for optimizer in optimizers:
-                optimizer.grad_scale, optimizer.found_inf = None, 1 - finite.float()
-        elif not finite:
+                groups = [group["params"] for group in optimizer.param_groups]
+                optimizer.found_inf = 1 - all_finite(sum(groups, [])).float()
+                self.steps_left_out = self.steps_left_out + optimizer.found_inf
+        elif not all_finite(self.modules.parameters()):
             super().check_gradients()
+
+    def optimizers_step(self):
+        """Step, and forget what optimizers were told of it."""
+        super().optimizers_step()
+        for optimizer in (self.optimizers_dict or {}).values():
+            vars(optimizer).pop("found_inf", None)
+
+
+def all_finite(weights):
+    """Tell whether the gradients of all weights are finite, as a tensor."""
+    grads = [weight.grad for weight in weights if weight.grad is not None]
+    return torch.nn.utils.get_total_norm(grads).isfinite()
+
+
+def on_gpu(device):
+    """Tell whether a device is a GPU of CUDA."""
+    return torch.device(device).type == "cuda"
+
+
+def can_leave_out(optimizer):
+    """Tell whether an optimizer leaves out a step for which it has ``found_inf``.
+
+    Fused SGD does so too, but keeps momentum that it has not initialised.
+    """
+    fused = all(group.get("fused") for group in optimizer.param_groups)
+    return fused and isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW))
 
 
 class Federated:
@@ -149,6 +181,7 @@ class Federated:
         self.sampler_offset = 0
         self.stage_ends = {}
         self.loaders = KeptLoaders()
+        self.steps_left_out = 0
         super().__init__(*args, **kwargs)
         self.counts_itself = hasattr(self, "num_examples")
         if not self.counts_itself:
@@ -173,6 +206,9 @@ class Federated:
         super().on_stage_end(stage, stage_loss, epoch)
         stats = getattr(self, "train_stats", None) if stage == Stage.TRAIN else None
         stats = scalars(stats) if isinstance(stats, dict) else {}
+        if stage == Stage.TRAIN and self.steps_left_out:
+            count, self.steps_left_out = int(self.steps_left_out), 0
+            logger.warning("%d steps left out: gradients were not finite.", count)
         self.stage_ends[stage] = {"loss": float(stage_loss), **stats}
 
     def on_evaluate_start(self, max_key=None, min_key=None):
@@ -217,9 +253,11 @@ class Federated:
 
         Results are the same, unless examples depend on random numbers of the
         processes, or on what changes in this one without them (as in any DataLoader
-        whose workers persist from epoch to epoch).
+        whose workers persist from epoch to epoch). A Brain's own ``make_dataloader`` is
+        called for each client, as always.
         """
-        if not stays(train_set, options):
+        own = type(self).make_dataloader is not Brain.make_dataloader
+        if own or not stays(train_set, options):
             return self.make_dataloader(train_set, Stage.TRAIN, **options)
         options = self._train_loader_specifics(train_set, options)
         return self.loaders.get(train_set, options, make_dataloader)
@@ -231,7 +269,7 @@ class Federated:
         self.train_sampler = self.optimizers_dict = None
         self.optimizer_step_limit = self.own_step_limit
         self.scaler.load_state_dict(self.fresh_scaler)
-        self.sampler_offset = 0
+        self.sampler_offset = self.steps_left_out = 0
         self.on_optimizers = lambda optimizers: None
         self.stage_ends = {}
         self.hparams.train_logger.stats = {}
@@ -331,16 +369,6 @@ class Federated:
         return {"loss": loss, **self.hparams.train_logger.stats.get("test", {})}
 
 
-def on_gpu(device):
-    """Tells whether a device is one that works while nobody waits for it."""
-    return torch.device(device).type == "cuda"
-
-
-def can_leave_out(optimizer):
-    """Tells whether an optimizer looks at ``found_inf``, as fused ones do."""
-    return getattr(optimizer, "_step_supports_amp_scaling", False)
-
-
 def is_scheduler(value):
     """Tells whether a hyperparameter has state that training changes.
 
@@ -371,7 +399,8 @@ def federate(brain_class, hparams, run_opts):
     """
     keywords = getattr(brain_class, "keywords", {})
     base = getattr(brain_class, "func", brain_class)
-    federated = type(f"Federated{base.__name__}", (Federated, base, Stepping), {})
+    bases = (Federated, Stepping) if base is Brain else (Federated, base, Stepping)
+    federated = type(f"Federated{base.__name__}", bases, {})
     if "skip_nonfinite_grads" not in hparams:
         run_opts = {"skip_nonfinite_grads": True, **run_opts}
     return federated(
@@ -471,7 +500,13 @@ def pack(array):
 
 @functools.lru_cache(maxsize=4096)
 def header(dtype, shape):
-    """Writes a type's name, and what precedes the numbers in NumPy's format.
+    """Writes what precedes the numbers in NumPy's format.
+
+    Returns
+    -------
+    str
+        The type's name.
+    bytes
 
     Raises
     ------

@@ -163,7 +163,7 @@ class Experiment:
         def adjust(optimizers):
             for key, optimizer in optimizers.items():
                 if key in state.get("optimizers", {}):
-                    optimizer.load_state_dict(state["optimizers"][key])
+                    load_optimizer(optimizer, state["optimizers"][key])
                 for group in optimizer.param_groups:
                     group["lr"] = options.get("lr") or group["lr"]
                 if options.get("proximal_mu"):
@@ -206,6 +206,17 @@ class Experiment:
             for name, test_set in sets.items()
             for key, value in self.brain.test(test_set, options).items()
         }
+
+
+def load_optimizer(optimizer, state):
+    """Loads an optimizer's state, but not how it computes: YAML and device say that."""
+    groups = [
+        {**saved, **{key: own[key] for key in ("fused", "foreach") if key in own}}
+        for saved, own in zip(
+            state["param_groups"], optimizer.param_groups, strict=True
+        )
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def proximal(mu):
@@ -303,6 +314,8 @@ _loaded = {}
 
 def register(description, experiment):
     """Make this process use an experiment that it has loaded already."""
+    for old in _loaded.values():
+        old.brain.loaders.clear()
     _loaded.clear()
     _loaded[description] = experiment
 

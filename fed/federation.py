@@ -211,7 +211,10 @@ class Federation:
             Server(self, experiment, description, lambda: roster, grid).run()
 
         start = self.runtime if callable(self.runtime) else RUNTIMES[self.runtime]
-        start(serve, self.sampled(len(roster)))
+        try:
+            start(serve, self.sampled(len(roster)))
+        finally:
+            experiment.brain.loaders.clear()
         return experiment.brain
 
 

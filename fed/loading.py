@@ -5,14 +5,21 @@ from torch.utils.data import IterableDataset, Subset
 
 
 class KeptLoaders:
-    """Loaders with ``persistent_workers``, one for each dataset that clients share.
+    """Loaders with ``persistent_workers``, of datasets that clients share.
 
     The processes of a DataLoader belong to its dataset. So that they can stay, they get
-    the examples of all clients, and are asked for those of one by their places.
+    the examples of all clients, and are asked for those of one by their places. They
+    end with :meth:`clear`, or when loaders of ``most`` other datasets are made.
+
+    Arguments
+    ---------
+    most : int
+        Loaders that are kept: one of the clients, one of the server's own training.
     """
 
-    def __init__(self):
-        self.kept = {}
+    def __init__(self, most=2):
+        self.most = most
+        self.kept = []
 
     def get(self, client_set, options, make):
         """Find or make the loader of one client; it is this client's until the next.
@@ -31,17 +38,19 @@ class KeptLoaders:
         DataLoader
         """
         options = dict(options)
-        order = options.pop("sampler", None) or range(len(client_set))
+        order = options.pop("sampler", None)
+        order = range(len(client_set)) if order is None else order
         whole = whole_of(client_set)
-        kept = self.kept.get(id(whole))
-        if kept is None or kept.options != options:
-            kept = self.kept[id(whole)] = Kept(whole, options, make)
+        found = [k for k in self.kept if k.whole is whole and k.options == options]
+        kept = found[0] if found else Kept(whole, options, make)
+        others = [k for k in self.kept if k is not kept]
+        self.kept = [kept, *others][: self.most]
         kept.choose(client_set, order)
         return kept.loader
 
     def clear(self):
         """Let all processes end."""
-        self.kept.clear()
+        self.kept = []
 
 
 class Kept:
@@ -56,21 +65,15 @@ class Kept:
     """
 
     def __init__(self, whole, options, make):
-        self.options = dict(options)
+        self.whole, self.options = whole, dict(options)
         self.sampler = Places()
         self.loader = make(whole, sampler=self.sampler, **options)
-        self.started = False
         ids = getattr(whole, "data_ids", ())
         self.place_of = {key: place for place, key in enumerate(ids)}
 
     def choose(self, client_set, order):
         """Load the examples of one client from now on, in some order."""
-        if self.started:
-            # A new loader would draw the seed of its processes here; whatever else is
-            # random shall not depend on whether there was a client before.
-            torch.empty((), dtype=torch.int64).random_()
-        self.started = True
-        if isinstance(client_set, Subset):
+        if type(client_set) is Subset:
             places = client_set.indices
         elif self.place_of:
             places = [self.place_of[key] for key in client_set.data_ids]
@@ -91,9 +94,16 @@ class Places:
     """
 
     order, places = (), ()
+    started = False
 
     def __iter__(self):
-        return (self.places[i] for i in self.order)
+        if self.started:
+            # A new loader draws a seed for its processes. Whatever else is random
+            # shall not depend on whether this one is new.
+            torch.empty((), dtype=torch.int64).random_()
+        self.started = True
+        for i in self.order:
+            yield self.places[i]
 
     def __len__(self):
         return len(self.order)
@@ -107,9 +117,11 @@ def whole_of(dataset):
     >>> whole_of(Subset("abc", [2, 0]))
     'abc'
     """
-    if isinstance(dataset, Subset):
+    if type(dataset) is Subset:
         return dataset.dataset
-    return getattr(dataset, "part_of", dataset)
+    while hasattr(dataset, "part_of"):
+        dataset = dataset.part_of
+    return dataset
 
 
 def stays(dataset, options):
@@ -123,5 +135,6 @@ def stays(dataset, options):
     return bool(
         options.get("persistent_workers")
         and options.get("batch_sampler") is None
+        and options.get("looped_nominal_epoch") is None
         and not isinstance(dataset, IterableDataset)
     )

@@ -5,6 +5,7 @@ by one. PyTorch can record a forward and a backward pass and replay them (CUDA g
 its notes on CUDA semantics); here that is done by itself for batches that come again.
 """
 
+import gc
 import warnings
 from collections import Counter
 
@@ -18,20 +19,21 @@ logger = get_logger(__name__)
 class Graphed:
     """Calls a network; replays its passes where it trains on a GPU.
 
-    What is recorded are batches of one shape, the first that has come ``after`` times;
-    others are computed as always, as are evaluation and everything on a CPU. Each call
-    must be followed by its backward pass before the next: activations are overwritten.
-    Where weights are exchanged or frozen, recording starts anew; changes in place, as
-    by optimizers and ``load_state_dict``, do not matter.
+    Replayed are batches of one shape: the one that had come most often when
+    :meth:`record` was last called. Others are computed as always, as are evaluation and
+    everything on a CPU. Each call must be followed by its backward pass before the
+    next: activations are overwritten. Where weights are exchanged, frozen, or switched
+    to evaluation, nothing is replayed until the next :meth:`record`; changes in place,
+    as by optimizers and ``load_state_dict``, do not matter.
 
     Arguments
     ---------
     network : torch.nn.Module
         Takes one tensor. What it computes must depend on nothing but the tensor, its
-        weights and random numbers, without asking the GPU for a value; where recording
-        fails, the network is called as always, and a warning says so.
+        weights and buffers and random numbers, without asking the GPU for a value;
+        where recording fails, the network is called as always, and a warning says so.
     after : int
-        Calls of a shape until it is recorded.
+        Calls of a shape until it is worth recording.
 
     Example
     -------
@@ -45,44 +47,53 @@ class Graphed:
     def __init__(self, network, after=3):
         self.network = network
         self.after = after
-        self._forget(None)
-
-    def _forget(self, weights):
-        self.weights, self.calls = weights, Counter()
-        self.recorded, self.replay = None, None
+        self.calls = Counter()
+        self.recorded, self.state, self.replay = None, None, None
 
     def __call__(self, x):
         """Call the network."""
         trains = self.network.training and torch.is_grad_enabled()
         if not (on_gpu(x) and trains) or x.requires_grad:
             return self.network(x)
-        weights = [(w.data_ptr(), w.requires_grad) for w in self.network.parameters()]
-        if weights != self.weights:
-            self._forget(weights)
-        kind = tuple(x.shape), x.dtype, autocast_dtype()
-        if self.recorded is None:
-            self.calls[kind] += 1
-            if self.calls[kind] >= self.after:
-                self.recorded, self.replay = kind, self._record(x)
-        if kind != self.recorded:
+        kind = tuple(x.shape), x.dtype, x.device, autocast_dtype()
+        self.calls[kind] += 1
+        if kind != self.recorded or state_of(self.network) != self.state:
             return self.network(x)
         own_gradients(self.network)
         return self.replay(x)
 
-    def _record(self, x):
+    def record(self):
+        """Record the batches that come most often, if that is not yet done.
+
+        To be called between epochs: while a thread of a loader pins memory, recording
+        can fail, and take the loader with it.
+        """
+        if not self.calls:
+            return
+        self.network.train()
+        [(kind, count)] = self.calls.most_common(1)
+        state = state_of(self.network)
+        if count < self.after or (kind, state) == (self.recorded, self.state):
+            return
+        self.recorded, self.state, self.replay = kind, state, None
+        gc.collect()  # PyTorch's recordings hold themselves
+        self.replay = self._record(*kind)
+
+    def _record(self, shape, dtype, device, autocast):
         """Record the passes; return what replays them, or else the network."""
         # Gradients arrive on another stream than recording ran on, which is no harm.
         warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")
         buffers = {n: b.clone() for n, b in self.network.named_buffers()}
-        dtype = autocast_dtype()
+        devices = [device] if device.type == "cuda" else []
+        computing = torch.autocast(
+            device.type, autocast, enabled=autocast is not None, cache_enabled=False
+        )
         try:
-            with torch.autocast(
-                "cuda", dtype, enabled=dtype is not None, cache_enabled=False
-            ):
-                return torch.cuda.make_graphed_callables(
-                    _Call(self.network), (x.clone(),)
-                )
-        except RuntimeError as error:
+            with torch.random.fork_rng(devices), computing:
+                sample = torch.randn(shape, dtype=dtype, device=device)
+                call = _Call(self.network)
+                return torch.cuda.make_graphed_callables(call, (sample,))
+        except (RuntimeError, AssertionError) as error:
             logger.warning(
                 "The network cannot be recorded as a CUDA graph and is called as "
                 "always (cuda_graphs: False says so beforehand): %s",
@@ -90,10 +101,11 @@ class Graphed:
             )
             return self.network
         finally:
-            # Recording begins with training steps on the batch, which count as none.
+            # Recording begins with training steps, which count as none.
             with torch.no_grad():
                 for name, buffer in self.network.named_buffers():
-                    buffer.copy_(buffers[name])
+                    if name in buffers:
+                        buffer.copy_(buffers[name])
 
 
 class _Call(nn.Module):
@@ -108,8 +120,14 @@ class _Call(nn.Module):
 
 
 def on_gpu(x):
-    """Tell where a tensor is."""
+    """Tell whether a tensor is on a GPU."""
     return x.is_cuda
+
+
+def state_of(network):
+    """Return what a recording is bound to: places of weights, and who trains."""
+    weights = [(w.data_ptr(), w.requires_grad) for w in network.parameters()]
+    return weights, [module.training for module in network.modules()]
 
 
 def autocast_dtype():

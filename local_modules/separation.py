@@ -91,7 +91,7 @@ class Separation(CountsAudio, sb.Brain):
     - ``mixing``: told the epoch, so that it draws new mixtures;
     - ``sample_rate``, ``train_logger``;
     - ``cuda_graphs``, if it is there: whether the separator's training steps are
-      recorded and replayed on a GPU, see ``local_modules.graphs``.
+      recorded on a GPU after the first epoch, see ``local_modules.graphs``.
 
     Statistics it logs: ``loss``; in training ``hours`` of audio and ``skipped``
     examples; in validation and test ``si_sdr`` and the improvement ``si_sdri`` of the
@@ -105,10 +105,11 @@ class Separation(CountsAudio, sb.Brain):
         self.graphed = None
 
     def on_fit_start(self):
-        """Prepare to record the separator as it is after compiling and wrapping."""
+        """Prepare to record the separator as it is after compiling."""
         super().on_fit_start()
         separator = self.modules.separator
-        if not getattr(self.hparams, "cuda_graphs", False) or self.distributed_launch:
+        several = self.distributed_launch or self.data_parallel_backend
+        if several or not getattr(self.hparams, "cuda_graphs", False):
             self.graphed = None
         elif self.graphed is None or self.graphed.network is not separator:
             self.graphed = Graphed(separator)
@@ -158,6 +159,8 @@ class Separation(CountsAudio, sb.Brain):
         self.utterances = []
         if stage == sb.Stage.TRAIN:
             self.hparams.mixing.epoch = epoch
+            if self.graphed is not None:
+                self.graphed.record()
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log the stage; keep the best checkpoint by validation."""

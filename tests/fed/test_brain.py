@@ -12,6 +12,7 @@ from hyperpyyaml import load_hyperpyyaml
 import fed.brain
 from fed.brain import (
     batch_size,
+    can_leave_out,
     copy_into,
     federate,
     get_arrays,
@@ -184,24 +185,45 @@ def test_scalars_are_what_can_be_averaged():
     assert scalars(stats) == {"a": 1.0, "b": 2.0, "c": 4.0}
 
 
-def test_a_fused_optimizer_leaves_out_steps_without_a_look(brain, data, monkeypatch):
-    told = []
-
-    class Fused(torch.optim.Adam):
-        _step_supports_amp_scaling = True
-
-        def step(self, closure=None):
-            told.append(bool(self.found_inf))
-
+@pytest.mark.parametrize("fused", [True, False])
+def test_steps_that_are_not_finite_are_left_out(
+    brain, data, monkeypatch, caplog, fused
+):
     monkeypatch.setattr(fed.brain, "on_gpu", lambda device: True)
-    brain.opt_class = Fused
+    looks = []
+    monkeypatch.setattr(sb.Brain, "check_gradients", lambda self: looks.append(1))
+    brain.opt_class = partial(torch.optim.Adam, lr=0.1, fused=fused)
     brain.init_optimizers()
     weights = list(brain.modules.parameters())
-    for value in (1.0, torch.nan, 1.0):
+    before, moved = get_arrays(brain), []
+    for value in (torch.nan, 1.0, torch.inf, 1.0):
         for weight in weights:
             weight.grad = torch.full_like(weight, value)
-        brain.optimizers_step()
-    assert told == [False, True, False]
+        if fused:
+            brain.optimizers_step()
+            after = get_arrays(brain)
+            moved.append(any((after[n] != before[n]).any() for n in after))
+            before = after
+        else:
+            brain.check_gradients()
+    assert moved == ([False, True, False, True] if fused else [])
+    assert len(looks) == (0 if fused else 2)
+    assert all(np.isfinite(array).all() for array in before.values())
+    assert not hasattr(brain.optimizer, "found_inf")
+    if fused:
+        with caplog.at_level("WARNING"):
+            brain.train_loss = 0.0
+            brain.on_stage_end(sb.Stage.TRAIN, 0.0)
+        assert "2 steps left out" in caplog.text
+
+
+def test_other_fused_optimizers_are_looked_at():
+    weights = [torch.nn.Parameter(torch.ones(2))]
+    adam, sgd = torch.optim.Adam, torch.optim.SGD
+    assert can_leave_out(adam(weights, fused=True))
+    assert can_leave_out(torch.optim.AdamW(weights, fused=True))
+    assert not can_leave_out(adam(weights))
+    assert not can_leave_out(sgd(weights, lr=0.1, momentum=0.9, fused=True))
 
 
 def test_steps_that_do_not_wait_are_the_same_steps(data, monkeypatch):
@@ -213,11 +235,11 @@ def test_steps_that_do_not_wait_are_the_same_steps(data, monkeypatch):
         def synchronize(self):
             events.append("arrived")
 
-    def train():
+    def train(brain_class=recipe.Regression):
         with open(YAML, encoding="utf-8") as file:
             hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
         options = {"device": "cpu", "grad_accumulation_factor": 2}
-        brain = federate(recipe.Regression, hparams, options)
+        brain = federate(brain_class, hparams, options)
         metrics = brain.local_update(data["train"], 1, 2, {"batch_size": 4})
         return metrics, get_arrays(brain)
 
@@ -231,9 +253,16 @@ def test_steps_that_do_not_wait_are_the_same_steps(data, monkeypatch):
     assert all((same[name] == arrays[name]).all() for name in arrays)
     assert events == 8 * ["recorded", "arrived"]
 
+    class Stops(recipe.Regression):
+        def check_loss_isfinite(self, loss):
+            """Want to see the loss before the backward pass."""
+
+    train(Stops)
+    assert len(events) == 16
+
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_steps_on_a_gpu_wait_for_nothing(data):
+def test_steps_on_a_gpu_ask_for_no_value(data):
     with open(YAML, encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
     hparams["opt_class"] = partial(torch.optim.Adam, fused=True)

@@ -1,18 +1,26 @@
 """Reading processes that stay from client to client."""
 
+import multiprocessing
 import os
 
 import pytest
 import torch
+from hyperpyyaml import load_hyperpyyaml
 from speechbrain.dataio.dataset import DynamicItemDataset
 from torch.utils.data import Subset
 
-from fed.brain import get_arrays, set_arrays
+from fed.brain import federate, get_arrays, set_arrays
 from fed.experiment import restrict
-from fed.loading import KeptLoaders, stays
+from fed.loading import KeptLoaders, stays, whole_of
 from tests.fed import recipe
+from tests.fed.conftest import YAML
 
 KEPT = {"batch_size": 4, "shuffle": True, "num_workers": 2, "persistent_workers": True}
+
+
+@pytest.fixture
+def data():
+    return recipe.datasets({"train_size": 16})["train"]
 
 
 class Processes(torch.utils.data.Dataset):
@@ -50,6 +58,7 @@ def test_other_options_and_other_data_have_processes_of_their_own():
     _, other_options = read(loaders, Subset(whole, [0]), batch_size=2)
     _, other_data = read(loaders, Subset(Processes(), [0]))
     assert len(process | other_options | other_data) == 3
+    assert len(loaders.kept) == 2
 
 
 def test_views_of_a_dataset_are_found_by_their_ids():
@@ -62,14 +71,14 @@ def test_views_of_a_dataset_are_found_by_their_ids():
         assert len(loader) == len(ids)
 
 
-def test_results_are_those_of_fresh_processes(brain):
-    data, arrays = recipe.datasets({"train_size": 16})["train"], []
+def test_results_are_those_of_fresh_processes(brain, data):
+    arrays = []
     start = get_arrays(brain)
     for options in (KEPT, {**KEPT, "persistent_workers": False}):
         set_arrays(brain, start)
         torch.manual_seed(0)
         for ids in (data.data_ids[:8], data.data_ids[4:]):
-            brain.local_update(restrict(data, ids), 1, 1, options)
+            brain.local_update(restrict(data, ids), 1, 2, options)
         arrays.append((get_arrays(brain), torch.rand(1)))
     (kept, drawn), (fresh, drawn_fresh) = arrays
     assert all((kept[name] == fresh[name]).all() for name in start)
@@ -83,9 +92,51 @@ def test_a_failure_does_not_keep_its_processes(brain):
     assert not brain.loaders.kept
 
 
+def test_a_run_leaves_no_processes(train):
+    options = "{batch_size: 4, num_workers: 1, persistent_workers: True}"
+    brain = train(rounds=2, dataloader_options=options)
+    assert not brain.loaders.kept
+    assert not multiprocessing.active_children()
+
+
+def test_a_loader_of_the_recipe_is_made_for_each_client(data, monkeypatch):
+    class Own(recipe.Regression):
+        def make_dataloader(self, dataset, stage, **options):
+            made.append(len(dataset))
+            return super().make_dataloader(dataset, stage, **options)
+
+    made = []
+    with open(YAML, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
+    brain = federate(Own, hparams, {"device": "cpu"})
+    for count in (8, 12):
+        brain.local_update(restrict(data, data.data_ids[:count]), 1, 1, KEPT)
+    assert made == [8, 12]
+
+
+def test_parts_of_parts_share_the_whole():
+    rows = {name: {"value": i} for i, name in enumerate("abcd")}
+    whole = DynamicItemDataset(rows, output_keys=["id", "value"])
+    assert whole_of(restrict(restrict(whole, ["a", "c"]), ["c"])) is whole
+
+
+def test_what_a_recipe_does_to_a_subset_is_done():
+    class Doubled(Subset):
+        def __getitem__(self, index):
+            number, process = super().__getitem__(index)
+            return 2 * number, process
+
+        def __getitems__(self, indices):
+            return [self[index] for index in indices]
+
+    loaders = KeptLoaders()
+    assert read(loaders, Doubled(Processes(), [3, 1]))[0] == [6, 2]
+
+
 def test_what_cannot_be_asked_by_place_is_loaded_anew():
     options = {"num_workers": 1, "persistent_workers": True}
     assert stays([1], options)
     assert not stays(torch.utils.data.ChainDataset([]), options)
     assert not stays([1], {**options, "batch_sampler": [[0]]})
+    assert not stays([1], {**options, "looped_nominal_epoch": 2})
     assert not stays([1], {"num_workers": 1})

@@ -72,15 +72,18 @@ def check(device, sizes):
     module = copy.deepcopy(plain)
     graphed = Graphed(module)
     generator = torch.Generator().manual_seed(1)
-    for _ in range(5):
-        batches = [torch.randn(size, 40, generator=generator) for size in sizes]
-        batches = [x.to(device) for x in batches]
-        expected, output = step(plain, batches), step(graphed, batches)
-        torch.testing.assert_close(output, expected)
-        torch.testing.assert_close(gradients(module), gradients(plain))
-        for each in (plain, module):
-            each.zero_grad(set_to_none=True)
+    for _ in range(3):
+        graphed.record()
+        for _ in range(3):
+            batches = [torch.randn(size, 40, generator=generator) for size in sizes]
+            batches = [x.to(device) for x in batches]
+            expected, output = step(plain, batches), step(graphed, batches)
+            torch.testing.assert_close(output, expected)
+            torch.testing.assert_close(gradients(module), gradients(plain))
+            for each in (plain, module):
+                each.zero_grad(set_to_none=True)
     assert graphed.recorded[0] == (sizes[0], 40)
+    assert graphed.replay not in (None, module)
 
 
 SIZES = [[4], [4, 4, 4], [4, 2, 4], [2]]
@@ -106,27 +109,37 @@ def test_a_network_that_asks_the_gpu_for_a_value_is_called_as_always():
     graphed = Graphed(Asks(40, 2).to("cuda"))
     for _ in range(5):
         output = step(graphed, [torch.ones(3, 40, device="cuda")])
+        graphed.record()
     assert graphed.replay is graphed.network
     assert output.isfinite().all()
 
 
-def test_the_first_shape_that_comes_often_is_recorded(pretended):
-    graphed = Graphed(network(), after=2)
-    for size in (1, 2, 3, 2, 1, 1, 1):
-        step(graphed, [torch.randn(size, 40)])
-    assert graphed.recorded[0] == (2, 40)
+def test_the_shape_that_comes_most_often_is_recorded(pretended):
+    graphed, recorded = Graphed(network(), after=2), []
+    for sizes in ([3], [3, 2, 3], [2, 2, 2]):
+        for size in sizes:
+            step(graphed, [torch.randn(size, 40)])
+        graphed.record()
+        recorded.append(graphed.recorded and graphed.recorded[0][0])
+    assert recorded == [None, 3, 2]
 
 
 def test_frozen_weights_are_recorded_anew(pretended):
     module = network()
     graphed = Graphed(module, after=1)
     step(graphed, [torch.randn(2, 40)])
+    graphed.record()
+    first = graphed.replay
     module[1].requires_grad_(False)
     module.zero_grad(set_to_none=True)
-    assert graphed.recorded is not None
-    graphed.after = 2
-    graphed(torch.randn(2, 40))
-    assert graphed.recorded is None
+    step(graphed, [torch.randn(2, 40)])
+    assert module[1].weight.grad is None
+    graphed.record()
+    assert graphed.replay is not first
+    graphed.record()
+    kept = graphed.replay
+    graphed.record()
+    assert graphed.replay is kept
 
 
 def test_evaluation_is_not_recorded(pretended):
@@ -136,21 +149,31 @@ def test_evaluation_is_not_recorded(pretended):
     with torch.no_grad():
         module.train()
         graphed(torch.randn(2, 40))
+    graphed.record()
     assert graphed.recorded is None
 
 
-def test_recording_leaves_statistics_alone(pretended):
+def test_recording_leaves_statistics_and_random_numbers_alone(pretended):
     module = network()
+    module.append(nn.Dropout(0.5))
     graphed = Graphed(module, after=1)
+    step(graphed, [torch.randn(2, 40)])
     module[2].running_var.fill_(7)
-    graphed._record(torch.randn(2, 40))
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    graphed.record()
+    assert torch.rand(1) == expected
     assert (module[2].running_var == 7).all()
 
 
-def test_what_cannot_be_recorded_is_called_as_always(pretended, monkeypatch, caplog):
+@pytest.mark.parametrize("error", [RuntimeError, AssertionError])
+def test_what_cannot_be_recorded_is_called_as_always(
+    pretended, monkeypatch, caplog, error
+):
     def fail(call, samples):
         call(*samples)
-        raise RuntimeError("operation not permitted when stream is capturing")
+        raise error("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", fail)
     module = network()
@@ -160,6 +183,7 @@ def test_what_cannot_be_recorded_is_called_as_always(pretended, monkeypatch, cap
         for _ in range(3):
             x = torch.randn(2, 40)
             torch.testing.assert_close(step(graphed, [x]), step(plain, [x]))
+            graphed.record()
     assert caplog.text.count("cuda_graphs: False") == 1
     assert "not permitted" in caplog.text
 
@@ -167,4 +191,5 @@ def test_what_cannot_be_recorded_is_called_as_always(pretended, monkeypatch, cap
 def test_on_a_cpu_nothing_is_recorded():
     graphed = Graphed(network(), after=1)
     step(graphed, [torch.randn(2, 40)])
+    graphed.record()
     assert graphed.recorded is None
