@@ -133,7 +133,7 @@ def preparation(args, clock):
 def scan(args, clock):
     """Listing and reading headers of files that are hardly more than headers."""
     data, rows = encoded(0.001, 16000, "WAV", 0), []
-    for number in (500, 5000) if args.quick else (5000, 50000):
+    for number in (500, 2000) if args.quick else (5000, 50000):
         with tempfile.TemporaryDirectory() as folder:
             for i in range(number):
                 place = Path(folder, "audio", str(i // 100))
@@ -398,7 +398,7 @@ def parse(argv):
     args = parser.parse_args(argv)
     measuring.check_sections(parser, args, SECTIONS)
     if args.quick:
-        args.repeats, args.seconds = 1, 0.5
+        args.repeats, args.seconds = 1, 0.3
     return args
 
 

@@ -302,7 +302,7 @@ def network(args, clock):
     batch = torch.stack([dataset[i]["sources"] for i in range(hparams["batch_size"])])
     watch = Stopwatch(clock)
     hooks = follow(separator, watch)
-    steps = 2 if args.quick else 10
+    steps = 1 if args.quick else 10
     for step in range(steps + 1):
         if step == 1:  # the first one warms up
             watch.seconds.clear()
@@ -407,7 +407,7 @@ def parse(argv):
     args = parser.parse_args(argv)
     measuring.check_sections(parser, args, SECTIONS)
     if args.quick:
-        args.rounds = 2
+        args.rounds = 1
     return args
 
 

@@ -225,7 +225,7 @@ def parse(argv):
     parser.add_argument("--seed", type=int, default=1234)
     args = parser.parse_args(argv)
     if args.quick:
-        args.seconds, args.points, args.test_size = 4.0, 1, 4
+        args.seconds, args.points, args.test_size = 3.0, 1, 2
     return args
 
 

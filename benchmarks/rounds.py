@@ -207,7 +207,7 @@ def original_tree(case, folder, sizes):
 
 def sweep(args, clock, name):
     """Rows of a table, and what a line fitted to them says, for one variable."""
-    values = SWEEPS[name][: 3 if args.quick else None]
+    values = SWEEPS[name][: 2 if args.quick else None]
     rows = []
     for value in values:
         case = Case(settings=settings_of(name, value), device=args.device)
@@ -311,7 +311,7 @@ KINDS += ["no metric", "timeout"]
 
 def failures(args, clock):
     """Run 200 rounds with every fifth client failing in one of the ways above."""
-    rounds, objects = (40 if args.quick else 200), {}
+    rounds, objects = (24 if args.quick else 200), {}
 
     def watch(server_round, brain, row):
         if server_round in (20, rounds):
