@@ -97,7 +97,14 @@ class Stepping(Brain):
 
     Of a step, the processor waits for the forward pass alone, if batches lie in pinned
     memory and optimizers are fused Adams; else for more.
+
+    Attributes
+    ----------
+    steps_left_out : int or torch.Tensor
+        Since the last ``on_stage_end``, by fused Adams.
     """
+
+    steps_left_out = 0
 
     def fit_batch(self, batch):
         """Do as SpeechBrain does, but ask for the loss before the backward pass.
@@ -136,7 +143,8 @@ class Stepping(Brain):
             for optimizer in optimizers:
                 groups = [group["params"] for group in optimizer.param_groups]
                 optimizer.found_inf = 1 - all_finite(sum(groups, [])).float()
-                self.steps_left_out = self.steps_left_out + optimizer.found_inf
+            found = torch.stack([optimizer.found_inf for optimizer in optimizers])
+            self.steps_left_out = self.steps_left_out + found.amax()
         elif not all_finite(self.modules.parameters()):
             super().check_gradients()
 
@@ -181,7 +189,6 @@ class Federated:
         self.sampler_offset = 0
         self.stage_ends = {}
         self.loaders = KeptLoaders()
-        self.steps_left_out = 0
         super().__init__(*args, **kwargs)
         self.counts_itself = hasattr(self, "num_examples")
         if not self.counts_itself:
@@ -328,6 +335,8 @@ class Federated:
             self.loaders.clear()  # whose processes may have died
             raise
         finally:
+            if self.optimizer_step_limit is not None or self.debug:
+                self.loaders.clear()  # which read on for the rest of an epoch
             if self.optimizers():  # which a failure may have come before
                 self.zero_grad(set_to_none=True)
 

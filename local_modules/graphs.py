@@ -5,6 +5,7 @@ by one. PyTorch can record a forward and a backward pass and replay them (CUDA g
 its notes on CUDA semantics); here that is done by itself for batches that come again.
 """
 
+import contextlib
 import gc
 import warnings
 from collections import Counter
@@ -22,16 +23,18 @@ class Graphed:
     Replayed are batches of one shape: the one that had come most often when
     :meth:`record` was last called. Others are computed as always, as are evaluation and
     everything on a CPU. Each call must be followed by its backward pass before the
-    next: activations are overwritten. Where weights are exchanged, frozen, or switched
-    to evaluation, nothing is replayed until the next :meth:`record`; changes in place,
-    as by optimizers and ``load_state_dict``, do not matter.
+    next: activations are overwritten. While weights, buffers or who of the network
+    trains differ from what was recorded, nothing is replayed; changes in place, as by
+    optimizers and ``load_state_dict``, do not matter. The activations of a recording
+    stay in memory.
 
     Arguments
     ---------
     network : torch.nn.Module
         Takes one tensor. What it computes must depend on nothing but the tensor, its
-        weights and buffers and random numbers, without asking the GPU for a value;
-        where recording fails, the network is called as always, and a warning says so.
+        weights and buffers and the GPU's random numbers, without asking the GPU for a
+        value, and it has no hooks. Where recording fails, the network is called
+        instead, and a warning says so.
     after : int
         Calls of a shape until it is worth recording.
 
@@ -65,8 +68,9 @@ class Graphed:
     def record(self):
         """Record the batches that come most often, if that is not yet done.
 
-        To be called between epochs: while a thread of a loader pins memory, recording
-        can fail, and take the loader with it.
+        To be called before an epoch of training: it switches the network to training,
+        and while a thread of a loader pins memory, recording can fail, and take the
+        loader with it.
         """
         if not self.calls:
             return
@@ -84,19 +88,19 @@ class Graphed:
         # Gradients arrive on another stream than recording ran on, which is no harm.
         warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")
         buffers = {n: b.clone() for n, b in self.network.named_buffers()}
-        devices = [device] if device.type == "cuda" else []
         computing = torch.autocast(
             device.type, autocast, enabled=autocast is not None, cache_enabled=False
         )
         try:
-            with torch.random.fork_rng(devices), computing:
+            with unnoticed(device), computing:
                 sample = torch.randn(shape, dtype=dtype, device=device)
                 call = _Call(self.network)
+                rehearse(call, sample)
                 return torch.cuda.make_graphed_callables(call, (sample,))
         except (RuntimeError, AssertionError) as error:
             logger.warning(
-                "The network cannot be recorded as a CUDA graph and is called as "
-                "always (cuda_graphs: False says so beforehand): %s",
+                "The network cannot be recorded as a CUDA graph and is called instead "
+                "(cuda_graphs: False says so beforehand): %s",
                 error,
             )
             return self.network
@@ -119,15 +123,51 @@ class _Call(nn.Module):
         return self.network(x)
 
 
+@contextlib.contextmanager
+def unnoticed(device):
+    """Put back random numbers, and the stream that work is queued on."""
+    if device.type != "cuda":
+        with torch.random.fork_rng([]):
+            yield
+        return
+    with (
+        torch.random.fork_rng([device]),
+        torch.cuda.stream(torch.cuda.current_stream(device)),
+    ):
+        yield
+
+
+def rehearse(call, sample):
+    """Run a training step that must not ask the GPU for a value.
+
+    Raises
+    ------
+    RuntimeError
+        When it does. PyTorch would notice while recording, and not recover.
+    """
+    weights = [weight for weight in call.parameters() if weight.requires_grad]
+    before = torch.cuda.get_sync_debug_mode() if sample.is_cuda else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this mode is a prototype
+        try:
+            if sample.is_cuda:
+                torch.cuda.set_sync_debug_mode("error")
+            torch.autograd.grad(call(sample).sum(), weights, allow_unused=True)
+        finally:
+            if sample.is_cuda:
+                torch.cuda.set_sync_debug_mode(before)
+
+
 def on_gpu(x):
     """Tell whether a tensor is on a GPU."""
     return x.is_cuda
 
 
 def state_of(network):
-    """Return what a recording is bound to: places of weights, and who trains."""
-    weights = [(w.data_ptr(), w.requires_grad) for w in network.parameters()]
-    return weights, [module.training for module in network.modules()]
+    """Return what a recording is bound to: places in memory, and who trains."""
+    tensors = [*network.parameters(), *network.buffers()]
+    places = [(tensor.data_ptr(), tensor.requires_grad) for tensor in tensors]
+    return places, [module.training for module in network.modules()]
 
 
 def autocast_dtype():

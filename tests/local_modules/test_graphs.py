@@ -19,6 +19,10 @@ def network(device="cpu"):
     return nn.Sequential(nn.Unflatten(1, (1, -1)), *layers).to(device)
 
 
+REPLAYED = []
+"""Sizes of the batches that were replayed."""
+
+
 def replayed(call, samples):
     """Stand for ``torch.cuda.make_graphed_callables``: the same memory each time."""
     weights = list(call.parameters())
@@ -29,6 +33,7 @@ def replayed(call, samples):
     class Replay(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x, *weights):
+            REPLAYED.append(len(x))
             assert x.shape == samples[0].shape
             samples[0].copy_(x)
             with torch.no_grad():
@@ -51,6 +56,7 @@ def replayed(call, samples):
 @pytest.fixture
 def pretended(monkeypatch):
     """Record on a CPU as PyTorch would on a GPU."""
+    REPLAYED.clear()
     monkeypatch.setattr(graphs, "on_gpu", lambda x: True)
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", replayed)
 
@@ -84,6 +90,7 @@ def check(device, sizes):
                 each.zero_grad(set_to_none=True)
     assert graphed.recorded[0] == (sizes[0], 40)
     assert graphed.replay not in (None, module)
+    return [sizes[0]] * 2 * 3 * sizes.count(sizes[0])
 
 
 SIZES = [[4], [4, 4, 4], [4, 2, 4], [2]]
@@ -91,7 +98,8 @@ SIZES = [[4], [4, 4, 4], [4, 2, 4], [2]]
 
 @pytest.mark.parametrize("sizes", SIZES)
 def test_outputs_and_gradients_are_those_of_the_network(pretended, sizes):
-    check("cpu", sizes)
+    expected = check("cpu", sizes)
+    assert expected == REPLAYED
 
 
 @on_a_gpu
@@ -112,6 +120,9 @@ def test_a_network_that_asks_the_gpu_for_a_value_is_called_as_always():
         graphed.record()
     assert graphed.replay is graphed.network
     assert output.isfinite().all()
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert torch.rand(1, device="cuda") >= 0
+    assert torch.cuda.get_sync_debug_mode() == 0
 
 
 def test_the_shape_that_comes_most_often_is_recorded(pretended):
@@ -134,12 +145,29 @@ def test_frozen_weights_are_recorded_anew(pretended):
     module.zero_grad(set_to_none=True)
     step(graphed, [torch.randn(2, 40)])
     assert module[1].weight.grad is None
+    assert REPLAYED == []
     graphed.record()
     assert graphed.replay is not first
     graphed.record()
     kept = graphed.replay
     graphed.record()
     assert graphed.replay is kept
+
+
+def test_exchanged_buffers_and_parts_in_evaluation_are_not_replayed(pretended):
+    module = network()
+    graphed = Graphed(module, after=1)
+    step(graphed, [torch.randn(2, 40)])
+    graphed.record()
+    module[2].eval()
+    step(graphed, [torch.randn(2, 40)])
+    module.train()
+    module[2].running_mean = torch.ones(3)
+    step(graphed, [torch.randn(2, 40)])
+    assert REPLAYED == []
+    graphed.record()
+    step(graphed, [torch.randn(2, 40)])
+    assert REPLAYED == [2]
 
 
 def test_evaluation_is_not_recorded(pretended):

@@ -129,12 +129,19 @@ def test_the_same_seed_gives_the_same_loss(hparams):
 def test_training_steps_are_recorded_if_asked_for_and_evaluation_is_not(
     hparams, monkeypatch
 ):
-    stages = []
+    seen = []
 
     class Spy(Graphed):
+        def __init__(self, network):
+            seen.append("made")
+            super().__init__(network)
+
         def __call__(self, x):
-            stages.append(self.network.training)
+            seen.append("training" if self.network.training else "evaluation")
             return super().__call__(x)
+
+        def record(self):
+            seen.append("record")
 
     monkeypatch.setattr("local_modules.separation.Graphed", Spy)
     losses = []
@@ -149,7 +156,8 @@ def test_training_steps_are_recorded_if_asked_for_and_evaluation_is_not(
         for epoch in (1, 2):
             fit(brain, dataio_prepare(hparams), range(epoch, epoch + 1))
         losses.append(brain.train_stats["loss"])
-        assert stages == ([True] * 4 if asked else [])
+        epochs = 2 * ["record", "training", "training"]
+        assert seen == (["made", *epochs] if asked else [])
     assert losses[0] == losses[1]
 
 
