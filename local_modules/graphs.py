@@ -79,9 +79,10 @@ class Graphed:
         state = state_of(self.network)
         if count < self.after or (kind, state) == (self.recorded, self.state):
             return
-        self.recorded, self.state, self.replay = kind, state, None
+        self.recorded, self.replay = kind, None
         gc.collect()  # PyTorch's recordings hold themselves
         self.replay = self._record(*kind)
+        self.state = state_of(self.network)
 
     def _record(self, shape, dtype, device, autocast):
         """Record the passes; return what replays them, or else the network."""
