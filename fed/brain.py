@@ -187,6 +187,7 @@ class Federated:
     def __init__(self, *args, **kwargs):
         self.on_optimizers = lambda optimizers: None
         self.sampler_offset = 0
+        self.totals = ()
         self.stage_ends = {}
         self.loaders = KeptLoaders()
         super().__init__(*args, **kwargs)
@@ -216,6 +217,10 @@ class Federated:
         if stage == Stage.TRAIN and self.steps_left_out:
             count, self.steps_left_out = int(self.steps_left_out), 0
             logger.warning("%d steps left out: gradients were not finite.", count)
+        before = self.stage_ends.get(stage, {})
+        for name in self.totals:
+            if name in stats:
+                stats[name] += before.get(name, 0.0)
         self.stage_ends[stage] = {"loss": float(stage_loss), **stats}
 
     def on_evaluate_start(self, max_key=None, min_key=None):
@@ -277,6 +282,7 @@ class Federated:
         self.optimizer_step_limit = self.own_step_limit
         self.scaler.load_state_dict(self.fresh_scaler)
         self.sampler_offset = self.steps_left_out = 0
+        self.totals = ()
         self.on_optimizers = lambda optimizers: None
         self.stage_ends = {}
         self.hparams.train_logger.stats = {}
@@ -300,18 +306,20 @@ class Federated:
         options : dict
             ``valid_set`` and ``valid_loader_kwargs`` as ``fit()`` knows them;
             ``sampler_offset`` is added to the shuffle's seed; ``on_optimizers`` is
-            called with the new optimizers, by name.
+            called with the new optimizers, by name; of the metrics that ``totals``
+            names, epochs add up.
 
         Returns
         -------
         dict
             ``num-examples``, ``loss``, what the Brain keeps in ``train_stats``, and
             ``valid_...`` if there is a validation set; of the last epoch, except that
-            examples add up.
+            examples and ``totals`` add up.
         """
         self.reset()
         self.sampler_offset = options.pop("sampler_offset", 0)
         self.on_optimizers = options.pop("on_optimizers", self.on_optimizers)
+        self.totals = options.pop("totals", ())
         before = self.num_examples
         try:
             loader = self.training_loader(train_set, dict(loader_kwargs))

@@ -150,6 +150,7 @@ class Experiment:
             valid_loader_kwargs=self.loader_options("valid"),
             sampler_offset=index * 1_000_003 if name else SERVER_INDEX,
             on_optimizers=self.adjust_optimizers(state, options),
+            totals=self.federation.totals,
         )
         trained = get_arrays(self.brain)
         if name and (self.local or self.federation.keep_optimizer):

@@ -43,7 +43,8 @@ class Federation:
     maximize, minimize : str
         The column of rounds.csv by which the best model is kept: ``valid_...``.
     totals : list of str
-        Metrics that add up over clients; others are averaged.
+        Metrics that add up over local epochs and clients; of others, those of the last
+        epoch are averaged.
     average : float
         Share that a moving average of the models keeps each round, 0.9 say. The
         average is what is evaluated and kept, and the clients go on from the newest

@@ -120,6 +120,23 @@ def test_a_module_to_compile_that_is_not_there_is_named(data):
         brain.local_update(data["train"], 1, 1, {"batch_size": 4})
 
 
+def test_totals_add_up_over_epochs(data):
+    class Counts(recipe.Regression):
+        def on_stage_end(self, stage, stage_loss, epoch=None):
+            super().on_stage_end(stage, stage_loss, epoch)
+            self.train_stats = {"hours": 2.0, "share": 0.5}
+
+    with open(YAML, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
+    brain = federate(Counts, hparams, {"device": "cpu"})
+    for _ in range(2):
+        totals = ["hours", "skipped"]
+        metrics = brain.local_update(
+            data["train"], 1, 3, {"batch_size": 4}, totals=totals
+        )
+        assert (metrics["hours"], metrics["share"]) == (6.0, 0.5)
+
+
 def test_evaluation_leaves_loader_options_alone(brain, data):
     options = {"batch_size": 4}
     brain.test(data["test"], options)
