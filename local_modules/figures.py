@@ -303,9 +303,11 @@ def _legend(figure, handles, paper):
         style = {"color": "white", "markeredgecolor": "black"}
         mark = Line2D([], [], marker="D", ls="", label="The paper", **style)
         handles = [*handles, mark]
+    longest = max(len(handle.get_label()) for handle in handles)
+    fit = int(figure.get_figwidth() / (0.6 + 0.062 * longest))  # inches of an entry
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=min(4, len(handles)),
+        ncols=max(1, min(4, fit, len(handles))),
         fontsize=9,
     )

@@ -20,12 +20,13 @@ logger = get_logger(__name__)
 FACTORS = {
     "n_clients": "C = {:g}",
     "p_supervised": "{:.0%} supervised",
-    "local_epoch_p": "{:g} local epochs",
+    "local_epoch_p": "local epochs: {:g}",
     "p_available_users": "{:.1%} of clients a round",
 }
 """What the experiments vary, and how a legend says it."""
 
 REPLICATES = ("seed", "selected_clients", "rounds", "epochs", "evaluate_every")
+REPLICATES += ("cuda_graphs",)  # how fast, not what
 
 
 class Plain(yaml.SafeLoader):

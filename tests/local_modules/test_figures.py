@@ -114,7 +114,7 @@ def test_ablations_are_drawn_when_asked_for(write_run, tmp_path):
     runs = find_runs([tmp_path])
     assert len(drawn(figures.convergence(runs).axes[0])) == 1
     lines = drawn(figures.convergence(runs, vary="local_epoch_p").axes[0])
-    assert list(lines) == [f"Federated, {e} local epochs" for e in (1, 5, 25)]
+    assert list(lines) == [f"Federated, local epochs: {e}" for e in (1, 5, 25)]
 
 
 def test_a_figure_without_its_runs_says_which(write_run, tmp_path):
