@@ -304,7 +304,7 @@ def _legend(figure, handles, paper):
         mark = Line2D([], [], marker="D", ls="", label="The paper", **style)
         handles = [*handles, mark]
     longest = max(len(handle.get_label()) for handle in handles)
-    fit = int(figure.get_figwidth() / (0.6 + 0.062 * longest))  # inches of an entry
+    fit = int(figure.get_figwidth() / (0.5 + 0.055 * longest))  # inches of an entry
     figure.legend(
         handles=handles,
         loc="outside lower center",
