@@ -69,10 +69,22 @@ class ProcessGrid(Grid):
                 reply = client_app(message, context)
             except Exception as error:  # a client's fault is the server's datum
                 logger.debug("Client failed", exc_info=error)
-                reason = f"{type(error).__name__}: {error}"
                 code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
-                reply = Message(Error(code, reason), reply_to=message)
+                reply = Message(Error(code, in_a_line(error)), reply_to=message)
             yield reply
+
+
+def in_a_line(error):
+    r"""Describe an error; of several lines, as from another process, the ends.
+
+    Example
+    -------
+    >>> in_a_line(OSError("Caught in worker 0.\nTraceback ...\nOSError: disk"))
+    'OSError: Caught in worker 0. ... OSError: disk'
+    """
+    first, *others = str(error).strip().splitlines() or [""]
+    rest = f" ... {others[-1].strip()}" if others else ""
+    return f"{type(error).__name__}: {first}{rest}"
 
 
 def process(serve, num_sampled):

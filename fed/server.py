@@ -139,10 +139,11 @@ class Server:
             )
         self.ledger.append_clients(server_round, rows)
         reasons = sorted({f"{row['client']}: {row['status']}" for row in attempted})
+        state = self.ledger.state_file
+        kept = f"; the last good model is in {state}" if state.exists() else ""
         raise RuntimeError(
-            f"Round {server_round} failed {federation.max_failures + 1} times; the "
-            f"last good model is in {self.ledger.state_file}. Failures: "
-            + "; ".join(reasons)
+            f"Round {server_round} failed {federation.max_failures + 1} times{kept}. "
+            f"Failures: {'; '.join(reasons)}"
         )
 
     def attempt(self, server_round, participants, rows):
