@@ -360,7 +360,7 @@ def memory(args, clock):
     repeats = 1 if args.quick else 3
     rows = []
     for model, seconds in cases[: 1 if args.quick else 2]:
-        for kept in (False, True):
+        for kept in (True,) if args.quick else (False, True):
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 arguments = (model, seconds, kept, repeats, args.threads)
                 row = pool.apply(step_of, arguments)
