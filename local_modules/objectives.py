@@ -566,7 +566,7 @@ def _gram_coordinates(signals):
 
 
 @functools.lru_cache(maxsize=64)
-def _assignments(num_sources, num_mixtures, allow, deny, device=None):
+def _assignments(num_sources, num_mixtures, allow, deny, device):
     """All allowed assignments, shape (assignment, source).
 
     They are kept where they are used: to move them to a GPU is to wait for it.

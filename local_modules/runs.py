@@ -26,7 +26,8 @@ FACTORS = {
 """What the experiments vary, and how a legend says it."""
 
 REPLICATES = ("seed", "selected_clients", "rounds", "epochs", "evaluate_every")
-REPLICATES += ("cuda_graphs",)  # how fast, not what
+REPLICATES += ("cuda_graphs",)
+"""What may differ between runs of one experiment."""
 
 
 class Plain(yaml.SafeLoader):
