@@ -76,9 +76,13 @@ def main(argv):
     options = parse(argv)
     from tqdm import tqdm
 
-    from local_modules.audio import DamagedAudioError
-    from local_modules.enhancement import enhance_file, find_recordings, source_names
-    from local_modules.trained import load_trained
+    from fedenhance.data.audio import DamagedAudioError
+    from fedenhance.deploy.enhancement import (
+        enhance_file,
+        find_recordings,
+        source_names,
+    )
+    from fedenhance.deploy.trained import load_trained
 
     recordings = find_recordings(options.inputs, options.out)
     trained = load_trained(options.model, options.device)

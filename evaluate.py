@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from local_modules import report
+from fedenhance.reports import scores as report
 
 LABELS = {
     "si_sdr": "SI-SDR (dB)",
@@ -81,8 +81,8 @@ def parse_comparison(argv):
 
 def read_mixtures(options, trained):
     """The mixtures to score the model on, by id, see ``fixed_mixtures``."""
-    from local_modules.data_io import split_mixtures
-    from local_modules.manifests import load_manifest, save_manifest
+    from fedenhance.data.datasets import split_mixtures
+    from fedenhance.data.manifests import load_manifest, save_manifest
 
     hparams = trained.hparams
     if options.data_folder:
@@ -122,8 +122,8 @@ def read_signals(key, row, sample_rate, loop_noise=False):
     speech : torch.Tensor or None
         ``(time,)``; None where it is unknown.
     """
-    from local_modules.audio import read_segment
-    from local_modules.mixing import read_fixed_mixture
+    from fedenhance.data.audio import read_segment
+    from fedenhance.data.mixing import read_fixed_mixture
 
     if not row.get("duration"):
         raise ValueError(f"the row {key} of the manifest has no duration in seconds")
@@ -145,7 +145,7 @@ def enhance_all(mixtures, trained, device):
     """Yield what ``measure_utterances`` takes; leave damaged recordings out."""
     from speechbrain.utils.logger import get_logger
 
-    from local_modules.audio import DamagedAudioError
+    from fedenhance.data.audio import DamagedAudioError
 
     loop_noise = trained.hparams["mixing"].loop_noise
     for key, row in mixtures.items():
@@ -167,8 +167,8 @@ def enhance_all(mixtures, trained, device):
 
 def score(argv):
     """Score a model; return the summary."""
-    from local_modules.metrics import check_metrics, measure_utterances
-    from local_modules.trained import load_trained
+    from fedenhance.deploy.trained import load_trained
+    from fedenhance.reports.metrics import check_metrics, measure_utterances
 
     options = parse_scoring(argv)
     # SI-SDR before enhancement says in which bin of input SNR an utterance is.

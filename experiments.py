@@ -38,7 +38,7 @@ from threading import Event, Lock
 import yaml
 from tqdm import tqdm
 
-from local_modules.report import write_rows
+from fedenhance.reports.scores import write_rows
 
 logger = logging.getLogger(__name__)
 
@@ -314,7 +314,7 @@ def tell(folders, path=None):
     path : Path or None
         A CSV.
     """
-    from local_modules.runs import Run, table
+    from fedenhance.reports.runs import Run, table
 
     rows = [{"experiment": f.parent.name, **Run(f).summary()} for f in folders]
     if rows and path:
@@ -344,8 +344,8 @@ def run_list(argv):
 
 def tell_findings(argv):
     """Say which of the paper's findings hold for finished runs."""
-    from local_modules import findings
-    from local_modules.runs import find_runs
+    from fedenhance.reports import findings
+    from fedenhance.reports.runs import find_runs
 
     parser = argparse.ArgumentParser(
         prog="experiments.py findings", description=findings.__doc__

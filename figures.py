@@ -45,8 +45,8 @@ def parse(argv):
 
 def draw(options):
     """Draw one figure of logged runs."""
-    from local_modules import figures
-    from local_modules.runs import find_runs
+    from fedenhance.reports import figures
+    from fedenhance.reports.runs import find_runs
 
     paper = figures.read_paper(options.paper) if options.paper else figures.NO_PAPER
     vary = {"vary": options.vary} if options.vary else {}
@@ -56,7 +56,7 @@ def draw(options):
 
 def draw_snr(options):
     """Draw the input SNR of the corpus of a run: its manifests say where it is."""
-    from local_modules.runs import find_runs
+    from fedenhance.reports.runs import find_runs
     from recipes.LibriFSD50K.statistics import statistics
 
     run = find_runs(options.results[:1])[0]

@@ -35,18 +35,19 @@ import torch
 from benchmarks import loops, measuring, original
 from fed.brain import federate
 from fed.experiment import restrict
-from local_modules import audio
-from local_modules.data_io import collate, training_set
-from local_modules.manifests import (
+from fedenhance.data import audio
+from fedenhance.data.datasets import collate, training_set
+from fedenhance.data.manifests import (
     assign_clients,
     assign_groups,
     group_by,
     load_manifest,
     take_isolated_noises,
 )
-from local_modules.mixing import MixtureOfMixtures
-from local_modules.objectives import constrained_mixit
-from local_modules.separation import mixtures_of, separate
+from fedenhance.data.mixing import MixtureOfMixtures
+from fedenhance.networks.scaling import separate
+from fedenhance.objectives.mixit import constrained_mixit
+from fedenhance.training.separation import mixtures_of
 from recipes.audio_files import list_files, read_headers
 from recipes.LibriFSD50K.prepare import prepare
 from recipes.storage import read_at_16k

@@ -30,10 +30,10 @@ import torch
 
 from benchmarks.networks import processor_name
 from evaluate import read_signals
-from local_modules.enhancement import MIN_PIECE, enhance_blocks
-from local_modules.manifests import load_manifest
-from local_modules.objectives import si_sdr
-from local_modules.trained import load_trained
+from fedenhance.data.manifests import load_manifest
+from fedenhance.deploy.enhancement import MIN_PIECE, enhance_blocks
+from fedenhance.deploy.trained import load_trained
+from fedenhance.objectives.mixit import si_sdr
 
 FILE_RATE = 44100
 COLUMNS = [

@@ -14,7 +14,7 @@ import csv
 from pathlib import Path
 
 from experiments import command_of, is_done, train
-from local_modules.runs import Run, table
+from fedenhance.reports.runs import Run, table
 
 RECORDED = "--snr_range [-5,10] --loop_noise True --local_epoch_p 0.25 --test_size 40"
 CORPORA = {"built-in": [], "packaged": RECORDED.split()}

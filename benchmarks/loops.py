@@ -20,8 +20,9 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from torch.utils.data import DataLoader
 
 from fed.experiment import restrict, rows_of
-from local_modules.data_io import dataio_prepare
-from local_modules.separation import mixtures_of, separate
+from fedenhance.data.datasets import dataio_prepare
+from fedenhance.networks.scaling import separate
+from fedenhance.training.separation import mixtures_of
 from recipes.LibriFSD50K.prepare import prepare
 
 HERE = Path(__file__).parent
@@ -192,7 +193,7 @@ def recordings(args, folder, **sizes):
             f"{{batch_size: {sizes['batch_size']}, shuffle: True, "
             f"num_workers: {num_workers}, persistent_workers: {num_workers > 0}, "
             f"pin_memory: {args.device != 'cpu'}, "
-            "collate_fn: !name:local_modules.data_io.collate }"
+            "collate_fn: !name:fedenhance.data.datasets.collate }"
         ),
     }
     file = HERE.parent / "hparams" / "fedenhance.yaml"

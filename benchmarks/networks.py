@@ -33,8 +33,8 @@ from hyperpyyaml import load_hyperpyyaml
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from local_modules.reference import to_reference
-from local_modules.streaming import StreamingSeparator
+from fedenhance.deploy.streaming import StreamingSeparator
+from fedenhance.networks.authors import to_reference
 
 SAMPLE_RATE = 16000
 MODELS = Path(__file__).resolve().parents[1] / "hparams" / "models"

@@ -17,10 +17,10 @@ import sys
 import time
 from pathlib import Path
 
-from local_modules import report
+from fedenhance.reports import scores as report
 
-MODULE = "!name:local_modules.objectives"
-SELF_TRAINING = ["--brain", "!name:local_modules.remixit.RemixIT"]
+MODULE = "!name:fedenhance.objectives.mixit"
+SELF_TRAINING = ["--brain", "!name:fedenhance.training.remixit.RemixIT"]
 SELF_TRAINING += ["--client_groups", "{self-training: 1.0}"]
 SELF_TRAINING += ["--objectives", f"{{self-training: {MODULE}.supervised }}"]
 
@@ -141,8 +141,8 @@ def cost(options):
     import torch
     from hyperpyyaml import load_hyperpyyaml
 
-    from local_modules.objectives import mixit
-    from local_modules.separation import separate
+    from fedenhance.networks.scaling import separate
+    from fedenhance.objectives.mixit import mixit
 
     torch.set_num_threads(options.threads)
     with open(options.model, encoding="utf-8") as file:

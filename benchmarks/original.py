@@ -30,9 +30,9 @@ import torch
 from scipy.io import wavfile
 
 from benchmarks.networks import AUTHORS_SIZES, build_ours
-from local_modules.audio import read_segment
-from local_modules.manifests import is_isolated_noise
-from local_modules.reference import to_reference
+from fedenhance.data.audio import read_segment
+from fedenhance.data.manifests import is_isolated_noise
+from fedenhance.networks.authors import to_reference
 
 SAMPLE_RATE = 16000
 PACKAGE = "fedenhance"
@@ -82,7 +82,7 @@ def write_tree(rows, folder, seconds):
     Arguments
     ---------
     rows : dict
-        Of a manifest, with ``client``; see ``local_modules.manifests``.
+        Of a manifest, with ``client``; see ``fedenhance.data.manifests``.
     folder : str or Path
     seconds : float
         Of each file; longer ones are cut, shorter ones padded.
@@ -310,9 +310,9 @@ def training_alone(setup):
 class WholeFiles(torch.utils.data.Dataset):
     """How the original's loader reads: whole wav files by SciPy, cropped at random.
 
-    Written anew, for our Brain: items are those of ``local_modules.data_io``. The noise
-    that is added is any of the client's; one of the two mixtures is left out as often
-    as the original does.
+    Written anew, for our Brain: items are those of ``fedenhance.data.datasets``. The
+    noise that is added is any of the client's; one of the two mixtures is left out as
+    often as the original does.
 
     Arguments
     ---------

@@ -37,10 +37,11 @@ import train
 from benchmarks import measuring, networks
 from fed import client, experiment, ledger, server, strategy
 from fed.memory import keep_freed_memory
-from local_modules.data_io import dataio_prepare
-from local_modules.mixing import MixtureOfMixtures
-from local_modules.objectives import constrained_mixit
-from local_modules.separation import Separation, mixtures_of, separate
+from fedenhance.data.datasets import dataio_prepare
+from fedenhance.data.mixing import MixtureOfMixtures
+from fedenhance.networks.scaling import separate
+from fedenhance.objectives.mixit import constrained_mixit
+from fedenhance.training.separation import Separation, mixtures_of
 
 HPARAMS = "hparams/fedenhance.yaml"
 DYNAMO = "import torch._dynamo"

@@ -30,14 +30,14 @@ from speechbrain import Stage
 from benchmarks import measuring, original
 from benchmarks.loops import HERE, RUN_OPTS
 from fed.brain import federate
-from local_modules.data_io import dataio_prepare
-from local_modules.manifests import (
+from fedenhance.data.datasets import dataio_prepare
+from fedenhance.data.manifests import (
     assign_clients,
     assign_groups,
     load_manifest,
     take_isolated_noises,
 )
-from local_modules.separation import summarize
+from fedenhance.training.separation import summarize
 from recipes.LibriFSD50K.prepare import prepare
 
 FOREVER = 10**6

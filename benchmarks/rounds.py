@@ -41,7 +41,7 @@ from benchmarks.networks import MODELS, build_ours
 from fed.brain import to_arrays, to_record
 from fed.runtime import ProcessGrid
 from fed.strategy import build
-from local_modules.manifests import (
+from fedenhance.data.manifests import (
     assign_clients,
     group_by,
     is_isolated_noise,

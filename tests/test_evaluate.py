@@ -9,19 +9,19 @@ import soundfile
 import torch
 
 import evaluate
-from local_modules.report import read_rows
-from local_modules.trained import find_best, load_trained
+from fedenhance.deploy.trained import find_best, load_trained
+from fedenhance.reports.scores import read_rows
 
 RATE = 16000
 HPARAMS = """
 output_folder: nowhere
 data_folder: {data}
 sample_rate: 16000
-mixing: !new:local_modules.mixing.MixtureOfMixtures
+mixing: !new:fedenhance.data.mixing.MixtureOfMixtures
     sample_rate: !ref <sample_rate>
 modules:
     separator: !new:tests.test_evaluate.Gains
-consistency: !name:local_modules.consistency.uniform
+consistency: !name:fedenhance.objectives.consistency.uniform
 """
 
 

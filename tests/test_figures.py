@@ -3,7 +3,7 @@
 import pytest
 
 import figures
-from tests.local_modules import finished
+from tests.fedenhance import finished
 
 
 @pytest.mark.parametrize("name", ["convergence", "transfer", "supervision"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("local_modules", "fed", "recipes", "benchmarks", "tools", "tests")
+PACKAGES = ("fedenhance", "fed", "recipes", "benchmarks", "tools", "tests")
 PROGRAMS = sorted(ROOT.glob("*.py"))
 SOURCES = PROGRAMS + [
     path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))
@@ -19,11 +19,19 @@ SOURCES = PROGRAMS + [
 # What a layer must not know. fed knows nothing of audio; nobody but fed knows Flower;
 # recipes borrow the tools that read and write data, and no model.
 FORBIDDEN = {
-    "local_modules": {"fed", "recipes", "flwr", "ray", *PACKAGES[3:]},
-    "fed": {"local_modules", "recipes", "soundfile", "torchaudio", *PACKAGES[3:]},
+    "fedenhance": {"fed", "recipes", "flwr", "ray", *PACKAGES[3:]},
+    "fed": {"fedenhance", "recipes", "soundfile", "torchaudio", *PACKAGES[3:]},
     "recipes": {"fed", "flwr", "ray", *PACKAGES[3:]},
 }
-DATA_TOOLS = {"audio", "data_io", "manifests", "mixing"}
+# The rooms of fedenhance/: each may import those that come before it, and itself.
+ROOMS = (
+    {"networks", "objectives"},
+    {"data"},
+    {"training"},
+    {"recognition"},
+    {"reports"},
+    {"deploy"},
+)
 # Where the distribution is not named as the module.
 DISTRIBUTIONS = {"espeakng_loader": "espeakng-loader", "yaml": "hyperpyyaml"}
 
@@ -63,12 +71,24 @@ def test_arrows(package):
 
 def test_recipes_borrow_data_tools_alone():
     for path in sources_of("recipes"):
-        borrowed = {
-            module.split(".")[1]
-            for module in imports(path)
-            if module.startswith("local_modules.")
-        }
-        assert borrowed <= DATA_TOOLS, f"{name_of(path)} imports {borrowed}"
+        borrowed = rooms_in(imports(path))
+        assert borrowed <= {"data"}, f"{name_of(path)} imports {borrowed}"
+
+
+def rooms_in(modules):
+    """Lists the rooms of fedenhance/ that modules lie in."""
+    return {m.split(".")[1] for m in modules if m.startswith("fedenhance.")}
+
+
+def test_rooms_look_down_alone():
+    below = set()
+    for level in ROOMS:
+        for room in level:
+            for path in sources_of(f"fedenhance/{room}"):
+                above = rooms_in(imports(path)) - below - {room}
+                assert not above, f"{name_of(path)} must not import {sorted(above)}"
+        below |= level
+    assert below == {path.name for path in (ROOT / "fedenhance").glob("[a-z]*/")}
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=name_of)
@@ -77,9 +97,9 @@ def test_programs_work_without_fed(program):
     assert not tops(imports(program, top_level=True)) & {"fed", "flwr", "ray"}
 
 
-def test_importing_fed_and_local_modules_leaves_the_other_out():
+def test_importing_fed_and_fedenhance_leaves_the_other_out():
     """The arrows hold for what is loaded as well as for what is written."""
-    for package, other in (("fed", "local_modules"), ("local_modules", "fed")):
+    for package, other in (("fed", "fedenhance"), ("fedenhance", "fed")):
         code = (
             "import importlib, pkgutil, sys, " + package + " as p\n"
             "for m in pkgutil.walk_packages(p.__path__, p.__name__ + '.'):\n"

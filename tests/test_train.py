@@ -14,12 +14,12 @@ from tests.conftest import RATE
 ROOT = Path(train.__file__).parent
 MODEL = """
 num_sources: 3
-separator: !new:local_modules.separator.Separator
-    encoder: !new:local_modules.sudormrf.Encoder
+separator: !new:fedenhance.networks.separator.Separator
+    encoder: !new:fedenhance.networks.sudormrf.Encoder
         num_bases: 16
         kernel_size: 21
         depth: 2
-    masknet: !new:local_modules.sudormrf.GroupCommMaskNet
+    masknet: !new:fedenhance.networks.sudormrf.GroupCommMaskNet
         num_sources: 3
         num_bases: 16
         channels: 16
@@ -27,7 +27,7 @@ separator: !new:local_modules.separator.Separator
         num_blocks: 1
         depth: 2
         num_groups: 4
-    decoder: !new:local_modules.sudormrf.Decoder
+    decoder: !new:fedenhance.networks.sudormrf.Decoder
         num_sources: 3
         num_bases: 16
         kernel_size: 21

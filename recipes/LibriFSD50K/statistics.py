@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from local_modules.audio import DamagedAudioError, read_segment
+from fedenhance.data.audio import DamagedAudioError, read_segment
 from recipes.audio_files import whole_file, write_csv
 
 SAMPLE_RATE = 16000

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from benchmarks import data
-from local_modules.audio import Segment, read_segment
-from local_modules.data_io import training_set
-from local_modules.mixing import MixtureOfMixtures
+from fedenhance.data.audio import Segment, read_segment
+from fedenhance.data.datasets import training_set
+from fedenhance.data.mixing import MixtureOfMixtures
 
 
 def test_batches_are_counted_until_the_time_is_over():

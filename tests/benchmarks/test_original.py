@@ -9,7 +9,7 @@ from scipy.io import wavfile
 
 from benchmarks import original
 from fed.partition import by_column
-from local_modules.manifests import (
+from fedenhance.data.manifests import (
     assign_clients,
     assign_groups,
     load_manifest,

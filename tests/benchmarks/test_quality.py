@@ -5,8 +5,8 @@ import torch
 
 from benchmarks import original, quality
 from fed.partition import by_column
-from local_modules.data_io import dataio_prepare
-from local_modules.mixing import MixtureOfMixtures
+from fedenhance.data.datasets import dataio_prepare
+from fedenhance.data.mixing import MixtureOfMixtures
 
 
 def test_copies_are_kept_evenly_until_the_time_is_up():

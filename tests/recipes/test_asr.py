@@ -14,7 +14,7 @@ import torch
 
 import train
 from fed.state import load
-from local_modules.transcripts import Tokenizer
+from fedenhance.recognition.transcripts import Tokenizer
 from recipes.CommonVoice.ASR.prepare import prepare
 
 ROOT = Path(train.__file__).parent

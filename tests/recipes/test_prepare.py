@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from local_modules.audio import read_segment
+from fedenhance.data.audio import read_segment
 from recipes import audio_files
 from recipes.LibriFSD50K import corpora, prepare
 from recipes.LibriFSD50K.corpora import HUMAN_VOICE, LayoutError

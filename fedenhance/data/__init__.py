@@ -1,0 +1,1 @@
+"""From audio files and manifests to datasets and batches."""

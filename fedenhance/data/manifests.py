@@ -1,0 +1,289 @@
+"""Manifests: what each recording is, whose it is, and what it serves for.
+
+A manifest row is a recording: speech with its noise (the simulated corpora), ``noisy``
+alone (real clients), or ``noise`` alone. What a recording serves for is decided here,
+at load time, so that sweeping ``p_supervised``, ``available_speech_percentage`` or the
+number of clients needs no new preparation.
+"""
+
+import csv
+import random
+from collections import defaultdict
+from pathlib import Path
+
+from speechbrain.dataio.dataio import load_data_csv
+
+from fedenhance.data.audio import Segment
+
+SIGNALS = ("speech", "noise", "noisy", "extra")
+"""Columns that name audio; each may have ``_start`` and ``_stop`` beside it."""
+
+
+def example_generator(*key):
+    """A random generator that depends on nothing but ``key``.
+
+    Rebuilt clients, other processes and resumed runs draw the same examples, whatever
+    the state of the global generators.
+
+    Arguments
+    ---------
+    *key : str or int
+        What the draw depends on, e.g. seed, epoch and recording id.
+
+    Returns
+    -------
+    random.Random
+
+    Example
+    -------
+    >>> example_generator(1, 2, "a").random() == example_generator(1, 2, "a").random()
+    True
+    >>> example_generator(1, 2, "a").random() == example_generator(1, 3, "a").random()
+    False
+    """
+    return random.Random("|".join(map(str, key)))
+
+
+def load_manifest(path, data_root):
+    """Load a manifest; turn its file columns into :class:`Segment`.
+
+    Arguments
+    ---------
+    path : str or Path
+        CSV with ``ID`` and any of the columns ``speech``, ``noise``, ``noisy`` and
+        ``extra``, each with ``_start`` and ``_stop`` beside it where it is a part of a
+        file.
+    data_root : str or Path
+        Replaces ``$data_root``.
+
+    Returns
+    -------
+    dict
+        Id -> row; absent signals are ``None``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the manifest is missing, or names no recordings.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no manifest at {path}: run the preparation first")
+    rows = load_data_csv(path, {"data_root": data_root})
+    if not rows:
+        raise ValueError(f"{path} lists no recordings")
+    return {key: _with_segments(row, key, path) for key, row in rows.items()}
+
+
+def _with_segments(row, key, path):
+    row = dict(row)
+    for name in SIGNALS:
+        file = row.get(name)
+        start, stop = (row.pop(f"{name}_{end}", "") for end in ("start", "stop"))
+        row[name] = Segment(file, int(start or 0), int(stop or 0)) if file else None
+    if not (row["noisy"] or row["noise"]):
+        raise ValueError(
+            f"{path}: {key} has neither a noisy recording nor a noise; "
+            "fill one of the columns noisy, noise"
+        )
+    row.setdefault("spk_id", "unknown")
+    return row
+
+
+def save_manifest(path, rows, data_root=None):
+    """Write rows as :func:`load_manifest` reads them.
+
+    Arguments
+    ---------
+    path : str or Path
+    rows : dict
+        Id -> row, as :func:`load_manifest` returns them.
+    data_root : str or Path or None
+        Files below it are written with ``$data_root``, so that another machine finds
+        them below its own.
+    """
+    flat = []
+    for key, row in rows.items():
+        line = {"ID": key}
+        for name, value in row.items():
+            if isinstance(value, Segment):
+                line.update(
+                    {
+                        name: _portable(value.path, data_root),
+                        f"{name}_start": value.start,
+                        f"{name}_stop": value.stop,
+                    }
+                )
+            elif value is not None:
+                line[name] = value
+        flat.append(line)
+    names = list(dict.fromkeys(name for line in flat for name in line))
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, restval="")
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def _portable(path, data_root):
+    if data_root is None or not Path(path).is_relative_to(data_root):
+        return path
+    return f"$data_root/{Path(path).relative_to(data_root).as_posix()}"
+
+
+def take_isolated_noises(rows, available_speech_percentage):
+    """Let the last recordings of each speaker give their noise alone.
+
+    In the simulated corpora every row has speech and noise. The first recordings of a
+    speaker stay noisy speech; of the others only the noise is used.
+
+    Arguments
+    ---------
+    rows : dict
+        Id -> row, changed in place.
+    available_speech_percentage : float
+        Fraction of a speaker's recordings that hold speech, in (0, 1].
+
+    Returns
+    -------
+    dict
+        The same rows.
+
+    Example
+    -------
+    >>> row = {"spk_id": "a", "speech": 1, "noise": 1, "noisy": None}
+    >>> rows = {"u": row, "v": dict(row)}
+    >>> [row["speech"] for row in take_isolated_noises(rows, 0.5).values()]
+    [1, None]
+    """
+    if not 0 < available_speech_percentage <= 1:
+        raise ValueError(
+            "available_speech_percentage must lie in (0, 1], not "
+            f"{available_speech_percentage}"
+        )
+    for group in group_by(rows, "spk_id").values():
+        simulated = [key for key in group if rows[key]["speech"]]
+        kept = int(available_speech_percentage * len(simulated))
+        for key in simulated[kept:]:
+            rows[key]["speech"] = None
+    return rows
+
+
+def is_isolated_noise(row):
+    """Whether a recording holds no speech, so that it can be added to one that does.
+
+    Example
+    -------
+    >>> is_isolated_noise({"speech": None, "noisy": None, "noise": "rain.wav"})
+    True
+    """
+    return not (row["speech"] or row["noisy"])
+
+
+def group_by(rows, column):
+    """Ids by the value of a column, in order of first appearance.
+
+    Example
+    -------
+    >>> group_by({"u": {"spk_id": "a"}, "v": {"spk_id": "b"}}, "spk_id")
+    {'a': ['u'], 'b': ['v']}
+    """
+    groups = defaultdict(list)
+    for key, row in rows.items():
+        groups[row[column]].append(key)
+    return dict(groups)
+
+
+def assign_clients(rows, partition=None):
+    """Write the client of each recording into the column ``client``.
+
+    Arguments
+    ---------
+    rows : dict
+        Id -> row, changed in place.
+    partition : callable or None
+        ``partition(rows) -> {client: [ids]}``, see ``fed/partition.py``. ``None``: one
+        client holds everything, as in centralised training.
+
+    Returns
+    -------
+    dict
+        The same rows.
+    """
+    clients = {"all": list(rows)} if partition is None else partition(rows)
+    for client, keys in clients.items():
+        for key in keys:
+            rows[key]["client"] = client
+    return rows
+
+
+def choose_groups(members, shares, seed):
+    """Choose by seed which members belong to which group.
+
+    With one seed a larger share contains the smaller one, so that a sweep over
+    ``p_supervised`` only ever adds supervised clients.
+
+    Arguments
+    ---------
+    members : list of str
+        Clients or recordings.
+    shares : dict
+        Group -> fraction of the members, in [0, 1]; they sum to at most 1.
+    seed : int
+
+    Returns
+    -------
+    dict
+        Member -> group, ``"unsupervised"`` for the rest.
+
+    Example
+    -------
+    >>> groups = choose_groups(["a", "b", "c", "d"], {"supervised": 0.5}, seed=0)
+    >>> sorted(groups.values())
+    ['supervised', 'supervised', 'unsupervised', 'unsupervised']
+    """
+    if any(share < 0 for share in shares.values()) or sum(shares.values()) > 1:
+        raise ValueError(
+            "fractions of clients (p_supervised, ...) must lie in [0, 1] and sum to at "
+            f"most 1, not {dict(shares)}"
+        )
+    order = sorted(members, key=lambda m: example_generator(seed, "group", m).random())
+    groups = dict.fromkeys(members, "unsupervised")
+    first, total = 0, 0.0
+    for group, share in shares.items():
+        total += share
+        last = round(total * len(order))
+        groups.update(dict.fromkeys(order[first:last], group))
+        first = last
+    return groups
+
+
+def assign_groups(rows, column, shares, seed, p_labelled=1.0):
+    """Write the objective of each recording into the column ``group``.
+
+    Arguments
+    ---------
+    rows : dict
+        Id -> row, changed in place.
+    column : str
+        What is supervised as a whole: ``client``, or ``spk_id``.
+    shares : dict
+        Group -> fraction of the values of ``column``.
+    seed : int
+    p_labelled : float
+        Fraction of a supervised client's recordings whose clean parts are known; the
+        others are ``"unsupervised"``.
+
+    Returns
+    -------
+    dict
+        The same rows. A recording without clean speech is never ``"supervised"``.
+    """
+    members = group_by(rows, column)
+    groups = choose_groups(list(members), shares, seed)
+    for member, keys in members.items():
+        labels = dict.fromkeys(keys, groups[member])
+        if groups[member] == "supervised" and p_labelled < 1:
+            labels = choose_groups(keys, {"supervised": p_labelled}, seed)
+        for key in keys:
+            known = rows[key]["speech"] or labels[key] != "supervised"
+            rows[key]["group"] = labels[key] if known else "unsupervised"
+    return rows

@@ -1,0 +1,305 @@
+"""Mixtures of mixtures: the training examples of FedEnhance, and its fixed test sets.
+
+A client holds noisy recordings (speech + noise) and isolated noise recordings. One
+training example is a noisy recording plus one isolated noise drawn from the same client
+(Tzinis et al., "Separate But Together", WASPAA 2021, section 2.1).
+"""
+
+import torch
+
+from fedenhance.data.audio import DamagedAudioError, read_segment
+from fedenhance.data.manifests import example_generator, is_isolated_noise
+
+
+def gain_for_snr(speech, noise, snr):
+    """Gain of the noise that puts the speech at a signal-to-noise ratio.
+
+    Arguments
+    ---------
+    speech, noise : torch.Tensor
+        Waveforms, ``(time,)``.
+    snr : float
+        Wanted ratio of powers, in dB.
+
+    Returns
+    -------
+    float
+        The gain; 1 where either signal is silent, and no ratio exists.
+
+    Example
+    -------
+    >>> gain_for_snr(torch.tensor([2.0, -2.0]), torch.tensor([1.0, 1.0]), snr=0.0)
+    2.0
+    """
+    speech_power, noise_power = speech.square().mean(), noise.square().mean()
+    if speech_power == 0 or noise_power == 0:
+        return 1.0
+    return float(torch.sqrt(speech_power / noise_power) * 10 ** (-snr / 20))
+
+
+def stack_sources(signals, gains, num_samples):
+    """Scale the signals that are there and stack them; silence for the others.
+
+    Arguments
+    ---------
+    signals : list of torch.Tensor or None
+        Waveforms, ``(time,)``.
+    gains : list of float
+    num_samples : int
+
+    Returns
+    -------
+    torch.Tensor
+        ``(source, time)``, each row of zero mean, so that mixtures have none either.
+    """
+    rows = [
+        torch.zeros(num_samples) if signal is None else gain * (signal - signal.mean())
+        for signal, gain in zip(signals, gains, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+class MixtureOfMixtures:
+    """Draws the sources of one training example, anew in every epoch.
+
+    The result has three rows: speech, its noise, and the extra noise. Their sum is the
+    network's input; rows 0 + 1 are the client's noisy recording and row 2 its isolated
+    noise, the two mixtures of MixIT. Where a recording's clean parts are unknown, row 0
+    holds the noisy recording itself and row 1 is silent: the mixtures are the same.
+
+    Arguments
+    ---------
+    sample_rate : int
+        In Hz.
+    segment : float
+        Length of an example in seconds; longer recordings are cropped at random.
+    p_single_mix : float
+        Probability that one of the two mixtures is left silent; each of them equally
+        often.
+    snr_range : list of two float or None
+        Each noise is scaled to a ratio drawn uniformly from this range of dB, relative
+        to the speech (to the noisy recording where the speech is unknown).
+        ``None``: levels as recorded, as in the paper.
+    loop_noise : bool
+        Noises shorter than the segment are repeated instead of padded with zeros.
+    seed : int
+
+    Example
+    -------
+    >>> import numpy
+    >>> from fedenhance.data.audio import Segment
+    >>> path = getfixture("tmp_path") / "packed.npy"
+    >>> numpy.save(path, numpy.arange(8, dtype=numpy.int16))
+    >>> draw = MixtureOfMixtures(sample_rate=4, segment=1.0)
+    >>> speech, noise = Segment(path, 0, 4), Segment(path, 4, 8)
+    >>> draw("id", speech, noise, None, pool=[noise]).shape
+    torch.Size([3, 4])
+    """
+
+    def __init__(
+        self,
+        sample_rate=16000,
+        segment=4.0,
+        p_single_mix=0.0,
+        snr_range=None,
+        loop_noise=False,
+        seed=0,
+    ):
+        if segment <= 0:
+            raise ValueError(f"segment must be positive, in seconds, not {segment}")
+        if not 0 <= p_single_mix <= 1:
+            raise ValueError(f"p_single_mix must lie in [0, 1], not {p_single_mix}")
+        self.sample_rate = sample_rate
+        self.segment = segment
+        self.num_samples = round(segment * sample_rate)
+        self.p_single_mix = p_single_mix
+        self.snr_range = snr_range
+        self.loop_noise = loop_noise
+        self.seed = seed
+        # Reading processes that outlive an epoch see what is written here.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self):
+        """int: which of the endlessly many drawings of each example to give."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch):
+        self._epoch.fill_(epoch)
+
+    def __call__(self, example_id, speech, noise, noisy, pool):
+        """Draw one example.
+
+        Arguments
+        ---------
+        example_id : str
+            The recording; with the seed and ``epoch`` it fixes every draw.
+        speech, noise, noisy : Segment or None
+            Either speech and noise, or noisy.
+        pool : list of Segment
+            The client's isolated noises; empty: the third row is silent.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(3, time)``.
+
+        Raises
+        ------
+        DamagedAudioError
+            Where a file cannot be read.
+        """
+        generator = example_generator(self.seed, self.epoch, example_id)
+        position = generator.random()
+        first = self._read(speech or noisy, position)
+        second = self._read(noise, position, self.loop_noise)
+        extra = self._read_any(pool, generator)
+        # A recording is what it is: its level does not change from epoch to epoch.
+        recording = example_generator(self.seed, example_id)
+        gains = [
+            1.0,
+            self._gain(first, second, recording),
+            self._gain(first, extra, generator),
+        ]
+        if generator.random() < self.p_single_mix:
+            if generator.random() < 0.5:
+                first = second = None
+            else:
+                extra = None
+        return stack_sources([first, second, extra], gains, self.num_samples)
+
+    def _read(self, segment, position, loop=False):
+        if segment is None:
+            return None
+        return read_segment(
+            *segment, self.sample_rate, self.num_samples, position, loop
+        )
+
+    def _read_any(self, pool, generator, attempts=5):
+        """One noise of the pool; a damaged one is passed over for another."""
+        if not pool:
+            return None
+        for attempt in range(1, attempts + 1):
+            segment = pool[generator.randrange(len(pool))]
+            try:
+                return self._read(segment, generator.random(), self.loop_noise)
+            except DamagedAudioError:
+                if attempt == attempts:
+                    raise
+
+    def _gain(self, speech, noise, generator):
+        if self.snr_range is None or noise is None:
+            return 1.0
+        return gain_for_snr(speech, noise, generator.uniform(*self.snr_range))
+
+
+def fixed_mixtures(rows, seed, size=None, snr_range=None, noises=(), **reading):
+    """The mixtures a model is validated or tested on: written down, never drawn again.
+
+    Every noisy recording gives one mixture as it is, with one noise (``<id>-1``), and
+    one with an isolated noise added (``<id>-2``). Where its clean parts are unknown
+    there is only the second, to be judged by MixIT.
+
+    Arguments
+    ---------
+    rows : dict
+        Id -> row of one split, see ``fedenhance.data.manifests``.
+    seed : int
+    size : int or None
+        Number of recordings, spread evenly over the split. ``None``: all.
+    snr_range : list of two float or None
+        As for :class:`MixtureOfMixtures`; the gains found are written into the rows.
+    noises : sequence of Segment
+        Noises that may be added, beside those of the split.
+    **reading : dict
+        ``sample_rate``, ``num_samples`` and ``loop_noise``, to find gains.
+
+    Returns
+    -------
+    dict
+        Id -> row with ``speech``, ``noise``, ``noisy``, ``extra``, ``noise_gain``,
+        ``extra_gain``, ``n_noises``.
+
+    Raises
+    ------
+    ValueError
+        If the split has no isolated noise to add.
+    """
+    recordings = [key for key, row in rows.items() if not is_isolated_noise(row)]
+    pool = [row for row in rows.values() if is_isolated_noise(row)]
+    pool += [{"noise": segment} for segment in noises]
+    if not pool:
+        raise ValueError(
+            "a split for evaluation has no isolated noises to add: give it rows with "
+            "noise alone, or set noise_folder"
+        )
+    if size is not None and size < len(recordings):
+        recordings = [recordings[i * len(recordings) // size] for i in range(size)]
+    mixtures = {}
+    for key in recordings:
+        generator = example_generator(seed, "fixed", key)
+        extra = pool[generator.randrange(len(pool))]
+        for n_noises in (1, 2) if rows[key]["speech"] else (2,):
+            row = _fixed_mixture(rows[key], extra if n_noises == 2 else None)
+            if snr_range is not None:
+                row.update(_fixed_gains(row, key, seed, snr_range, **reading))
+            mixtures[f"{key}-{n_noises}"] = row
+    return mixtures
+
+
+def _fixed_mixture(row, extra):
+    return {
+        "duration": row["duration"],
+        "spk_id": row["spk_id"],
+        "noise_class": row.get("noise_class", ""),
+        "extra_class": extra.get("noise_class", "") if extra else "",
+        "n_noises": 2 if extra else 1,
+        "group": "supervised" if row["speech"] else "unsupervised",
+        **{name: row[name] for name in ("speech", "noise", "noisy")},
+        "extra": extra["noise"] if extra else None,
+        "noise_gain": 1.0,
+        "extra_gain": 1.0,
+    }
+
+
+def _fixed_gains(row, key, seed, snr_range, loop_noise, **reading):
+    generator = example_generator(seed, "gain", key)
+    speech = read_segment(*(row["speech"] or row["noisy"]), **reading)
+    gains = {}
+    for name in ("noise", "extra"):
+        snr = generator.uniform(*snr_range)
+        if row[name]:
+            noise = read_segment(*row[name], loop=loop_noise, **reading)
+            gains[f"{name}_gain"] = gain_for_snr(speech, noise, snr)
+    return gains
+
+
+def read_fixed_mixture(row, loop_noise=False, **reading):
+    """The sources of one fixed mixture.
+
+    Arguments
+    ---------
+    row : dict
+        As :func:`fixed_mixtures` makes them.
+    loop_noise : bool
+        Repeat short noises instead of padding them.
+    **reading : dict
+        ``sample_rate`` and ``num_samples`` of ``read_segment``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(3, time)``: speech (or the noisy recording), its noise, the extra noise.
+    """
+    wanted = [
+        (row["speech"] or row["noisy"], False),
+        (row["noise"], loop_noise),
+        (row["extra"], loop_noise),
+    ]
+    signals = [
+        read_segment(*segment, loop=loop, **reading) if segment else None
+        for segment, loop in wanted
+    ]
+    gains = [1.0, float(row["noise_gain"]), float(row["extra_gain"])]
+    return stack_sources(signals, gains, reading["num_samples"])

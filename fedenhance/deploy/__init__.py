@@ -1,0 +1,1 @@
+"""A trained model in use: loaded, applied, streamed, exported, packaged."""

@@ -1,0 +1,496 @@
+"""Enhancement of recordings of any length and rate, in constant memory.
+
+A recording flows through generators of blocks ``(..., time)``::
+
+    read_blocks -> resample_blocks -> cut -> separate_pieces -> join -> resample_blocks
+
+Up to ``piece`` seconds are separated at once: the result is that of the network on the
+whole recording. A longer recording is cut into pieces of this length that overlap; the
+estimates are faded into each other in the middle of each overlap, away from the pieces'
+edges. Most of the networks normalise over all they are given, so that each piece is
+normalised by itself and the result is not that of the network on the whole.
+``benchmarks/enhancement.py`` measures how much it differs, and which of them is nearer
+to the clean speech: where the noise changes, the shorter pieces were.
+"""
+
+import math
+import os
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from itertools import islice
+
+import soundfile
+import torch
+import torchaudio
+from speechbrain.utils.logger import get_logger
+
+from fedenhance.data.audio import DamagedAudioError
+
+logger = get_logger(__name__)
+
+BLOCK = 1 << 18
+"""Frames that are read, or at most written, at a time."""
+
+OVERLAP = 2.0
+"""Seconds that neighbouring pieces have in common, at least."""
+
+FADE = 1.0
+"""Seconds, in the middle of the overlap, in which one piece is faded into the next."""
+
+MIN_PIECE = 3 * OVERLAP
+"""Seconds of a piece, at least, so that it has one neighbour at any time."""
+
+SUFFIXES = set(
+    ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 "
+    ".sph .nist .voc".split()
+)
+"""What is taken from a folder; a file that is named may have any."""
+
+
+def find_recordings(inputs, out):
+    """List recordings and where they go.
+
+    Arguments
+    ---------
+    inputs : list of Path
+        Files, and folders that are searched with all they contain.
+    out : Path
+        Folder. Recordings in it are not taken from an input that contains it.
+
+    Returns
+    -------
+    dict
+        Source -> target. A folder's tree is kept below ``out``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If an input does not exist, or is a folder without recordings.
+    ValueError
+        If two sources have the same target, or a target is a source.
+    """
+    targets = {}
+    for path in inputs:
+        if path.is_dir():
+            found = [p for p in sorted(path.rglob("*")) if _is_recording(p)]
+            if out.resolve() != path.resolve():
+                found = [p for p in found if out.resolve() not in p.resolve().parents]
+            if not found:
+                raise FileNotFoundError(f"there are no recordings in {path}")
+            targets.update({source: out / source.relative_to(path) for source in found})
+        elif path.exists():
+            targets[path] = out / path.name
+        else:
+            raise FileNotFoundError(f"there is no {path}")
+    sources, taken = {path.resolve() for path in targets}, {}
+    for source, target in targets.items():
+        if target.resolve() in sources:
+            raise ValueError(f"{target} would be overwritten: give another --out")
+        other = taken.setdefault(target.resolve(), source)
+        if other.resolve() != source.resolve():
+            raise ValueError(
+                f"{other} and {source} would both become {target}: enhance them in "
+                "two calls with different --out"
+            )
+    return targets
+
+
+def _is_recording(path):
+    hidden = path.name.startswith(".")
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not hidden
+
+
+def enhance_file(
+    trained, source, targets, piece=40.0, batch_size=1, progress=lambda seconds: None
+):
+    """Separate a recording; write its first sources as files of the same kind.
+
+    Each channel is separated by itself. The files have the recording's rate, channels,
+    length, format and level; they hold nothing above half of the network's rate. They
+    appear when they are complete.
+
+    Arguments
+    ---------
+    trained : fedenhance.deploy.trained.Trained
+    source : Path
+        Any file that libsndfile reads.
+    targets : list of Path
+        One for each source to write, speech first. Their folder is made.
+    piece : float
+        Seconds that are separated at once, ``MIN_PIECE`` or more: what memory is
+        needed for.
+    batch_size : int
+        Channels and pieces that are separated together.
+    progress : Callable
+        Called with each number of seconds that has been written.
+
+    Raises
+    ------
+    DamagedAudioError
+        If the recording cannot be read to its end, is not finite, or is of a format
+        that cannot be written; the message names it.
+    ValueError
+        If the pieces are too short.
+    """
+    if piece < MIN_PIECE:
+        raise ValueError(f"a piece must be {MIN_PIECE:g} s or more, not {piece:g} s")
+    with ExitStack() as stack:
+        recording = stack.enter_context(open_recording(source))
+        files = [stack.enter_context(written(path, recording)) for path in targets]
+        blocks = enhance_blocks(
+            read_blocks(recording, source),
+            recording.frames,
+            Fraction(recording.samplerate, trained.sample_rate),
+            trained,
+            piece,
+            batch_size,
+            len(targets),
+        )
+        peak = 0.0
+        for block in blocks:
+            peak = max(peak, float(block.abs().max()))
+            for file, signal in zip(files, block.unbind(1), strict=True):
+                # Encoders of libsndfile fail on long blocks.
+                for part in signal.T.split(1 << 16):
+                    file.write(part.numpy())
+            progress(block.shape[-1] / recording.samplerate)
+    if peak > 1 and recording.subtype not in ("FLOAT", "DOUBLE"):
+        logger.warning("%s: its estimate is clipped at full scale", source)
+
+
+@contextmanager
+def open_recording(path):
+    """Open a recording whose format can be written as well.
+
+    Arguments
+    ---------
+    path : Path
+
+    Yields
+    ------
+    soundfile.SoundFile
+
+    Raises
+    ------
+    DamagedAudioError
+        If it cannot be opened, or not be written; the message names it.
+    """
+    try:
+        file = soundfile.SoundFile(path)
+    except (OSError, soundfile.SoundFileError, TypeError) as error:
+        raise DamagedAudioError(f"{path}: {error}") from error
+    with file:
+        if not soundfile.check_format(file.format, file.subtype, file.endian):
+            kind = f"{file.format_info}, {file.subtype_info}"
+            raise DamagedAudioError(f"{path}: files of its kind ({kind}) are only read")
+        yield file
+
+
+@contextmanager
+def written(path, like):
+    """Open a file to write, which has its name once it is complete.
+
+    Arguments
+    ---------
+    path : Path
+    like : soundfile.SoundFile
+        Gives rate, channels and format.
+
+    Yields
+    ------
+    soundfile.SoundFile
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    kind = (like.samplerate, like.channels, like.subtype, like.endian, like.format)
+    try:
+        with soundfile.SoundFile(partial, "w", *kind) as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_blocks(file, name):
+    """Read a file from its beginning to its end.
+
+    Arguments
+    ---------
+    file : soundfile.SoundFile
+    name : str or Path
+        For messages.
+
+    Yields
+    ------
+    torch.Tensor
+        float32, ``(channel, time)``.
+
+    Raises
+    ------
+    DamagedAudioError
+        If there are fewer frames than the file says, or one is not finite.
+    """
+    position = 0
+    while position < file.frames:
+        wanted = min(BLOCK, file.frames - position)
+        try:
+            frames = file.read(wanted, dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as error:
+            raise DamagedAudioError(f"{name}: {error}") from error
+        if len(frames) < wanted:
+            raise DamagedAudioError(f"{name}: ends before frame {file.frames}")
+        block = torch.from_numpy(frames).T
+        if not block.isfinite().all():
+            raise DamagedAudioError(f"{name}: holds NaN or infinity")
+        yield block
+        position += wanted
+
+
+def enhance_blocks(blocks, num_frames, ratio, trained, piece, batch_size, num_sources):
+    """Separate a signal that is given and returned in blocks.
+
+    Arguments
+    ---------
+    blocks : Iterable of torch.Tensor
+        ``(channel, time)``.
+    num_frames : int
+        Their frames altogether.
+    ratio : Fraction
+        The signal's rate over the network's.
+    trained : fedenhance.deploy.trained.Trained
+    piece : float
+        Seconds that are separated at once.
+    batch_size : int
+        Channels and pieces that are separated together.
+    num_sources : int
+        Sources to return, speech first.
+
+    Yields
+    ------
+    torch.Tensor
+        ``(channel, source, time)``, ``num_frames`` altogether.
+    """
+    if num_frames == 0:
+        return
+    # In lowest terms a ratio of odd rates needs a filter of gigabytes. Both ways use
+    # the same approximation, exact for the usual rates: no drift is left.
+    rate, network_rate = ratio.limit_denominator(1000).as_integer_ratio()
+    num_samples = -(-num_frames * network_rate // rate)
+    length = min(num_samples, round(piece * trained.sample_rate))
+    starts = piece_starts(num_samples, length, round(OVERLAP * trained.sample_rate))
+    pieces = cut(resample_blocks(blocks, rate, network_rate), starts, length)
+    estimates = separate_pieces(pieces, trained, batch_size, num_sources)
+    joined = join(estimates, starts, round(FADE * trained.sample_rate))
+    left = num_frames
+    for block in resample_blocks(joined, network_rate, rate):
+        yield block[..., :left]
+        left -= block.shape[-1]
+
+
+def resample_blocks(blocks, old_rate, new_rate):
+    """Resample a signal that is given in blocks, without seams.
+
+    The blocks returned are together what ``torchaudio`` gives for the whole signal.
+
+    Arguments
+    ---------
+    blocks : Iterable of torch.Tensor
+        ``(..., time)``.
+    old_rate, new_rate : int
+        Without a common divisor; the old one is a block of the resampling filter.
+
+    Yields
+    ------
+    torch.Tensor
+        ``(..., time)``.
+
+    Example
+    -------
+    >>> signal = torch.randn(1, 3000)
+    >>> blocks = resample_blocks(signal.split(700, dim=1), 441, 160)
+    >>> whole = torchaudio.functional.resample(signal, 441, 160)
+    >>> torch.allclose(torch.cat(list(blocks), dim=1), whole, atol=1e-5)
+    True
+    """
+    if old_rate == new_rate:
+        yield from blocks
+        return
+    resample = torchaudio.transforms.Resample(old_rate, new_rate)
+    # The filter spans 6 zero crossings (at 0.99 of the lower rate) on either side.
+    context = old_rate * math.ceil(7 / min(old_rate, new_rate))
+    skipped = context // old_rate * new_rate
+    buffer, received, returned = None, 0, 0
+    for block in blocks:
+        received += block.shape[-1]
+        if buffer is None:
+            buffer = torch.nn.functional.pad(block, (context, 0))
+        else:
+            buffer = torch.cat([buffer, block], dim=-1)
+        periods = (buffer.shape[-1] - 2 * context) // old_rate
+        if periods > 0:
+            size, new_size = periods * old_rate, periods * new_rate
+            new = resample(buffer[..., : size + 2 * context])
+            yield new[..., skipped : skipped + new_size]
+            buffer = buffer[..., size:]
+            returned += new_size
+    if buffer is not None:
+        left = -(-received * new_rate // old_rate) - returned
+        new = resample(torch.nn.functional.pad(buffer, (0, context)))
+        yield new[..., skipped : skipped + left]
+
+
+def piece_starts(total, length, overlap):
+    """Where to cut pieces of one length that cover a signal evenly.
+
+    Arguments
+    ---------
+    total : int
+        Samples of the signal.
+    length : int
+        Samples of a piece, at most ``total``.
+    overlap : int
+        Samples that neighbours have in common, at least.
+
+    Returns
+    -------
+    list of int
+
+    Example
+    -------
+    >>> piece_starts(100, length=40, overlap=10)
+    [0, 30, 60]
+    >>> piece_starts(40, length=40, overlap=10)
+    [0]
+    """
+    if total <= length:
+        return [0]
+    last = -(-(total - overlap) // (length - overlap)) - 1
+    return [round(i * (total - length) / last) for i in range(last + 1)]
+
+
+def cut(blocks, starts, length):
+    """Cut a signal that is given in blocks into pieces.
+
+    Arguments
+    ---------
+    blocks : Iterable of torch.Tensor
+        ``(..., time)``.
+    starts : list of int
+        Where the pieces start, ascending.
+    length : int
+        Samples of each.
+
+    Yields
+    ------
+    torch.Tensor
+        ``(..., length)``.
+
+    Example
+    -------
+    >>> blocks = torch.arange(6).split(2)
+    >>> [piece.tolist() for piece in cut(blocks, starts=[0, 2], length=4)]
+    [[0, 1, 2, 3], [2, 3, 4, 5]]
+    """
+    blocks = iter(blocks)
+    buffer, position = next(blocks), 0
+    for start in starts:
+        while position + buffer.shape[-1] < start + length:
+            buffer = torch.cat([buffer, next(blocks)], dim=-1)
+        buffer = buffer[..., start - position :]
+        position = start
+        yield buffer[..., :length]
+
+
+def separate_pieces(pieces, trained, batch_size, num_sources):
+    """Separate each channel of each piece, ``batch_size`` of them together.
+
+    Arguments
+    ---------
+    pieces : Iterable of torch.Tensor
+        ``(channel, time)``, all alike.
+    trained : fedenhance.deploy.trained.Trained
+    batch_size : int
+    num_sources : int
+        Sources to return.
+
+    Yields
+    ------
+    torch.Tensor
+        ``(channel, source, time)`` for each piece.
+    """
+    pieces = iter(pieces)
+    device = next(trained.separator.parameters()).device
+    while group := list(islice(pieces, 1)):
+        num_channels = len(group[0])
+        group += islice(pieces, max(batch_size // num_channels, 1) - 1)
+        estimates = [
+            trained(mixtures.to(device))[:, :num_sources].cpu()
+            for mixtures in torch.cat(group).split(batch_size)
+        ]
+        yield from torch.cat(estimates).split(num_channels)
+
+
+def join(pieces, starts, fade):
+    """Fade overlapping pieces into each other.
+
+    Arguments
+    ---------
+    pieces : Iterable of torch.Tensor
+        ``(..., length)``.
+    starts : list of int
+        Where they start.
+    fade : int
+        Samples, in the middle of each overlap.
+
+    Yields
+    ------
+    torch.Tensor
+        The signal in blocks, ``(..., time)``.
+
+    Example
+    -------
+    >>> pieces = [torch.zeros(6), torch.ones(6)]
+    >>> torch.cat(list(join(pieces, starts=[0, 4], fade=2)))
+    tensor([0.0000, 0.0000, 0.0000, 0.0000, 0.1464, 0.8536, 1.0000, 1.0000, 1.0000,
+            1.0000])
+    """
+    # Complementary in amplitude: the estimates of both pieces are nearly the same.
+    rise = torch.sin(math.pi / 2 * (torch.arange(fade) + 0.5) / fade).square()
+    position, fading = 0, None
+    for piece, start, following in zip(
+        pieces, starts, [*starts[1:], None], strict=True
+    ):
+        piece, end = piece[..., position - start :], start + piece.shape[-1]
+        if fading is not None:
+            faded = torch.lerp(fading, piece[..., :fade], rise)
+            piece = torch.cat([faded, piece[..., fade:]], dim=-1)
+        if following is None:
+            yield piece
+            return
+        next_position = (following + end - fade) // 2
+        size = next_position - position
+        yield piece[..., :size]
+        fading = piece[..., size : size + fade]
+        position = next_position
+
+
+def source_names(target, num_sources):
+    """Name the files of all sources after that of the recording.
+
+    Arguments
+    ---------
+    target : Path
+    num_sources : int
+
+    Returns
+    -------
+    list of Path
+
+    Example
+    -------
+    >>> from pathlib import Path
+    >>> [path.name for path in source_names(Path("a.wav"), 3)]
+    ['a_speech.wav', 'a_noise1.wav', 'a_noise2.wav']
+    """
+    names = ["speech", *(f"noise{i}" for i in range(1, num_sources))]
+    return [target.with_name(f"{target.stem}_{n}{target.suffix}") for n in names]

@@ -1,0 +1,211 @@
+"""A trained model as one file that runs without Python: torch.export or ONNX.
+
+    python -m fedenhance.deploy.export results/fedenhance/1234 --out model.onnx
+    python -m fedenhance.deploy.export results/fedenhance/1234 --out model.pt2
+
+The file takes one mixture ``(1, time)`` at the network's sample rate, of any level, and
+gives its sources ``(1, source, time)``, speech first. ``time`` is any multiple of
+``--multiple`` samples or, where the network cannot be exported that way, fixed to
+``--seconds``; what it became is said. The file is compared with PyTorch, and removed if
+it differs. ``.pt2`` is what ``torch.export.load`` and ExecuTorch's converter read;
+``.onnx`` needs onnx, onnxscript and onnxruntime (requirements-extra.txt).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from speechbrain.utils.logger import get_logger
+from torch import nn
+
+from fedenhance.deploy.trained import load_trained
+from fedenhance.networks.scaling import separate
+
+logger = get_logger(__name__)
+
+TOLERANCE = 1e-4
+"""Largest difference from PyTorch that is accepted; the test signals' level is 0.1."""
+
+
+class Enhancer(nn.Module):
+    """What is exported: scaling, network and mixture consistency.
+
+    Arguments
+    ---------
+    trained : fedenhance.deploy.trained.Trained
+    """
+
+    def __init__(self, trained):
+        super().__init__()
+        self.separator = trained.separator
+        self.consistency = trained.consistency
+
+    def forward(self, mixture):
+        """Map ``(1, time)`` to ``(1, source, time)``."""
+        return separate(self.separator, mixture, self.consistency)
+
+
+def capture(enhancer, length, multiple):
+    """Trace an enhancer for lengths that are multiples, else for one length.
+
+    Arguments
+    ---------
+    enhancer : Enhancer
+    length : int
+        Samples of the example; also the one length.
+    multiple : int
+        Samples; a multiple of the network's stride, so that it never pads.
+
+    Returns
+    -------
+    program : torch.export.ExportedProgram
+    lengths : list of int
+        That it takes, among those to check.
+    """
+    length = max(length // multiple, 2) * multiple
+    example = torch.randn(1, length)
+    blocks = torch.export.Dim("blocks", min=2, max=2**20)
+    try:
+        program = torch.export.export(
+            enhancer, (example,), dynamic_shapes=({1: multiple * blocks},)
+        )
+        lengths = [length, length + multiple, 2 * multiple, 3 * length]
+    except (torch._dynamo.exc.UserError, RuntimeError, ValueError) as error:
+        logger.debug("not of variable length: %s", error)
+        program = torch.export.export(enhancer, (example,))
+        lengths = [length]
+    return program, lengths
+
+
+def write_program(program, path):
+    """Write ``.pt2``; return a function that runs the file."""
+    torch.export.save(program, path)
+    return torch.export.load(path).module()
+
+
+def write_onnx(program, path):
+    """Write ``.onnx``; return a function that runs the file."""
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{error.name} is needed to write and check ONNX: pip install onnx "
+            "onnxscript onnxruntime"
+        ) from error
+    exported = torch.onnx.export(
+        program, input_names=["mixture"], output_names=["sources"], verbose=False
+    )
+    exported.save(path, external_data=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(mixture):
+        return torch.from_numpy(session.run(None, {"mixture": mixture.numpy()})[0])
+
+    return run
+
+
+WRITERS = {".pt2": write_program, ".onnx": write_onnx}
+
+
+@torch.no_grad()
+def largest_difference(run, enhancer, lengths):
+    """Compare a file with PyTorch on noise with a level of 0.1.
+
+    Arguments
+    ---------
+    run, enhancer : Callable
+        ``(1, time) -> (1, source, time)``.
+    lengths : list of int
+        Samples.
+
+    Returns
+    -------
+    float
+        The largest absolute difference.
+    """
+    generator = torch.Generator().manual_seed(0)
+    differences = []
+    for length in lengths:
+        mixture = 0.1 * torch.randn(1, length, generator=generator)
+        differences.append(float((run(mixture) - enhancer(mixture)).abs().max()))
+    return max(differences)
+
+
+def export(folder, out, seconds=4.0, multiple=1280):
+    """Write a trained model as ``.pt2`` or ``.onnx``, checked against PyTorch.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Output folder of ``train.py``, or a package.
+    out : Path
+        File to write; its suffix says how.
+    seconds : float
+        Length of the example.
+    multiple : int
+        Samples that lengths are multiples of.
+
+    Returns
+    -------
+    difference : float
+        The largest absolute difference from PyTorch.
+    lengths : list of int
+        Lengths that were checked; one if the length is fixed.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown, or the file differs from PyTorch; then it is removed.
+    """
+    out = Path(out)
+    if out.suffix not in WRITERS:
+        raise ValueError(f"{out} must end in one of {', '.join(WRITERS)}")
+    trained = load_trained(folder)
+    enhancer = Enhancer(trained).eval()
+    length = round(seconds * trained.sample_rate)
+    program, lengths = capture(enhancer, length, multiple)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    difference = largest_difference(
+        WRITERS[out.suffix](program, out), enhancer, lengths
+    )
+    if not difference <= TOLERANCE:
+        out.unlink()
+        raise ValueError(
+            f"{out} would differ from PyTorch by {difference:.1e}, more than "
+            f"{TOLERANCE:.0e}: it is not written"
+        )
+    return difference, lengths
+
+
+def main(argv=None):
+    """Export a folder's model; say what it takes and how exact it is."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fedenhance.deploy.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="output folder of train.py")
+    parser.add_argument("--out", type=Path, required=True, help=".pt2 or .onnx file")
+    parser.add_argument("--seconds", type=float, default=4.0, help="default: 4")
+    parser.add_argument(
+        "--multiple",
+        type=int,
+        default=1280,
+        help="samples; the network's hop times 2 ** depth (default: 1280)",
+    )
+    args = parser.parse_args(argv)
+    try:
+        difference, lengths = export(args.folder, args.out, args.seconds, args.multiple)
+    except (ImportError, OSError, ValueError) as error:
+        parser.error(str(error))
+    takes = f"multiples of {args.multiple}" if lengths[1:] else f"{lengths[0]}"
+    sys.stdout.write(
+        f"{args.out}: takes {takes} samples; largest difference from PyTorch "
+        f"{difference:.1e}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""The best model of a run as a folder that others load, without this repository.
+
+    python -m fedenhance.deploy.packaging results/fedenhance/1234
+
+writes ``package/`` there, as training does at its end (``write_package`` among the
+``results`` of its YAML): the network in a small YAML file without training objects, its
+weights as tensors alone (``torch.load`` with ``weights_only``), the sources of the
+network, and a model card. SpeechBrain loads it::
+
+    from speechbrain.inference.interfaces import foreign_class
+    model = foreign_class(source="results/fedenhance/1234/package")
+    estimates = model.separate_batch(mixture)  # (batch, time) -> (batch, time, source)
+"""
+
+import argparse
+import ast
+import io
+import re
+import shutil
+import sys
+from pathlib import Path
+from statistics import fmean, stdev
+
+import torch
+from speechbrain.utils.logger import get_logger
+
+from fedenhance.deploy.trained import find_best, load_trained
+from fedenhance.reports.scores import read_table
+
+logger = get_logger(__name__)
+
+SOURCES = Path(__file__).parents[1]
+
+YAML_END = """
+num_spks: {num_sources}
+modules:
+    separator: !ref <separator>
+    encoder: !new:fedenhance.deploy.sepformer_interface.MixtureEncoder
+    masknet: !new:fedenhance.deploy.sepformer_interface.EstimateMasks
+        separator: !ref <separator>
+        consistency: !ref <consistency>
+    decoder: !new:fedenhance.deploy.sepformer_interface.EstimateDecoder
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+    loadables:
+"""
+
+CUSTOM = '''"""What ``speechbrain.inference.interfaces.foreign_class`` loads."""
+
+import sys
+from pathlib import Path
+
+from speechbrain.inference.separation import SepformerSeparation
+
+sys.path.append(str(Path(__file__).resolve().parent))
+CustomInterface = SepformerSeparation
+'''
+
+CARD = """---
+license: apache-2.0
+library_name: speechbrain
+pipeline_tag: audio-to-audio
+tags: [speech-enhancement, federated-learning, speechbrain]
+---
+# Speech enhancement: {experiment}
+
+Separates noisy recordings at {sample_rate} Hz into speech, which comes first, and
+{num_noises} noise estimates. {num_parameters:,} parameters.
+
+## Use
+
+{needs}
+
+```python
+from speechbrain.inference.interfaces import foreign_class
+
+model = foreign_class(source="path/to/this/folder")
+estimates = model.separate_batch(mixture)  # (batch, time) -> (batch, time, source)
+```
+
+`speechbrain.inference.separation.SepformerSeparation.from_hparams(source=...)` loads it
+as well, with this folder on Python's path (`PYTHONPATH`). Loading runs the Python files
+of this folder; `*.ckpt` hold tensors alone.
+
+## Training
+
+    {command}
+
+{training}
+## Results
+
+{results}
+## Licence
+
+Code and weights: Apache-2.0 (`LICENSE`). The recordings of *{data}* that the model
+learned from have licences of their own, which may limit what the weights are used for.
+"""
+
+SETTINGS = {
+    "rounds": "rounds",
+    "epochs": "epochs",
+    "n_clients": "clients",
+    "p_available_users": "fraction of the clients in a round",
+    "local_epoch_p": "local epochs",
+    "p_supervised": "fraction with clean references",
+    "available_speech_percentage": "fraction of the recordings, beside isolated noise",
+    "segment": "seconds of an example",
+    "batch_size": "batch size",
+    "learning_rate": "learning rate",
+    "seed": "seed",
+}
+"""Keys of an experiment that its card tells."""
+
+
+def write_package(brain, datasets, hparams):
+    """Write the package of a run that just ended; for ``results`` in YAML.
+
+    Arguments
+    ---------
+    brain, datasets
+        Not used here.
+    hparams : dict
+        With ``output_folder``.
+    """
+    by_train = Path(sys.argv[0]).name == "train.py"
+    command = " ".join(["python train.py", *sys.argv[1:]]) if by_train else None
+    package(hparams["output_folder"], command=command)
+
+
+def package(folder, out=None, command=None):
+    """Write the best model of a run as a folder to load.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Output folder of ``train.py``.
+    out : Path, optional
+        Default: ``package/`` in the folder.
+    command : str, optional
+        That trained the model, for the card; default: what trains it again.
+
+    Returns
+    -------
+    Path
+        ``out``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is not one of a finished run.
+    """
+    folder = Path(folder)
+    out = Path(out) if out else folder / "package"
+    trained = load_trained(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: module.state_dict()
+        for name, module in (
+            ("separator", trained.separator),
+            ("consistency", trained.consistency),
+        )
+        if isinstance(module, torch.nn.Module) and module.state_dict()
+    }
+    for name, tensors in weights.items():
+        tensors = {key: tensor.cpu() for key, tensor in tensors.items()}
+        torch.save(tensors, out / f"{name}.ckpt")
+    text = inference_yaml(folder / "hyperparams.yaml", trained.num_sources, weights)
+    (out / "hyperparams.yaml").write_text(text, encoding="utf-8")
+    (out / "custom.py").write_text(CUSTOM, encoding="utf-8")
+    named = set(re.findall(r"!(?:new|name|apply):([\w.]+)", text))
+    carry_sources(named, out / SOURCES.name)
+    shutil.copyfile(SOURCES.parent / "LICENSE", out / "LICENSE")
+    card = model_card(folder, trained, command, named)
+    (out / "README.md").write_text(card, encoding="utf-8")
+    return out
+
+
+def inference_yaml(path, num_sources, loadables):
+    """Take the network out of an experiment's YAML file.
+
+    Arguments
+    ---------
+    path : Path
+        ``hyperparams.yaml`` of a run, whose references are resolved.
+    num_sources : int
+    loadables : Iterable of str
+        Which of ``separator`` and ``consistency`` have weights.
+
+    Returns
+    -------
+    str
+        YAML for SpeechBrain's inference interfaces.
+    """
+    from ruamel.yaml import YAML
+
+    yaml = YAML()  # keeps the tags
+    experiment = yaml.load(path.read_text(encoding="utf-8"))
+    network = {
+        "sample_rate": experiment["sample_rate"],
+        "separator": experiment["modules"]["separator"],
+        "consistency": experiment.get("consistency"),
+    }
+    stream = io.StringIO("# For inference, see README.md.\n")
+    stream.seek(0, io.SEEK_END)
+    yaml.dump(network, stream)
+    lines = [f"        {name}: !ref <{name}>\n" for name in loadables]
+    return stream.getvalue() + YAML_END.format(num_sources=num_sources) + "".join(lines)
+
+
+def carry_sources(names, folder):
+    """Copy the files of ``fedenhance`` that define names, and what they import.
+
+    Arguments
+    ---------
+    names : Iterable of str
+        Dotted names, of other packages too.
+    folder : Path
+        Becomes a package ``fedenhance``.
+    """
+    todo, done = set(names), set()
+    while todo:
+        package_name, *parts = todo.pop().split(".")
+        source = SOURCES.joinpath(*parts[:2]).with_suffix(".py")
+        if package_name != SOURCES.name or source in done or not source.is_file():
+            continue
+        done.add(source)
+        for file in (SOURCES / "__init__.py", source.with_name("__init__.py"), source):
+            target = folder / file.relative_to(SOURCES)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                todo |= {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Import):
+                todo |= {alias.name for alias in node.names}
+
+
+def model_card(folder, trained, command, named):
+    """Fill the model card from what a run left.
+
+    Arguments
+    ---------
+    folder : Path
+        Of the run.
+    trained : fedenhance.deploy.trained.Trained
+        Its best model.
+    command : str or None
+        That trained it.
+    named : Iterable of str
+        Dotted names that the network's YAML uses.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    own = {SOURCES.name, "torch", "speechbrain"}
+    others = sorted({name.split(".")[0] for name in named} - own)
+    needs = "It needs `pip install torch torchaudio speechbrain`"
+    needs += f" and the Python modules {', '.join(others)}." if others else " alone."
+    hparams = trained.hparams
+    header = (folder / "hyperparams.yaml").read_text(encoding="utf-8").splitlines()[:3]
+    yaml_files = [line for line in header if line.endswith(".yaml")]
+    return CARD.format(
+        experiment=Path(yaml_files[0]).stem if yaml_files else folder.name,
+        sample_rate=trained.sample_rate,
+        num_noises=trained.num_sources - 1,
+        num_parameters=sum(p.numel() for p in trained.separator.parameters()),
+        needs=needs,
+        command=command or "python train.py hyperparams.yaml  # of the run's folder",
+        training=_training(folder, hparams),
+        results=_results(folder / "test_metrics.csv"),
+        data=Path(hparams.get("data_folder") or "unknown").name,
+    )
+
+
+def _training(folder, hparams):
+    """A Markdown table of data, federation and settings."""
+    rows = [("data", Path(hparams.get("data_folder") or "unknown").name)]
+    rows += [(name, hparams[key]) for key, name in SETTINGS.items() if key in hparams]
+    rounds = read_table(folder / "rounds.csv")
+    if rounds:
+        rows.append(("rounds done", len(rounds)))
+        hours = sum(float(row.get("hours") or 0) for row in rounds)
+        rows.append(("hours of audio, all clients together", f"{hours:.2f}"))
+    best = find_best(folder / "save").meta
+    for key in ("round", "si_sdri", "loss"):
+        if key in best:
+            rows.append((f"best model by validation: {key}", f"{best[key]:.4g}"))
+    return _table(("", ""), rows)
+
+
+def _results(path):
+    """A Markdown table of the test metrics, by number of noises."""
+    utterances = read_table(path)
+    if not utterances:
+        return "None: the run left no test scores against clean references.\n"
+    rows = []
+    for count in sorted({row["n_noises"] for row in utterances}):
+        mine = [row for row in utterances if row["n_noises"] == count]
+        before, gain = (
+            [float(row[key]) for row in mine] for key in ("si_sdr_in", "si_sdri")
+        )
+        spread = f" ± {stdev(gain):.2f}" if len(gain) > 1 else ""
+        rows.append(
+            (count, len(mine), f"{fmean(before):.2f}", f"{fmean(gain):.2f}{spread}")
+        )
+    head = ("noises", "test mixtures", "SI-SDR of the input", "improvement (dB)")
+    return _table(head, rows) + "\nMean and, for the improvement, standard deviation.\n"
+
+
+def _table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def main(argv=None):
+    """Write the package of a folder."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fedenhance.deploy.packaging",
+        description="Write the best model of a run as a folder that others load.",
+    )
+    parser.add_argument("folder", type=Path, help="output folder of train.py")
+    parser.add_argument("--out", type=Path, help="default: package/ in the folder")
+    args = parser.parse_args(argv)
+    try:
+        package(args.folder, args.out)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""A finished run's folder, or its package, made into a separator again."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.utils.checkpoints import Checkpointer
+
+from fedenhance.networks.scaling import separate
+
+
+class Trained(NamedTuple):
+    """The best model of a run.
+
+    Calling it separates mixtures ``(batch, time)`` into ``(batch, source, time)``,
+    speech first.
+    """
+
+    separator: torch.nn.Module
+    consistency: Any
+    sample_rate: int
+    hparams: dict
+
+    @torch.inference_mode()
+    def __call__(self, mixture):
+        """Separate mixtures at ``sample_rate``, of any level and length."""
+        return separate(self.separator, mixture, self.consistency)
+
+    @property
+    def num_sources(self):
+        """How many sources a mixture is separated into."""
+        device = next(self.separator.parameters()).device
+        return self(torch.zeros(1, self.sample_rate, device=device)).shape[1]
+
+
+def load_trained(folder, device="cpu"):
+    """Load the model that was best on validation.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Output folder of ``train.py``: it has ``hyperparams.yaml`` and ``save/``. It may
+        have been moved. Or a package of ``fedenhance.deploy.packaging``.
+    device : str
+        Where the model goes.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is not one of a finished run.
+    """
+    folder = Path(folder)
+    path = folder / "hyperparams.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} is not the output folder of train.py: it has no {path.name}"
+        )
+    with open(path, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file)
+    if "pretrainer" in hparams:
+        hparams["pretrainer"].collect_files(default_source=str(folder))
+        hparams["pretrainer"].load_collected()
+    else:
+        load_best(hparams["modules"], folder / "save")
+    for module in hparams["modules"].values():
+        module.to(device).eval()
+    return Trained(
+        hparams["modules"]["separator"],
+        hparams.get("consistency"),
+        hparams["sample_rate"],
+        hparams,
+    )
+
+
+def load_best(modules, save_folder):
+    """Load the checkpoint that was best on validation.
+
+    Arguments
+    ---------
+    modules : dict
+        Modules by name; those with weights are loaded.
+    save_folder : Path
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no checkpoint.
+    """
+    checkpoint = find_best(save_folder)
+    if checkpoint is None:
+        raise FileNotFoundError(
+            f"{save_folder} holds no checkpoint: train.py has not finished a round or "
+            "an epoch there"
+        )
+    for name, module in modules.items():
+        if module.state_dict():
+            file = checkpoint.path / f"{name}.ckpt"
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+            module.load_state_dict(weights)
+
+
+def find_best(save_folder):
+    """Find the checkpoint that was best on validation.
+
+    A federation keeps that one alone. Centralised training keeps the newest as well:
+    the best has the largest ``si_sdri`` or, without references, the least ``loss``.
+
+    Arguments
+    ---------
+    save_folder : str or Path
+
+    Returns
+    -------
+    speechbrain.utils.checkpoints.Checkpoint or None
+    """
+    if not Path(save_folder).is_dir():
+        return None
+    checkpointer = Checkpointer(save_folder)
+    for options in ({"max_key": "round"}, {"max_key": "si_sdri"}, {"min_key": "loss"}):
+        checkpoint = checkpointer.find_checkpoint(**options)
+        if checkpoint is not None:
+            return checkpoint
+    return checkpointer.find_checkpoint()

@@ -1,0 +1,1 @@
+"""Networks: encoders, mask networks and decoders, and the separator that they make."""

@@ -1,0 +1,152 @@
+"""A separator made of an encoder, a mask network and a decoder.
+
+The three parts have the interfaces of SpeechBrain's separation networks, so that
+those and the networks of :mod:`fedenhance.networks.sudormrf` swap by YAML.
+"""
+
+import torch.nn.functional as F
+from torch import nn
+
+
+class Separator(nn.Module):
+    """Separate a mixture into sources of the same length.
+
+    Arguments
+    ---------
+    encoder : torch.nn.Module
+        Maps waveforms ``(batch, time)`` to a latent ``(batch, channel, frame)``.
+        It pads the input as its stride needs; every length from 1 must work.
+    masknet : torch.nn.Module
+        Maps the latent to one mask per source, ``(source, batch, channel, frame)``.
+    decoder : torch.nn.Module
+        Maps the latents of all sources, ``(source, batch, channel, frame)``, to
+        waveforms ``(batch, source, time)``. Wrap a decoder of one source in
+        :class:`PerSource`.
+    masking : bool
+        Whether the masks multiply the encoder's latent. If False, the mask network
+        gives the latents of the sources itself (direct mapping).
+
+    Example
+    -------
+    >>> import torch
+    >>> from fedenhance.networks.sudormrf import Decoder, Encoder, GroupCommMaskNet
+    >>> separator = Separator(
+    ...     Encoder(num_bases=24, kernel_size=21, depth=3),
+    ...     GroupCommMaskNet(
+    ...         num_sources=3, num_bases=24, channels=16, hidden_channels=32,
+    ...         num_blocks=2, depth=3, num_groups=4,
+    ...     ),
+    ...     Decoder(num_sources=3, num_bases=24, kernel_size=21),
+    ... )
+    >>> separator(torch.randn(2, 1237)).shape
+    torch.Size([2, 3, 1237])
+    """
+
+    def __init__(self, encoder, masknet, decoder, masking=True):
+        super().__init__()
+        self.encoder = encoder
+        self.masknet = masknet
+        self.decoder = decoder
+        self.masking = masking
+
+    def forward(self, mixture):
+        """Return the waveforms of the sources.
+
+        Arguments
+        ---------
+        mixture : torch.Tensor
+            Mixtures, ``(batch, time)``.
+
+        Returns
+        -------
+        torch.Tensor
+            Estimates of the sources, ``(batch, source, time)``.
+
+        Raises
+        ------
+        ValueError
+            If the mixture is not ``(batch, time)`` or has no samples.
+        """
+        if mixture.dim() != 2 or mixture.shape[-1] == 0:
+            raise ValueError(
+                "A separator takes mixtures of shape (batch, time) with time >= 1, "
+                f"got {tuple(mixture.shape)}."
+            )
+        latent = self.encoder(mixture)
+        masks = self.masknet(latent)
+        latents = masks * latent if self.masking else masks
+        estimates = self.decoder(latents)
+        return F.pad(estimates, (0, mixture.shape[-1] - estimates.shape[-1]))
+
+
+class PaddedEncoder(nn.Module):
+    """Pad waveforms with zeros so that an encoder's frames cover every sample.
+
+    For encoders that do not pad: SpeechBrain's drop the samples after the last whole
+    frame and fail on inputs shorter than their kernel.
+
+    Arguments
+    ---------
+    encoder : torch.nn.Module
+        Maps ``(batch, time)`` to ``(batch, channel, frame)`` without padding.
+    kernel_size : int
+        Samples in one frame.
+    stride : int
+        Samples from one frame to the next.
+    min_frames : int
+        Frames that the mask network needs; SpeechBrain's Conv-TasNet pads by
+        reflection and needs more frames than its largest dilation.
+
+    Example
+    -------
+    >>> import torch
+    >>> from speechbrain.lobes.models.dual_path import Encoder
+    >>> encoder = PaddedEncoder(Encoder(16, out_channels=8), kernel_size=16, stride=8)
+    >>> encoder(torch.randn(2, 17)).shape
+    torch.Size([2, 8, 2])
+    """
+
+    def __init__(self, encoder, kernel_size, stride, min_frames=1):
+        super().__init__()
+        self.encoder = encoder
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.min_frames = min_frames
+
+    def forward(self, mixture):
+        """Map waveforms ``(batch, time)`` to ``(batch, channel, frame)``."""
+        min_length = self.kernel_size + (self.min_frames - 1) * self.stride
+        missing = min_length - mixture.shape[-1]
+        padding = missing if missing > 0 else missing % self.stride
+        return self.encoder(F.pad(mixture, (0, padding)))
+
+
+class PerSource(nn.Module):
+    """Apply the decoder of one source to every source.
+
+    Arguments
+    ---------
+    decoder : torch.nn.Module
+        Maps ``(batch, channel, frame)`` to ``(batch, time)``, such as SpeechBrain's
+        dual-path ``Decoder``.
+
+    Example
+    -------
+    >>> import torch
+    >>> from speechbrain.lobes.models.dual_path import Decoder
+    >>> decoder = PerSource(
+    ...     Decoder(in_channels=8, out_channels=1, kernel_size=16, stride=8)
+    ... )
+    >>> decoder(torch.randn(3, 2, 8, 5)).shape
+    torch.Size([2, 3, 48])
+    """
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, latents):
+        """Map ``(source, batch, channel, frame)`` to ``(batch, source, time)``."""
+        num_sources, batch_size = latents.shape[:2]
+        waveforms = self.decoder(latents.flatten(0, 1))
+        return waveforms.reshape(num_sources, batch_size, -1).transpose(0, 1)

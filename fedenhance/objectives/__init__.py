@@ -1,0 +1,1 @@
+"""What training minimises, and the consistency of estimates with their mixture."""

@@ -1,0 +1,1 @@
+"""The second task: speech recognition by Brains of its own."""

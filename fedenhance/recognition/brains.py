@@ -1,0 +1,169 @@
+"""The second Brain: learns to transcribe speech, by CTC alone or with attention."""
+
+import speechbrain as sb
+from speechbrain.dataio.dataio import append_eos_token, prepend_bos_token
+from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.logger import get_logger
+
+from fedenhance.recognition.transcripts import BLANK
+from fedenhance.training.counting import CountsAudio
+
+logger = get_logger(__name__)
+
+
+class CTC(CountsAudio, sb.Brain):
+    """Transcribes with an encoder and connectionist temporal classification.
+
+    A. Graves et al., "Connectionist temporal classification: labelling unsegmented
+    sequence data with recurrent neural networks", ICML 2006.
+
+    Batches have ``id``, ``wrd``, ``sig (batch, time)`` and ``tokens (batch, label)``,
+    as ``fedenhance.recognition.transcripts`` makes them.
+
+    ``modules`` has:
+
+    - ``normalize``: ``(batch, frame, feature) -> (batch, frame, feature)``;
+    - ``enc``: ``(batch, frame, feature) -> (batch, frame', feature')``;
+    - ``ctc_lin``: ``(batch, frame', feature') -> (batch, frame', token)``;
+    - ``tokenizer``: :class:`fedenhance.recognition.transcripts.Tokenizer`.
+
+    ``hparams`` has:
+
+    - ``compute_features``: ``(batch, time) -> (batch, frame, feature)``;
+    - ``log_softmax``; ``ctc_cost`` and ``ctc_decoder``, which is called with
+      log-probabilities and relative lengths and returns token ids;
+    - ``wer_computer``, ``cer_computer``, ``test_wer_file``;
+    - ``sample_rate``, ``train_logger``.
+
+    Statistics it logs: ``loss``; in training ``hours`` of audio and ``skipped``
+    utterances; in validation and test ``WER`` and ``CER`` in percent, against the
+    transcript as it is: what no token stands for counts as an error.
+    """
+
+    def compute_forward(self, batch, stage):
+        """Encode; return the encoder's output, lengths, and log-probabilities."""
+        batch = batch.to(self.device)
+        signals, lengths = batch.sig
+        features = self.hparams.compute_features(signals)
+        encoded = self.modules.enc(self.modules.normalize(features, lengths))
+        ctc = self.hparams.log_softmax(self.modules.ctc_lin(encoded))
+        return {"encoded": encoded, "lengths": lengths, "ctc": ctc}
+
+    def compute_objectives(self, predictions, batch, stage):
+        """Mean over the batch of each utterance's loss per token, in nats."""
+        if stage != sb.Stage.TRAIN:
+            hypotheses = self.modules.tokenizer.decode(self.decode(predictions))
+            references = [words.split() for words in batch.wrd]
+            self.wer_metric.append(batch.id, hypotheses, references)
+            self.cer_metric.append(batch.id, hypotheses, references)
+        tokens, token_lengths = batch.tokens
+        return self.hparams.ctc_cost(
+            predictions["ctc"], tokens, predictions["lengths"], token_lengths
+        )
+
+    def decode(self, predictions):
+        """Token ids of each utterance."""
+        return self.hparams.ctc_decoder(predictions["ctc"], predictions["lengths"])
+
+    def samples_of(self, batch):
+        """Count the samples of the signals, without padding."""
+        signals, lengths = batch.sig
+        return float(lengths.sum()) * signals.shape[1]
+
+    def on_stage_start(self, stage, epoch=None):
+        """Use the tokenizer that came with the weights; count anew."""
+        super().on_stage_start(stage, epoch)
+        self.modules.tokenizer.refresh()
+        if stage != sb.Stage.TRAIN:
+            self.wer_metric = self.hparams.wer_computer()
+            self.cer_metric = self.hparams.cer_computer()
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Log the stage; keep the best checkpoint by validation."""
+        if stage == sb.Stage.TRAIN:
+            self.train_stats = self.training_stats(stage_loss)
+            return
+        if not self.wer_metric.scores:
+            raise ValueError("none of the recordings to evaluate on can be read")
+        stats = {
+            "loss": stage_loss,
+            "CER": self.cer_metric.summarize("error_rate"),
+            "WER": self.wer_metric.summarize("error_rate"),
+        }
+        if stage == sb.Stage.TEST:
+            self.hparams.train_logger.log_stats({"stage": "test"}, test_stats=stats)
+            self.test_stats = stats
+            if if_main_process():
+                with open(self.hparams.test_wer_file, "w", encoding="utf-8") as file:
+                    self.wer_metric.write_stats(file)
+            return
+        self.hparams.train_logger.log_stats(
+            {"epoch": epoch}, train_stats=self.train_stats, valid_stats=stats
+        )
+        if self.checkpointer is not None:
+            self.checkpointer.save_and_keep_only(meta=stats, min_keys=["WER"])
+
+
+class CTCAttention(CTC):
+    """Transcribes with an attentional decoder, whose encoder learns by CTC as well.
+
+    S. Watanabe et al., "Hybrid CTC/attention architecture for end-to-end speech
+    recognition", IEEE JSTSP 11(8), 2017, equation 13.
+
+    Beside what :class:`CTC` needs, ``modules`` has
+
+    - ``emb``: ``(batch, label) -> (batch, label, embedding)``;
+    - ``dec``: SpeechBrain's AttentionalRNNDecoder;
+    - ``seq_lin``: ``(batch, label, feature) -> (batch, label, token)``;
+
+    and ``hparams`` has ``seq_cost``; ``ctc_weight``, from 0 to 1; and ``searcher``,
+    called with the encoder's output and relative lengths, which returns token ids
+    first.
+    """
+
+    def compute_forward(self, batch, stage):
+        """Predict the next token after each of the transcript as well."""
+        predictions = super().compute_forward(batch, stage)
+        tokens, _ = batch.tokens
+        embedded = self.modules.emb(prepend_bos_token(tokens, bos_index=BLANK))
+        decoded, _ = self.modules.dec(
+            embedded, predictions["encoded"], predictions["lengths"]
+        )
+        predictions["seq"] = self.hparams.log_softmax(self.modules.seq_lin(decoded))
+        return predictions
+
+    def compute_objectives(self, predictions, batch, stage):
+        """Weighted sum of the losses of CTC and of attention, in nats."""
+        ctc_loss = super().compute_objectives(predictions, batch, stage)
+        tokens, lengths = batch.tokens
+        counts = (lengths * tokens.shape[1]).round()
+        targets = append_eos_token(tokens, counts.int(), eos_index=BLANK)
+        seq_loss = self.hparams.seq_cost(
+            predictions["seq"], targets, length=(counts + 1) / targets.shape[1]
+        )
+        weight = self.hparams.ctc_weight
+        return weight * ctc_loss + (1 - weight) * seq_loss
+
+    def decode(self, predictions):
+        """Token ids of each utterance, by attention."""
+        return self.hparams.searcher(predictions["encoded"], predictions["lengths"])[0]
+
+
+def announce(brain, datasets, hparams):
+    """Say what was reached and where to look; the last line of a run.
+
+    Arguments
+    ---------
+    brain : CTC
+        Just tested.
+    datasets : dict
+        Not used here.
+    hparams : dict
+        With ``test_wer_file``.
+    """
+    logger.info(
+        "Test WER %.2f %%, CER %.2f %%. Alignments: %s.",
+        brain.test_stats["WER"],
+        brain.test_stats["CER"],
+        hparams["test_wer_file"],
+    )

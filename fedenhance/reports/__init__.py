@@ -1,0 +1,1 @@
+"""What finished runs say: metrics, tables, figures, findings, pages."""

@@ -1,0 +1,191 @@
+"""The findings of FedEnhance (Tzinis et al., WASPAA 2021), tested on finished runs.
+
+Each finding is a difference in dB that should be positive, taken seed by seed, so that
+both sides of it started alike. It holds if it is positive with every seed. Runs from a
+random start that differ in their number of clients alone are compared, unless the
+finding is about another factor; ablations are left out.
+"""
+
+from itertools import pairwise
+from statistics import fmean, stdev
+
+import numpy as np
+
+from fedenhance.reports.runs import swept_runs
+
+
+def check_findings(runs):
+    """Test what the runs can tell.
+
+    Arguments
+    ---------
+    runs : list of Run
+
+    Returns
+    -------
+    list of dict
+        One for each finding, case and number of noises: ``finding``, ``case``,
+        ``noises``, ``mean``, ``deviation``, ``lowest`` and ``highest`` difference in dB
+        over seeds, ``seeds``, ``holds``.
+
+    Raises
+    ------
+    ValueError
+        When no finding can be tested.
+    """
+    rows = []
+    for noises in (1, 2):
+        for compare in FINDINGS:
+            cases = compare(runs, f"test_si_sdri_{noises}")
+            for finding, case, better, worse in cases:
+                seeds = sorted(better.keys() & worse.keys())
+                differences = [better[seed] - worse[seed] for seed in seeds]
+                if differences:
+                    row = {"finding": finding, "case": case, "noises": noises}
+                    rows.append({**row, **describe(differences)})
+    if not rows:
+        raise ValueError(
+            "none of the findings can be tested: it takes two experiments with a seed "
+            "in common"
+        )
+    return rows
+
+
+def describe(differences):
+    """Mean, spread and verdict of differences, one a seed.
+
+    Example
+    -------
+    >>> describe([1.0, 3.0])["mean"], describe([1.0, 3.0])["holds"]
+    (2.0, 'yes')
+    >>> describe([-1.0, 3.0])["holds"]
+    'no'
+    """
+    single = len(differences) == 1
+    return {
+        "mean": fmean(differences),
+        "deviation": float("nan") if single else stdev(differences),
+        "lowest": min(differences),
+        "highest": max(differences),
+        "seeds": len(differences),
+        "holds": "yes" if min(differences) > 0 else "no",
+    }
+
+
+def by_seed(runs, value):
+    """A value for each seed, the mean over runs that share it."""
+    found = {}
+    for run in runs:
+        found.setdefault(run.seed, []).append(value(run))
+    return {seed: fmean(values) for seed, values in found.items()}
+
+
+def beats_individuals(runs, column):
+    """Federation against the mean of clients of the same size that train alone."""
+    for count, together in swept_runs(runs, "n_clients").items():
+        alone = [r for r in runs if r.is_individual and r.hparams["n_clients"] == count]
+        yield (
+            "federation beats individual clients",
+            f"C = {count:g}",
+            by_seed(together, lambda run: run.reached(column)),
+            by_seed(alone, lambda run: run.reached(column)),
+        )
+
+
+def few_converge_faster(runs, column):
+    """Mean over the first half of the rounds, of fewer against more clients."""
+
+    def early(run):
+        rounds, values = run.curve(column)
+        return float(values[rounds <= run.hparams["rounds"] / 2].mean())
+
+    groups = swept_runs(runs, "n_clients").items()
+    for (few, faster), (many, slower) in pairwise(groups):
+        yield (
+            "fewer clients converge faster",
+            f"C = {few:g} and {many:g}, first half",
+            by_seed(faster, early),
+            by_seed(slower, early),
+        )
+
+
+def pretraining_helps(runs, column):
+    """From a pre-trained against from a random start, early and late."""
+
+    def first(run):
+        return float(run.curve(column)[1][0])
+
+    def late(run):
+        rounds, values = run.curve(column)
+        return float(values[rounds > 0.75 * run.hparams["rounds"]].mean())
+
+    scratch = swept_runs(runs, "n_clients")
+    for count, started in swept_runs(runs, "n_clients", pretrained=True).items():
+        for name, when, value in (
+            ("starts higher", "first evaluation", first),
+            ("stays higher", "last quarter", late),
+        ):
+            yield (
+                f"pre-training {name}",
+                f"C = {count:g}, {when}",
+                by_seed(started, value),
+                by_seed(scratch.get(count, []), value),
+            )
+
+
+def supervision_helps(runs, column):
+    """Rise of the straight line through what is reached over shares of clients."""
+    swept = swept_runs(runs, "p_supervised")
+    if len(swept) < 2:
+        return
+    reached = [by_seed(g, lambda run: run.reached(column)) for g in swept.values()]
+    seeds = set.intersection(*map(set, reached))
+    rises = {
+        seed: float(np.polyfit(list(swept), [values[seed] for values in reached], 1)[0])
+        for seed in seeds
+    }
+    count = next(iter(swept.values()))[0].hparams["n_clients"]
+    case = f"C = {count:g}, none to all, {len(swept)} shares"
+    yield "more supervised clients help", case, rises, dict.fromkeys(rises, 0.0)
+
+
+def iid_is_the_bound(runs, column):
+    """One learner with all data against the federations."""
+    iid = [run for run in runs if run.is_iid and not run.is_pretrained]
+    bound = by_seed(iid, lambda run: run.reached(column))
+    for count, together in swept_runs(runs, "n_clients").items():
+        reached = by_seed(together, lambda run: run.reached(column))
+        yield "IID is the upper bound", f"C = {count:g}", bound, reached
+
+
+FINDINGS = (
+    beats_individuals,
+    few_converge_faster,
+    pretraining_helps,
+    supervision_helps,
+    iid_is_the_bound,
+)
+
+
+def table(rows):
+    """A Markdown table of findings.
+
+    Arguments
+    ---------
+    rows : list of dict
+        Of :func:`check_findings`.
+
+    Returns
+    -------
+    str
+    """
+    lines = ["| finding | case | noises | difference (dB) | range | seeds | holds |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for row in sorted(rows, key=lambda row: row["finding"]):
+        spread = f" ± {row['deviation']:.2f}" if row["seeds"] > 1 else ""
+        lines.append(
+            f"| {row['finding']} | {row['case']} | {row['noises']} "
+            f"| {row['mean']:.2f}{spread} | {row['lowest']:.2f} to "
+            f"{row['highest']:.2f} | {row['seeds']} | {row['holds']} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,395 @@
+"""Metrics of enhanced speech, one utterance at a time, several processes at once.
+
+The metrics other than SI-SDR are those of well-kept libraries. A metric that is
+undefined for an utterance, such as PESQ where no speech is found, is a failure: it is
+counted, and left out of every mean. It is never scored 0.
+"""
+
+import itertools
+import multiprocessing
+import os
+import warnings
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from speechbrain.utils.logger import get_logger
+from tqdm import tqdm
+
+from fedenhance.objectives import mixit as objectives
+
+logger = get_logger(__name__)
+
+
+class UndefinedMetricError(Exception):
+    """A metric does not exist for these signals."""
+
+
+def si_sdr(estimate, target, sample_rate):
+    """Scale-invariant SDR in dB (Le Roux et al., 2019).
+
+    Arguments
+    ---------
+    estimate, target : numpy.ndarray
+        Waveforms, ``(time,)``.
+    sample_rate : int
+        Not used here.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    UndefinedMetricError
+        If the target is silent.
+    """
+    pair = (torch.from_numpy(np.asarray(x, np.float64)) for x in (estimate, target))
+    return float(objectives.si_sdr(*pair))
+
+
+def sdr(estimate, target, sample_rate):
+    """SDR of BSS Eval in dB, by ``fast-bss-eval``: 512 taps of filtering are forgiven.
+
+    Vincent et al., "Performance measurement in blind audio source separation", IEEE
+    TASLP 2006; Scheibler, "SDR - medium rare with fast computations", ICASSP 2022.
+    Values are clamped to +-100 dB.
+
+    Arguments
+    ---------
+    estimate, target : numpy.ndarray
+        Waveforms, ``(time,)``.
+    sample_rate : int
+        Not used here.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    UndefinedMetricError
+        If a signal is silent.
+    """
+    import fast_bss_eval
+
+    if not np.any(estimate):
+        raise UndefinedMetricError("the estimate is silent")
+    target, estimate = (np.asarray(x, np.float64)[None] for x in (target, estimate))
+    # Level does not matter to SDR, but does to the conditioning of its equations.
+    target, estimate = target / np.abs(target).max(), estimate / np.abs(estimate).max()
+    return float(fast_bss_eval.sdr(target, estimate, clamp_db=100)[0])
+
+
+def pesq(estimate, target, sample_rate):
+    """PESQ, wide band, as MOS-LQO between 1.04 and 4.64 (ITU-T P.862.2), by ``pesq``.
+
+    Arguments
+    ---------
+    estimate, target : numpy.ndarray
+        Waveforms, ``(time,)``.
+    sample_rate : int
+        16000 Hz.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    UndefinedMetricError
+        If a signal is silent, too short, or without speech.
+    ValueError
+        At any other sample rate.
+    """
+    from pesq import PesqError
+    from pesq import pesq as itu_pesq
+
+    if sample_rate != 16000:
+        raise ValueError(f"PESQ (wide band) needs 16000 Hz, not {sample_rate} Hz")
+    if not np.any(estimate):
+        raise UndefinedMetricError("the estimate is silent")
+    try:
+        return float(itu_pesq(sample_rate, target, estimate, "wb"))
+    except PesqError as error:
+        reason = error.args[0] if error.args else type(error).__name__
+        reason = reason.decode() if isinstance(reason, bytes) else reason
+        raise UndefinedMetricError(str(reason)) from error
+
+
+def estoi(estimate, target, sample_rate):
+    """Extended short-time objective intelligibility, at most 1, by ``pystoi``.
+
+    Jensen and Taal, "An algorithm for predicting the intelligibility of speech masked
+    by modulated noise maskers", IEEE/ACM TASLP 2016.
+
+    Arguments
+    ---------
+    estimate, target : numpy.ndarray
+        Waveforms, ``(time,)``.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    UndefinedMetricError
+        If less than 0.4 s of the target are not silent.
+    """
+    from pystoi import stoi
+
+    with warnings.catch_warnings():
+        # pystoi warns and returns a constant: for us, a failure.
+        warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
+        try:
+            return float(stoi(target, estimate, sample_rate, extended=True))
+        except (RuntimeWarning, np.exceptions.AxisError) as error:
+            raise UndefinedMetricError("less than 0.4 s of speech") from error
+
+
+def dnsmos(estimate, target, sample_rate):
+    """DNSMOS P.835, overall quality up to 5, by ``speechmos``; needs no reference.
+
+    Reddy, Gopal and Cutler, "DNSMOS P.835: a non-intrusive perceptual objective speech
+    quality metric to evaluate noise suppressors", ICASSP 2022.
+
+    Arguments
+    ---------
+    estimate : numpy.ndarray
+        Waveform, ``(time,)``; scaled to a peak of 1 where it is higher.
+    target : numpy.ndarray or None
+        Not used here.
+    sample_rate : int
+        16000 Hz.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    UndefinedMetricError
+        If the estimate is silent.
+    ValueError
+        At any other sample rate.
+    """
+    from speechmos import dnsmos as microsoft_dnsmos
+
+    if sample_rate != 16000:
+        raise ValueError(f"DNSMOS needs 16000 Hz, not {sample_rate} Hz")
+    peak = np.abs(estimate).max(initial=0)
+    if peak == 0:
+        raise UndefinedMetricError("the estimate is silent")
+    scores = microsoft_dnsmos.run(estimate / max(peak, 1.0), sample_rate)
+    return float(scores["ovrl_mos"])
+
+
+METRICS = {
+    "si_sdr": si_sdr,
+    "sdr": sdr,
+    "pesq": pesq,
+    "estoi": estoi,
+    "dnsmos": dnsmos,
+}
+"""Name -> ``(estimate, target, sample_rate) -> float``; each the higher the better."""
+
+WITHOUT_REFERENCE = {"dnsmos"}
+
+PACKAGES = {
+    "sdr": ["fast-bss-eval"],
+    "pesq": ["pesq"],
+    "estoi": ["pystoi"],
+    "dnsmos": ["speechmos", "librosa", "onnxruntime", "requests"],
+}
+"""What has to be installed for a metric."""
+
+
+def check_metrics(names):
+    """Check that metrics exist and that their packages are installed.
+
+    Arguments
+    ---------
+    names : list of str
+
+    Raises
+    ------
+    ValueError
+        Naming the metric that does not exist.
+    ImportError
+        Naming the package to install.
+    """
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"no metric {name}: choose from {', '.join(METRICS)}")
+        packages = PACKAGES.get(name, [])
+        if not all(find_spec(package.replace("-", "_")) for package in packages):
+            raise ImportError(
+                f"the metric {name} needs: pip install {' '.join(packages)}"
+            )
+
+
+def measure(estimate, target, sample_rate, metrics):
+    """Metrics of one signal.
+
+    Arguments
+    ---------
+    estimate : numpy.ndarray
+        Waveform, ``(time,)``.
+    target : numpy.ndarray or None
+        Clean speech, ``(time,)``; without it most metrics are undefined.
+    sample_rate : int
+        In Hz.
+    metrics : list of str
+        Keys of ``METRICS``.
+
+    Returns
+    -------
+    values : dict
+        Metric -> float, NaN where it is undefined.
+    failures : dict
+        Metric -> why it is undefined.
+
+    Example
+    -------
+    >>> target = np.array([1.0, 0.0])
+    >>> measure(np.array([1.0, 0.1]), target, 16000, ["si_sdr"])
+    ({'si_sdr': 20.0}, {})
+    >>> measure(target, 0 * target, 16000, ["si_sdr"])
+    ({'si_sdr': nan}, {'si_sdr': 'the target is silent'})
+    """
+    shapes = [signal.shape for signal in (estimate, target) if signal is not None]
+    if len(set(shapes)) != 1 or estimate.ndim != 1:
+        raise ValueError(f"estimate and target must be (time,) alike, not {shapes}")
+    values, failures = {}, {}
+    for name in metrics:
+        try:
+            if name not in WITHOUT_REFERENCE:
+                if target is None:
+                    raise UndefinedMetricError("there is no clean reference")
+                if not np.any(target):
+                    raise UndefinedMetricError("the target is silent")
+            if not np.all(np.isfinite(estimate)):
+                raise UndefinedMetricError("the estimate is not finite")
+            values[name] = round(METRICS[name](estimate, target, sample_rate), 6)
+        except UndefinedMetricError as error:
+            values[name] = float("nan")
+            failures[name] = str(error)
+    return values, failures
+
+
+def measure_utterance(job):
+    """Metrics of one utterance, before and after enhancement.
+
+    Arguments
+    ---------
+    job : tuple
+        ``row`` (a dict), ``estimate``, ``mixture``, ``target`` (waveforms,
+        ``(time,)``; the target may be None), ``sample_rate``, ``metrics``.
+
+    Returns
+    -------
+    dict
+        The row, with three values for each metric: of the mixture (``si_sdr_in``), of
+        the estimate (``si_sdr``), and their difference (``si_sdri``); NaN where
+        undefined, with the reasons in ``failures``.
+    """
+    row, estimate, mixture, target, sample_rate, metrics = job
+    before, failed_before = measure(mixture, target, sample_rate, metrics)
+    after, failed_after = measure(estimate, target, sample_rate, metrics)
+    row = dict(row)
+    for name in metrics:
+        row[f"{name}_in"] = before[name]
+        row[name] = after[name]
+        row[f"{name}i"] = after[name] - before[name]
+    reasons = {f"{name}_in": reason for name, reason in failed_before.items()}
+    reasons |= failed_after
+    row["failures"] = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+    return row
+
+
+def measure_utterances(
+    utterances, sample_rate, metrics, processes=None, total=None, progressbar=True
+):
+    """Metrics of many utterances, in parallel.
+
+    Arguments
+    ---------
+    utterances : iterable of tuple
+        ``row`` (a dict), ``estimate``, ``mixture`` and ``target`` (waveforms,
+        ``(time,)``; the target may be None). It may be a generator that runs the
+        model: it is read only as far ahead as the processes need.
+    sample_rate : int
+        In Hz.
+    metrics : list of str
+        Keys of ``METRICS``.
+    processes : int or None
+        One for each core by default; 1 works in this process.
+    total : int or None
+        Number of utterances, for the progress bar.
+    progressbar : bool
+
+    Returns
+    -------
+    list of dict
+        See :func:`measure_utterance`; in the order of the utterances.
+    """
+    check_metrics(metrics)
+    jobs = ((*utterance, sample_rate, tuple(metrics)) for utterance in utterances)
+    processes = processes or os.cpu_count() or 1
+    results = (
+        map(measure_utterance, jobs)
+        if processes == 1
+        else _map_ahead(measure_utterance, jobs, processes)
+    )
+    rows = list(tqdm(results, total=total, unit="utterance", disable=not progressbar))
+    for name, count in count_failures(rows, metrics).items():
+        if count:
+            logger.warning("%s is undefined for %d of %d", name, count, len(rows))
+    return rows
+
+
+def count_failures(rows, metrics):
+    """Number of utterances for which each metric is undefined.
+
+    Arguments
+    ---------
+    rows : list of dict
+        See :func:`measure_utterance`.
+    metrics : list of str
+
+    Returns
+    -------
+    dict
+        Metric -> count.
+
+    Example
+    -------
+    >>> count_failures([{"pesq": 2.0}, {"pesq": float("nan")}], ["pesq"])
+    {'pesq': 1}
+    """
+    return {name: sum(row[name] != row[name] for row in rows) for name in metrics}
+
+
+def _map_ahead(function, jobs, processes):
+    """Map in order, with a bounded number of jobs on their way."""
+    # Not fork, for the parent has threads of PyTorch; the server imports only once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
+        waiting = deque()
+        jobs = iter(jobs)
+        try:
+            for job in itertools.islice(jobs, 4 * processes):
+                waiting.append(pool.submit(function, job))
+            while waiting:
+                yield waiting.popleft().result()
+                for job in itertools.islice(jobs, 1):
+                    waiting.append(pool.submit(function, job))
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,1 @@
+"""The Separation Brain, and what makes its training steps quick."""

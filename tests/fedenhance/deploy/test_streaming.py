@@ -1,0 +1,111 @@
+"""A stream gives what the whole signal gives."""
+
+import pytest
+import torch
+
+from fedenhance.deploy.streaming import StreamingSeparator
+from fedenhance.networks.separator import Separator
+from fedenhance.networks.sudormrf import (
+    CausalEncoder,
+    CausalMaskNet,
+    Decoder,
+    Encoder,
+    ImprovedMaskNet,
+)
+
+SIZES = {"num_sources": 2, "num_bases": 8}
+HOP = 10
+
+
+def causal_separator(depth=4):
+    separator = Separator(
+        CausalEncoder(num_bases=8, kernel_size=2 * HOP + 1, depth=depth),
+        CausalMaskNet(
+            **SIZES, channels=6, hidden_channels=10, num_blocks=2, depth=depth
+        ),
+        Decoder(**SIZES, kernel_size=2 * HOP + 1),
+        masking=False,
+    )
+    for block in separator.masknet.blocks:
+        torch.nn.init.ones_(block.skip_gain)
+    return separator
+
+
+def run(stream, mixture, sizes):
+    parts = [stream.push(samples) for samples in mixture.split(sizes, dim=1)]
+    return torch.cat([*parts, stream.flush()], dim=-1)
+
+
+@pytest.mark.parametrize("size", [1, HOP, 7, 64, 3000])
+def test_a_stream_equals_the_whole_signal(size):
+    separator, mixture = causal_separator(), torch.randn(2, 499)
+    stream = StreamingSeparator(separator, batch_size=2)
+    with torch.no_grad():
+        expected = separator(mixture)
+    actual = run(stream, mixture, size)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_second_signal_does_not_hear_the_first():
+    stream, mixture = StreamingSeparator(causal_separator()), torch.randn(1, 500)
+    first = run(stream, mixture, 100)
+    run(stream, torch.randn(1, 321), 50)
+    torch.testing.assert_close(run(stream, mixture, 100), first)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_every_depth_streams(depth):
+    separator, mixture = causal_separator(depth), torch.randn(1, 777)
+    with torch.no_grad():
+        expected = separator(mixture)
+    actual = run(StreamingSeparator(separator), mixture, HOP)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_estimates_are_at_most_the_latency_behind():
+    stream, received, returned = StreamingSeparator(causal_separator()), 0, 0
+    assert stream.latency == HOP + 1
+    for _ in range(100):
+        received += 1
+        returned += stream.push(torch.randn(1, 1)).shape[-1]
+        assert received - returned <= stream.latency
+
+
+def test_the_state_does_not_grow():
+    def size(stream):
+        tensors = [stream.samples, stream.frames]
+        for block in stream.blocks:
+            tensors += block.past + block.coarse
+        return sum(tensor.numel() for tensor in tensors)
+
+    stream = StreamingSeparator(causal_separator())
+    stream.push(torch.randn(1, 640))
+    before = size(stream)
+    stream.push(torch.randn(1, 6400))
+    assert size(stream) == before
+
+
+def test_the_future_changes_no_frame_before_it():
+    separator, mixture = causal_separator(), torch.randn(1, 640)
+    changed = mixture.clone()
+    changed[:, 400:] = torch.randn(1, 240)
+    with torch.no_grad():
+        before, after = separator(mixture), separator(changed)
+    # The frame at sample 400 is the first to see it, and begins a hop before.
+    torch.testing.assert_close(before[..., : 400 - HOP], after[..., : 400 - HOP])
+    assert not torch.equal(before[..., 400:], after[..., 400:])
+
+
+def test_a_separator_that_sees_the_future_is_refused():
+    separator = Separator(
+        Encoder(num_bases=8, kernel_size=21, depth=2),
+        ImprovedMaskNet(**SIZES, channels=6, hidden_channels=10, num_blocks=1, depth=2),
+        Decoder(**SIZES, kernel_size=21),
+    )
+    with pytest.raises(ValueError, match="CausalEncoder"):
+        StreamingSeparator(separator)
+
+
+def test_samples_of_another_batch_size_are_refused():
+    with pytest.raises(ValueError, match=r"\(1, time\), got \(2, 5\)"):
+        StreamingSeparator(causal_separator()).push(torch.randn(2, 5))

@@ -1,0 +1,100 @@
+"""The report of a run: one file, with all that the run left."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import soundfile
+
+from fedenhance.reports.html import write_report
+from tests.fedenhance import finished
+
+
+class Page(HTMLParser):
+    """Collects headings, table rows, and what would be fetched."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.headings, self.rows, self.sources, self.inside = [], [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.inside = tag
+        if tag == "tr":
+            self.rows.append([])
+        self.sources += [v for k, v in attributes if k in ("src", "href", "data")]
+
+    def handle_data(self, data):
+        if self.inside == "h2" and data.strip():
+            self.headings.append(data.strip())
+        elif self.inside in ("td", "th", "meter") and data.strip():
+            self.rows[-1].append(data.strip())
+
+    def handle_endtag(self, tag):
+        if tag in ("h2", "td", "th"):
+            self.inside = None
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A finished run of two clients, the second of which failed once."""
+    folder = finished.write_run(tmp_path, "run").folder
+    (folder / "test_metrics.csv").write_text(
+        "id,n_noises,si_sdr_in,si_sdr,si_sdri\n"
+        "a-1,1,0.0,4.0,4.0\nb-1,1,2.0,1.0,-1.0\na-2,2,0.0,3.0,3.0\n"
+    )
+    (folder / "clients.csv").write_text(
+        "round,client,status,seconds,examples,weight,loss,hours\n"
+        "1,0,ok,1,30,0.75,-5.0,0.5\n1,<b>,ok,1,10,0.25,-4.0,0.25\n"
+        "2,0,ok,1,30,1.0,-6.0,0.5\n2,<b>,Error: lost,1,,0.0,,\n"
+    )
+    (folder / "audio").mkdir()
+    for kind in ("noisy", "enhanced", "clean"):
+        soundfile.write(folder / f"audio/a-1_{kind}.wav", np.zeros(800), 8000)
+    return folder
+
+
+def report(folder, **settings):
+    write_report(None, None, {"output_folder": folder, "batch_size": 4, **settings})
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_it_shows_scores_and_what_each_client_contributed(folder):
+    page = Page(report(folder))
+    assert page.headings == ["Test set", "Training", "Clients", "Audio", "Settings"]
+    assert ["1", "2", "1.00", "2.50", "1.50", "1.50", "50 %"] in page.rows
+    assert ["0", "2", "0", "60", "1.00", "87.5%", "-6.00"] in page.rows
+    assert ["<b>", "1", "1", "10", "0.25", "12.5%", "-4.00"] in page.rows
+    assert ["batch_size", "4"] in page.rows
+
+
+def test_nothing_is_fetched(folder):
+    text = report(folder)
+    page = Page(text)
+    kinds = {source.split(",")[0] for source in page.sources if source[0] != "#"}
+    assert kinds == {"data:audio/flac;base64"}
+    assert len(page.sources) >= 3
+    assert not re.search(r"@import|url\((?!#)|<script|<link", text)
+
+
+def test_curves_take_the_colour_of_the_text(folder):
+    text = report(folder)
+    assert "currentColor" in text
+    assert "#123456" not in text
+
+
+def test_a_central_run_has_epochs_and_no_clients(folder):
+    (folder / "rounds.csv").unlink()
+    (folder / "clients.csv").unlink()
+    assert Page(report(folder)).headings == ["Test set", "Audio", "Settings"]
+    (folder / "train_log.txt").write_text("epoch: 1 - valid loss: -1.00e+00\n")
+    text = report(folder)
+    assert "Training" in Page(text).headings
+    assert "1 epochs" in text
+
+
+def test_a_run_without_references_has_no_scores(folder):
+    (folder / "test_metrics.csv").write_text("id,n_noises\n")
+    (folder / "rounds.csv").write_text("round,seconds,valid_loss\n1,2,-3.0\n")
+    assert "Test set" not in Page(report(folder)).headings
