@@ -1,0 +1,114 @@
+"""Tables of rows on disk, and files that appear whole or not at all.
+
+:func:`read_table` and :func:`write_table` are for CSV files with a header, whose rows
+are dicts; :func:`write_json` for a record; :func:`whole_file` for all else that must
+never be seen half written, such as audio, arrays and figures.
+"""
+
+import csv
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def read_table(path, needed=(), **style):
+    """Read a CSV file with a header.
+
+    Arguments
+    ---------
+    path : str or Path
+        UTF-8, with a byte order mark or without.
+    needed : iterable of str
+        Columns that it must have.
+    **style
+        Of :class:`csv.DictReader`, such as ``delimiter``.
+
+    Returns
+    -------
+    list of dict
+        Column -> text, a dict for each row.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If a column is lacking.
+    """
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file, **style)
+        has = table.fieldnames or []
+        lacking = [name for name in needed if name not in has]
+        if lacking:
+            raise ValueError(f"{path} lacks the columns {lacking}; it has {has}")
+        return list(table)
+
+
+def write_table(path, rows, columns=None):
+    """Write a CSV file with a header, whole or not at all.
+
+    Arguments
+    ---------
+    path : str or Path
+        Its folder is made.
+    rows : iterable of dict
+        Column -> value; an absent value is an empty cell.
+    columns : iterable of str, optional
+        What is written, in this order. By default all columns of all rows, in the order
+        in which they come.
+
+    Example
+    -------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_table(f"{folder}/table.csv", [{"a": 1}, {"a": 2, "b": 3}])
+    ...     read_table(f"{folder}/table.csv")
+    [{'a': '1', 'b': ''}, {'a': '2', 'b': '3'}]
+    """
+    rows = list(rows)
+    if columns is None:
+        columns = dict.fromkeys(name for row in rows for name in row)
+    with (
+        whole_file(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(
+            file, list(columns), extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_json(path, value):
+    """Write a JSON file, whole or not at all, with sorted keys."""
+    with whole_file(path) as partial:
+        text = json.dumps(value, indent=1, sort_keys=True)
+        partial.write_text(f"{text}\n", encoding="utf-8")
+
+
+@contextmanager
+def whole_file(path):
+    """Let a file take its place only once it is complete.
+
+    Arguments
+    ---------
+    path : str or Path
+        Where it will be, instead of what is there; its folder is made.
+
+    Yields
+    ------
+    Path
+        Where to write it: beside its place, hidden, with the same suffix. After an
+        error it is deleted, and what was in the place remains.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())  # the content is on the disk before the name
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
