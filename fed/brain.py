@@ -13,13 +13,11 @@ from flwr.app import Array, ArrayRecord
 from speechbrain import Brain, Stage
 from speechbrain.dataio.dataloader import make_dataloader
 from speechbrain.utils.checkpoints import DEFAULT_SAVE_HOOKS, get_default_hook
-from speechbrain.utils.logger import get_logger
 from speechbrain.utils.train_logger import TrainLogger
 from torch.utils.data import DataLoader
 
 from fed.loading import KeptLoaders, stays
 
-logger = get_logger(__name__)
 NUMPY = Array(np.zeros(0)).stype
 
 
@@ -92,89 +90,6 @@ def batch_size(batch):
     return len(batch)
 
 
-class Stepping(Brain):
-    """Comes between a recipe's Brain and SpeechBrain's: training steps on GPUs.
-
-    Of a step, the processor waits for the forward pass alone, if batches lie in pinned
-    memory and optimizers are fused Adams; else for more.
-
-    Attributes
-    ----------
-    steps_left_out : int or torch.Tensor
-        Since the last ``on_stage_end``, by fused Adams.
-    """
-
-    steps_left_out = 0
-
-    def fit_batch(self, batch):
-        """Do as SpeechBrain does, but ask for the loss before the backward pass.
-
-        It is here by the time all work of the step is queued, so that the next batch is
-        prepared while a GPU is at this one. The loss is looked at when it is here.
-        """
-        looks = type(self).check_loss_isfinite is not Brain.check_loss_isfinite
-        if not on_gpu(self.device) or self.scaler.is_enabled() or looks:
-            return super().fit_batch(batch)
-        should_step = self.step % self.grad_accumulation_factor == 0
-        self.on_fit_batch_start(batch, should_step)
-        with self.no_sync(not should_step):
-            with self.training_ctx:
-                outputs = self.compute_forward(batch, Stage.TRAIN)
-                loss = self.compute_objectives(outputs, batch, Stage.TRAIN)
-            sent = loss.detach().to("cpu", non_blocking=True)
-            arrived = torch.cuda.current_stream().record_event()
-            (loss / self.grad_accumulation_factor).backward()
-        if should_step:
-            self.optimizers_step()
-        arrived.synchronize()
-        self.check_loss_isfinite(sent)
-        self.on_fit_batch_end(batch, outputs, loss, should_step)
-        return sent
-
-    def check_gradients(self):
-        """Look at all gradients at once, and one by one where not all are finite.
-
-        On a GPU each look waits for it, and a network has hundreds of weights. Fused
-        Adams are told by what means ``torch.amp.GradScaler`` tells them, and leave the
-        step out without a look.
-        """
-        optimizers = list(self.optimizers_dict.values()) if self.optimizers_dict else []
-        if on_gpu(self.device) and optimizers and all(map(can_leave_out, optimizers)):
-            for optimizer in optimizers:
-                groups = [group["params"] for group in optimizer.param_groups]
-                optimizer.found_inf = 1 - all_finite(sum(groups, [])).float()
-            found = torch.stack([optimizer.found_inf for optimizer in optimizers])
-            self.steps_left_out = self.steps_left_out + found.amax()
-        elif not all_finite(self.modules.parameters()):
-            super().check_gradients()
-
-    def optimizers_step(self):
-        """Step, and forget what optimizers were told of it."""
-        super().optimizers_step()
-        for optimizer in (self.optimizers_dict or {}).values():
-            vars(optimizer).pop("found_inf", None)
-
-
-def all_finite(weights):
-    """Tell whether the gradients of all weights are finite, as a tensor."""
-    grads = [weight.grad for weight in weights if weight.grad is not None]
-    return torch.nn.utils.get_total_norm(grads).isfinite()
-
-
-def on_gpu(device):
-    """Tell whether a device is a GPU of CUDA."""
-    return torch.device(device).type == "cuda"
-
-
-def can_leave_out(optimizer):
-    """Tell whether an optimizer leaves out a step for which it has ``found_inf``.
-
-    Fused SGD does so too, but keeps momentum that it has not initialised.
-    """
-    fused = all(group.get("fused") for group in optimizer.param_groups)
-    return fused and isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW))
-
-
 class Federated:
     """Mixed in before a Brain's class: local updates that start from a clean state.
 
@@ -214,9 +129,6 @@ class Federated:
         super().on_stage_end(stage, stage_loss, epoch)
         stats = getattr(self, "train_stats", None) if stage == Stage.TRAIN else None
         stats = scalars(stats) if isinstance(stats, dict) else {}
-        if stage == Stage.TRAIN and self.steps_left_out:
-            count, self.steps_left_out = int(self.steps_left_out), 0
-            logger.warning("%d steps left out: gradients were not finite.", count)
         before = self.stage_ends.get(stage, {})
         for name in self.totals:
             if name in stats:
@@ -281,7 +193,7 @@ class Federated:
         self.train_sampler = self.optimizers_dict = None
         self.optimizer_step_limit = self.own_step_limit
         self.scaler.load_state_dict(self.fresh_scaler)
-        self.sampler_offset = self.steps_left_out = 0
+        self.sampler_offset = 0
         self.totals = ()
         self.on_optimizers = lambda optimizers: None
         self.stage_ends = {}
@@ -416,8 +328,7 @@ def federate(brain_class, hparams, run_opts):
     """
     keywords = getattr(brain_class, "keywords", {})
     base = getattr(brain_class, "func", brain_class)
-    bases = (Federated, Stepping) if base is Brain else (Federated, base, Stepping)
-    federated = type(f"Federated{base.__name__}", bases, {})
+    federated = type(f"Federated{base.__name__}", (Federated, base), {})
     if "skip_nonfinite_grads" not in hparams:
         run_opts = {"skip_nonfinite_grads": True, **run_opts}
     return federated(
@@ -494,7 +405,7 @@ def copy_into(tensors, arrays):
     for names in by_kind(tensors):
         device = tensors[names[0]].device
         flat = [torch.from_numpy(np.ravel(arrays[name])) for name in names]
-        if on_gpu(device):
+        if device.type == "cuda":
             sizes = [len(part) for part in flat]
             flat = torch.cat(flat).to(device).split(sizes)
         for name, part in zip(names, flat, strict=True):

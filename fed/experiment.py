@@ -11,6 +11,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from torch.utils.data import Dataset, Subset
 
+from fed import partition as partitions
 from fed.brain import federate, get_arrays, matching, set_arrays
 from fed.memory import keep_freed_memory
 from fed.state import ClientStates
@@ -36,15 +37,19 @@ class Experiment:
         Its ``datasets`` is called with hparams.
     run_opts : dict
         Of ``speechbrain.parse_arguments``.
+    datasets : dict
+        If they are made already.
     """
 
-    def __init__(self, hparams, federation, run_opts):
+    def __init__(self, hparams, federation, run_opts, datasets=None):
         for key in ("brain", "modules"):
             if key not in hparams:
                 raise ValueError(f"The YAML of a federation needs the key '{key}'.")
         self.hparams = hparams
         self.federation = federation
-        self.datasets = as_dict(federation.datasets(hparams))
+        if datasets is None:
+            datasets = federation.datasets(hparams)
+        self.datasets = as_dict(datasets)
         self.brain = federate(hparams["brain"], hparams, run_opts)
         self.local = matching(self.brain.modules.state_dict(), federation.local)
         self.output_folder = Path(hparams.get("output_folder", "results/federation"))
@@ -66,7 +71,10 @@ class Experiment:
     def partition(self):
         """Map each client's name to the ids that it holds; by name."""
         if self._partition is None:
-            clients = self.federation.partition(rows_of(self.train_set))
+            clients = getattr(self.train_set, "clients", None)
+            if clients is None or self.federation.partition:
+                deal = self.federation.partition or partitions.iid
+                clients = deal(rows_of(self.train_set))
             empty = [name for name, ids in clients.items() if not ids]
             if empty:
                 raise ValueError(f"Clients without training data: {empty}.")

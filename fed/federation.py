@@ -4,7 +4,6 @@ import logging
 
 import numpy as np
 
-from fed import partition as partitions
 from fed import weighting as weightings
 from fed.experiment import Experiment, describe, register, rows_of
 from fed.memory import keep_freed_memory
@@ -22,7 +21,8 @@ class Federation:
         in that order, as recipes do. ``train`` is what the clients hold together.
     partition : callable
         From the rows of ``train`` to a dict from client name to ids. See
-        :mod:`fed.partition`.
+        :mod:`fed.partition`. By default the attribute ``clients`` of ``train`` is that
+        dict, if it is there; else rows are dealt to ten clients at random.
     holdings : callable
         Called with rows, partition and output folder before training, to show what
         the clients hold. See :func:`fed.holdings.report`.
@@ -97,7 +97,7 @@ class Federation:
     def __init__(
         self,
         datasets,
-        partition=partitions.iid,
+        partition=None,
         holdings=None,
         rounds=10,
         fraction=1.0,
@@ -177,7 +177,7 @@ class Federation:
             return False
         return best is None or (value > best if self.maximize else value < best)
 
-    def run(self, hparams_file, overrides, run_opts, hparams):
+    def run(self, hparams_file, overrides, run_opts, hparams, datasets=None):
         """Train, or go on training; return a Brain that holds the best model.
 
         Writes ``rounds.csv``, ``clients.csv`` and ``save/`` into the output folder.
@@ -192,6 +192,8 @@ class Federation:
             Likewise.
         hparams : dict
             The loaded file.
+        datasets : dict
+            What ``self.datasets`` makes of it, if that is there already.
 
         Returns
         -------
@@ -200,7 +202,7 @@ class Federation:
         quieten_rounds()
         keep_freed_memory()
         run_opts = options_given(run_opts)
-        experiment = Experiment(hparams, self, run_opts)
+        experiment = Experiment(hparams, self, run_opts, datasets)
         description = describe(hparams_file, overrides, run_opts)
         register(description, experiment)
         roster = [(name, None) for name in experiment.names()]

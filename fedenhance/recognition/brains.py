@@ -7,11 +7,12 @@ from speechbrain.utils.logger import get_logger
 
 from fedenhance.recognition.transcripts import BLANK
 from fedenhance.training.counting import CountsAudio
+from fedenhance.training.stepping import Stepping
 
 logger = get_logger(__name__)
 
 
-class CTC(CountsAudio, sb.Brain):
+class CTC(CountsAudio, Stepping):
     """Transcribes with an encoder and connectionist temporal classification.
 
     A. Graves et al., "Connectionist temporal classification: labelling unsegmented
@@ -80,6 +81,7 @@ class CTC(CountsAudio, sb.Brain):
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log the stage; keep the best checkpoint by validation."""
+        super().on_stage_end(stage, stage_loss, epoch)
         if stage == sb.Stage.TRAIN:
             self.train_stats = self.training_stats(stage_loss)
             return

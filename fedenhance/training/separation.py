@@ -9,6 +9,7 @@ from fedenhance.networks.scaling import separate
 from fedenhance.objectives.mixit import si_sdr
 from fedenhance.training.counting import CountsAudio
 from fedenhance.training.graphs import Graphed
+from fedenhance.training.stepping import Stepping
 
 
 def mixtures_of(sources):
@@ -32,7 +33,7 @@ def mixtures_of(sources):
     return torch.stack([sources[:, :2].sum(1), sources[:, 2]], dim=1)
 
 
-class Separation(CountsAudio, sb.Brain):
+class Separation(CountsAudio, Stepping):
     """Trains a separator; each example by the objective of its group.
 
     Batches have ``sources (batch, 3, time)``, as ``fedenhance.data.mixing`` makes them,
@@ -121,6 +122,7 @@ class Separation(CountsAudio, sb.Brain):
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log the stage; keep the best checkpoint by validation."""
+        super().on_stage_end(stage, stage_loss, epoch)
         if stage == sb.Stage.TRAIN:
             self.train_stats = self.training_stats(stage_loss)
             return

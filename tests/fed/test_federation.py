@@ -36,6 +36,33 @@ def test_two_keys_federate_a_recipe(train):
     assert isinstance(brain, recipe.Regression)
 
 
+def test_the_data_say_who_holds_what(train, read):
+    def datasets(hparams):
+        made = recipe.datasets(hparams)
+        ids = made["train"].data_ids
+        made["train"].clients = {"b": ids[:8], "a": ids[8:12]}
+        return made
+
+    train(federation={"datasets": datasets, "partition": None, "rounds": 1})
+    held = {row["client"]: int(row["examples"]) for row in read("clients.csv")}
+    assert held == {"a": 4, "b": 8}
+
+
+def test_datasets_that_are_there_are_not_made_again(tmp_path):
+    def datasets(hparams):
+        raise AssertionError("made again")
+
+    overrides = f"output_folder: {tmp_path}"
+    with open(YAML, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, overrides)
+    made = recipe.datasets(hparams)
+    federation = fed.Federation(
+        datasets, partition=partial(fed.partition.iid, n_clients=2)
+    )
+    brain = federation.run(YAML, overrides, {"device": "cpu"}, hparams, made)
+    assert isinstance(brain, recipe.Regression)
+
+
 def test_a_brain_that_overrides_fit_batch(train, read):
     train(brain="!name:tests.fed.recipe.TwoSteps")
     assert read("rounds.csv")[-1]["examples"] == "32"
