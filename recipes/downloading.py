@@ -1,23 +1,27 @@
-"""Downloads to start on a cluster and forget: resumed, checked, complete."""
+"""Downloads to start on a cluster and forget: resumed, checked, complete.
 
-import errno
+curl downloads, 7-Zip unpacks .zip files, split ones as well.
+"""
+
 import hashlib
-import http.client
 import shutil
+import subprocess
+import sys
 import tarfile
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from recipes import split_zip
-
-BLOCK = 1 << 20
 SLACK = 1.05  # file systems round sizes up
+# Exit codes of curl.
+WRITE_ERROR, RANGE_ERROR = 23, 33
+PROGRAMS = {
+    "curl": (("curl",), "apt install curl"),
+    "7-Zip": (("7zz", "7z", "7za"), "apt install 7zip, brew install sevenzip"),
+}
 
 logger = get_logger(__name__)
 
@@ -36,16 +40,54 @@ class Archive:
         File name.
     url : str
         Folder of the file, without a slash at the end.
-    size : int, optional
-        Bytes, where known.
+    size : int
+        Bytes; about so many where no checksum is published.
     md5 : str, optional
         Published checksum, where there is one.
+    growth : float
+        Times its size that its files take, about.
     """
 
     name: str
     url: str
-    size: int | None = None
+    size: int
     md5: str | None = None
+    growth: float = 1.4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes where.
+
+    Arguments
+    ---------
+    archives : list of list of Archive
+        The parts of each archive; of a split one, ``NAME.zip`` is the last.
+    archive_folder, target : pathlib.Path
+        Where they are downloaded to, and unpacked.
+    mirror : str, optional
+        Takes the place of the archives' own url.
+    """
+
+    archives: list
+    archive_folder: Path
+    target: Path
+    mirror: str | None = None
+
+
+def program(name):
+    """Find a program of :data:`PROGRAMS`.
+
+    Raises
+    ------
+    DownloadError
+        When it is not installed; the message says how to.
+    """
+    names, advice = PROGRAMS[name]
+    for path in map(shutil.which, names):
+        if path:
+            return path
+    raise DownloadError(f"{name} ({' or '.join(names)}) is not installed: {advice}")
 
 
 def download(archive, folder, mirror=None, retries=10, timeout=60.0, pause=5.0):
@@ -77,8 +119,8 @@ def download(archive, folder, mirror=None, retries=10, timeout=60.0, pause=5.0):
     Raises
     ------
     DownloadError
-        For a missing file, a checksum that does not fit twice, a full disk, or a
-        server that brings nothing in all attempts.
+        For a missing file, a checksum that does not fit twice, a full disk, a server
+        that brings nothing in all attempts, or without curl.
     """
     folder = Path(folder)
     target, partial = folder / archive.name, folder / f"{archive.name}.part"
@@ -87,7 +129,8 @@ def download(archive, folder, mirror=None, retries=10, timeout=60.0, pause=5.0):
     folder.mkdir(parents=True, exist_ok=True)
     url = f"{(mirror or archive.url).rstrip('/')}/{archive.name}"
     for last in (False, True):
-        _fetch(url, partial, archive.size, retries, timeout, pause)
+        if archive.md5 is None or size_of(partial) < archive.size:
+            _fetch(url, partial, retries, timeout, pause)
         problem = check(archive, partial)
         if problem is None:
             partial.rename(target)
@@ -100,6 +143,11 @@ def download(archive, folder, mirror=None, retries=10, timeout=60.0, pause=5.0):
     )
 
 
+def size_of(path):
+    """Bytes of a file, 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
 def check(archive, path):
     """Compare a file with the published size and checksum.
 
@@ -108,124 +156,63 @@ def check(archive, path):
     str or None
         What is wrong.
     """
-    size = path.stat().st_size
-    if archive.size is not None and size != archive.size:
-        return f"has {size} bytes instead of {archive.size}"
     if archive.md5 is None:
         return None
-    digest = hashlib.md5()
-    with (
-        open(path, "rb") as file,
-        tqdm(
-            total=size, desc=f"checking {archive.name}", **_bar_options(size)
-        ) as progress,
-    ):
-        while block := file.read(BLOCK):
-            digest.update(block)
-            progress.update(len(block))
-    if digest.hexdigest() != archive.md5:
-        return f"has MD5 {digest.hexdigest()} instead of {archive.md5}"
+    size = size_of(path)
+    if size != archive.size:
+        return f"has {size} bytes instead of {archive.size}"
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "md5").hexdigest()
+    if digest != archive.md5:
+        return f"has MD5 {digest} instead of {archive.md5}"
     return None
 
 
-def _bar_options(size):
-    options = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "leave": False}
-    return options | {"disable": size < BLOCK or None}
-
-
-def _fetch(url, partial, size, retries, timeout, pause):
+def _fetch(url, partial, retries, timeout, pause):
     """Ask for the rest of a file until it is there."""
     failures = 0
     while True:
-        have = partial.stat().st_size if partial.exists() else 0
-        try:
-            _append(url, partial, size, timeout)
+        have = size_of(partial)
+        problem = _attempt(url, partial, timeout)
+        if problem is None:
             return
-        except urllib.error.HTTPError as error:
-            if error.code < 500 and error.code not in (408, 429):
-                raise DownloadError(
-                    f"{url}: the server says {error.code} ({error.reason}); try "
-                    "another mirror with --mirror."
-                ) from error
-            problem = error
-        except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                raise DownloadError(
-                    f"No space is left on the disk of {partial.parent}; free some and "
-                    "start again: what has arrived is kept."
-                ) from error
-            problem = error
-        arrived = (partial.stat().st_size if partial.exists() else 0) - have
-        failures = 0 if arrived > 0 else failures + 1
+        failures = 0 if size_of(partial) > have else failures + 1
         if failures > retries:
             raise DownloadError(
                 f"{url}: {problem}. Nothing arrived in {failures} attempts; start "
                 "again later (what has arrived is kept), or try another mirror."
-            ) from problem
-        wait = 0 if arrived > 0 else min(60.0, pause * 2 ** (failures - 1))
+            )
+        wait = min(60.0, pause * 2 ** (failures - 1)) if failures else 0
         logger.warning(f"{url}: {problem}; goes on after {wait:.0f} s.")
         time.sleep(wait)
 
 
-def _append(url, partial, size, timeout):
-    """One attempt; raises OSError when the connection ends early."""
-    have = partial.stat().st_size if partial.exists() else 0
-    if size is not None and have >= size:
-        return  # complete, or too long: the check tells
-    request = urllib.request.Request(url, headers={"User-Agent": "fedenhance"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-    try:
-        response = urllib.request.urlopen(request, timeout=timeout)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing after what is here
-            return
-        raise
-    with response:
-        resumed = response.status == 206
-        if not resumed:
-            have = 0  # the server sends all of it again
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else size
-        with (
-            open(partial, "ab" if resumed else "wb") as file,
-            tqdm(
-                total=total,
-                initial=have,
-                desc=partial.stem,
-                **_bar_options(total or BLOCK),
-            ) as progress,
-        ):
-            while block := response.read1(BLOCK):
-                file.write(block)
-                progress.update(len(block))
-                have += len(block)
-    if total is not None and have < total:
-        raise ConnectionError(f"the connection ended {total - have} bytes early")
+def _attempt(url, partial, timeout):
+    """Run curl once; returns what went wrong that may go well another time.
 
-
-def missing_bytes(archives, folder):
-    """Bytes that are still to come, as far as sizes are known.
-
-    Arguments
-    ---------
-    archives : iterable of Archive
-        All.
-    folder : str or pathlib.Path
-        Where they go.
-
-    Returns
-    -------
-    int
+    curl's own retries begin at the place where the first attempt began.
     """
-    total = 0
-    for archive in archives:
-        path = Path(folder) / archive.name
-        if not path.exists():
-            partial = path.with_name(f"{path.name}.part")
-            have = partial.stat().st_size if partial.exists() else 0
-            total += max(0, (archive.size or 0) - have)
-    return total
+    command = [program("curl"), "--fail", "--location", "--continue-at", "-"]
+    command += ["--connect-timeout", str(timeout), "--speed-limit", "1"]
+    command += ["--speed-time", str(max(1, round(timeout)))]
+    command += ["--progress-bar" if sys.stderr.isatty() else "--silent"]
+    command += ["--write-out", "%{http_code} %{errormsg}", "--output", partial, url]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    status, _, problem = done.stdout.partition(" ")
+    if done.returncode == 0:
+        return None
+    if done.returncode == WRITE_ERROR:
+        raise DownloadError(
+            f"{partial} cannot be written ({problem}). If no space is left, free some "
+            "and start again: what has arrived is kept."
+        )
+    if done.returncode == RANGE_ERROR:
+        partial.unlink()  # the server sends the whole file alone
+    if status.startswith("4") and status not in ("408", "429"):
+        raise DownloadError(
+            f"{url}: the server says {status}; try another mirror with --mirror."
+        )
+    return problem or f"curl ends with {done.returncode}"
 
 
 def check_space(folder, needed):
@@ -263,57 +250,120 @@ def human(size):
     return f"{size:.1f} {units[0]}"
 
 
-def unpack(path, folder, parts=()):
-    """Unpack a .tar.gz, .zip or split .zip; files that are there are passed over.
-
-    A file gets its name when all of it is written, so an interrupted run is continued.
+def unpack(path, folder):
+    """Unpack a .tar.gz, .zip or split .zip, once.
 
     Arguments
     ---------
     path : pathlib.Path
-        Archive; of a split one, the last part, ``NAME.zip``.
-    folder : str or pathlib.Path
+        Archive; of a split one, the last part, ``NAME.zip``, beside the others.
+    folder : pathlib.Path
         Where the files go.
-    parts : sequence of pathlib.Path
-        The other parts of a split archive, ``NAME.z01`` and so on.
 
     Raises
     ------
     DownloadError
-        When the archive is damaged or a part is missing.
+        When the archive is damaged, a part is missing, or there is no 7-Zip.
     """
-    folder = Path(folder)
-    marker = folder / f".unpacked-{path.name}"
-    if marker.exists():
+    if _marker(path.name, folder).exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        if path.name.endswith((".tar.gz", ".tgz")):
-            _unpack_tar(path, folder)
-        else:
-            split_zip.extract([*parts, path], folder)
-    except (tarfile.TarError, EOFError, split_zip.BadArchiveError) as error:
+    if path.suffix == ".zip":
+        command = [program("7-Zip"), "x", "-y", "-bso0", "-bsp0", f"-o{folder}", path]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        problem = " ".join(done.stderr.split()) if done.returncode else None
+    else:
+        problem = _unpack_tar(path, folder)
+    if problem is not None:
         raise DownloadError(
-            f"{path} is damaged ({error}): delete it and start again."
-        ) from error
-    marker.touch()
+            f"{path} is damaged or not whole ({problem}): delete it and start again."
+        )
+    _marker(path.name, folder).touch()
+
+
+def _marker(name, folder):
+    """The file that says that an archive has been unpacked."""
+    return folder / f".unpacked-{name}"
 
 
 def _unpack_tar(path, folder):
-    root = folder.resolve()
-    with (
-        tarfile.open(path) as archive,
-        tqdm(desc=path.name, unit="file", leave=False) as progress,
-    ):
-        for member in archive:
-            target = (folder / member.name).resolve()
-            if not member.isfile() or not target.is_relative_to(root):
-                continue
-            progress.update()
-            if target.exists() and target.stat().st_size == member.size:
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.part")
-            with archive.extractfile(member) as source, open(partial, "wb") as file:
-                shutil.copyfileobj(source, file, BLOCK)
-            partial.rename(target)
+    """Unpack a .tar.gz; returns what is wrong."""
+    try:
+        with tarfile.open(path) as archive:
+            archive.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError) as error:
+        return str(error)
+    return None
+
+
+def add_options(parser):
+    """Add the options that every download has to a parser of the command line."""
+    parser.add_argument("--delete_archives", action="store_true")
+    parser.add_argument("--retries", type=int, default=10)
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds")
+    parser.add_argument("--pause", type=float, default=5.0, help="seconds")
+    parser.add_argument("--dry_run", action="store_true", help="say what would be done")
+    return parser
+
+
+def run(plans, data_folder, arguments):
+    """Say what is to be done, see that there is room, and do it.
+
+    Arguments
+    ---------
+    plans : list of Plan
+    data_folder : pathlib.Path
+        On the disk that needs the room.
+    arguments : argparse.Namespace
+        With the options of :func:`add_options`.
+    """
+    options = {k: getattr(arguments, k) for k in ("retries", "timeout", "pause")}
+    try:
+        check_space(data_folder, describe(plans))
+        for plan in plans if not arguments.dry_run else ():
+            for parts in _todo(plan):
+                paths = [
+                    download(part, plan.archive_folder, plan.mirror, **options)
+                    for part in parts
+                ]
+                unpack(paths[-1], plan.target)
+                for path in paths if arguments.delete_archives else ():
+                    path.unlink()
+    except DownloadError as error:
+        sys.exit(f"error: {error}")
+
+
+def describe(plans):
+    """Print what is to be done.
+
+    Returns
+    -------
+    int
+        Bytes that it takes.
+
+    Raises
+    ------
+    DownloadError
+        When a program for it is not installed.
+    """
+    needed = 0
+    for plan in plans:
+        for archive in (part for parts in _todo(plan) for part in parts):
+            if archive.name.endswith(".zip"):
+                program("7-Zip")  # before hours of downloads
+            place = plan.archive_folder / archive.name
+            have = size_of(place) or size_of(place.with_name(f"{place.name}.part"))
+            needed += max(0, archive.size - have) + int(archive.growth * archive.size)
+            state = "downloaded" if place.exists() else "resume" if have else "download"
+            tqdm.write(f"{archive.name:<28}{human(archive.size):>10}  {state}")
+    tqdm.write(f"About {human(needed)} are needed.")
+    return needed
+
+
+def _todo(plan):
+    """The archives of a plan that are not unpacked yet."""
+    return [
+        parts
+        for parts in plan.archives
+        if not _marker(parts[-1].name, plan.target).exists()
+    ]

@@ -117,6 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return self.send_error(416)
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body) - start))
+        if start:
+            place = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            self.send_header("Content-Range", place)
         self.end_headers()
         stop = start + server.drop_after.pop(0) if server.drop_after else len(body)
         self.wfile.write(body[start:stop])
