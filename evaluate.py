@@ -136,8 +136,7 @@ def read_signals(key, row, sample_rate, loop_noise=False):
             read_segment(*row[name], **reading) for name in ("noisy", "speech")
         )
         return mixture - mixture.mean(), speech - speech.mean()
-    gains = {name: row.get(name) or 1.0 for name in ("noise_gain", "extra_gain")}
-    sources = read_fixed_mixture({**row, **gains}, loop_noise, **reading)
+    sources = read_fixed_mixture(row, sample_rate, loop_noise)
     return sources.sum(0), sources[0] if row["speech"] else None
 
 

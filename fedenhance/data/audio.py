@@ -1,6 +1,8 @@
 """Reading parts of audio files: any rate, any format, only the frames needed."""
 
 import functools
+import math
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +40,7 @@ def _resampler(source_rate, target_rate):
 
 
 def _window(start, stop, num_frames, length, position, path):
-    """The ``length`` frames at ``position`` in [0, 1] of a segment of a file."""
+    """First and last of the ``length`` frames at ``position`` of a segment."""
     stop = stop if stop > 0 else num_frames
     if not 0 <= start < stop <= num_frames:
         raise DamagedAudioError(
@@ -48,15 +50,15 @@ def _window(start, stop, num_frames, length, position, path):
     return start, min(stop, start + length)
 
 
-def _read_frames(path, start, stop, rate_to_length, position):
+def _read_frames(path, start, stop, seconds, position):
     """Read a window of a segment; return float32 frames and the file's rate."""
     if str(path).endswith(".npy"):
         packed = _packed(str(path))
-        length = rate_to_length(PACKED_RATE)
+        length = math.ceil(seconds * PACKED_RATE)
         first, last = _window(start, stop, len(packed), length, position, path)
         return packed[first:last].astype(np.float32) / 32768, PACKED_RATE
     with soundfile.SoundFile(path) as file:
-        length = rate_to_length(file.samplerate)
+        length = math.ceil(seconds * file.samplerate)
         first, last = _window(start, stop, file.frames, length, position, path)
         file.seek(first)
         frames = file.read(last - first, dtype="float32", always_2d=True).mean(1)
@@ -103,14 +105,9 @@ def read_segment(path, start, stop, sample_rate, num_samples, position=0.0, loop
     >>> read_segment(path, 0, 0, sample_rate=8000, num_samples=4, loop=True)
     tensor([0.5000, 0.2500, 0.5000, 0.2500])
     """
+    seconds = Fraction(num_samples, sample_rate)
     try:
-        frames, rate = _read_frames(
-            path,
-            start,
-            stop,
-            lambda file_rate: -(-num_samples * file_rate // sample_rate),
-            position,
-        )
+        frames, rate = _read_frames(path, start, stop, seconds, position)
     except (OSError, EOFError, soundfile.SoundFileError, ValueError) as error:
         raise DamagedAudioError(f"{path}: {error}") from error
     signal = torch.from_numpy(frames)

@@ -1,5 +1,6 @@
 """From a manifest to the datasets and batches of one client."""
 
+import functools
 from pathlib import Path
 
 from speechbrain.dataio.batch import PaddedBatch
@@ -20,8 +21,19 @@ from fedenhance.data.mixing import fixed_mixtures, read_fixed_mixture
 
 logger = get_logger(__name__)
 
-EVALUATION_SEED = 0
-"""Every run is scored on the same mixtures, whatever its own seed."""
+
+def none_if_damaged(read):
+    """Let a function return ``None``, see :func:`collate`, where a file is damaged."""
+
+    @functools.wraps(read)
+    def read_or_none(*arguments):
+        try:
+            return read(*arguments)
+        except DamagedAudioError as error:
+            logger.warning_once(f"a recording is left out: {error}")
+            return None
+
+    return read_or_none
 
 
 def training_set(rows, mixing, noise_folder=None):
@@ -38,7 +50,8 @@ def training_set(rows, mixing, noise_folder=None):
     Returns
     -------
     DynamicItemDataset
-        One item a noisy recording: ``id``, ``group``, ``sources (3, time)``.
+        One item a noisy recording: ``id``, ``group``, ``sources (3, time)``. Its
+        attribute ``clients`` says whose they are: client -> ids.
 
     Raises
     ------
@@ -46,34 +59,33 @@ def training_set(rows, mixing, noise_folder=None):
         If a client has no noisy recording, or no noise to add.
     """
     recordings = {k: row for k, row in rows.items() if not is_isolated_noise(row)}
-    shared = noise_files(noise_folder)
-    pools = {client: list(shared) for client in group_by(rows, "client")}
-    for row in filter(is_isolated_noise, rows.values()):
-        pools[row["client"]].append(row["noise"])
-    holders = group_by(recordings, "client")
-    for client, pool in pools.items():
-        if client not in holders:
+    clients = group_by(recordings, "client")
+    shared, pools = noise_files(noise_folder), {}
+    for client, keys in group_by(rows, "client").items():
+        alone = (rows[key] for key in keys if key not in recordings)
+        pools[client] = shared + [row["noise"] for row in alone]
+        if client not in clients:
             raise ValueError(
                 f"client {client} has no noisy recordings; use fewer clients, or a "
                 "larger available_speech_percentage"
             )
-        mixes = any(
-            recordings[key]["group"] == "unsupervised" for key in holders[client]
-        )
-        if mixes and not pool:
+        groups = {recordings[key]["group"] for key in clients[client]}
+        if "unsupervised" in groups and not pools[client]:
             raise ValueError(
                 f"client {client} has no isolated noise recordings; use fewer clients, "
                 "a smaller available_speech_percentage, or a noise_folder"
             )
 
+    @none_if_damaged
     def draw(example_id, client, speech, noise, noisy):
-        return _or_none(mixing, example_id, speech, noise, noisy, pools[client])
+        return mixing(example_id, speech, noise, noisy, pools[client])
 
     dataset = DynamicItemDataset(recordings)
     dataset.add_dynamic_item(
         draw, takes=["id", "client", "speech", "noise", "noisy"], provides="sources"
     )
     dataset.set_output_keys(["id", "group", "sources"])
+    dataset.clients = clients
     return dataset
 
 
@@ -95,16 +107,9 @@ def evaluation_set(mixtures, sample_rate, loop_noise=False):
         ``noise_class``, ``sources (3, time)``.
     """
 
+    @none_if_damaged
     def read(example_id):
-        row = mixtures[example_id]
-        num_samples = round(float(row["duration"]) * sample_rate)
-        return _or_none(
-            read_fixed_mixture,
-            row,
-            loop_noise=loop_noise,
-            sample_rate=sample_rate,
-            num_samples=num_samples,
-        )
+        return read_fixed_mixture(mixtures[example_id], sample_rate, loop_noise)
 
     dataset = DynamicItemDataset(mixtures)
     dataset.add_dynamic_item(read, takes=["id"], provides="sources")
@@ -112,15 +117,6 @@ def evaluation_set(mixtures, sample_rate, loop_noise=False):
         ["id", "group", "n_noises", "spk_id", "noise_class", "sources"]
     )
     return dataset
-
-
-def _or_none(read, *arguments, **options):
-    """The signals, or ``None`` (see :func:`collate`) where a file is damaged."""
-    try:
-        return read(*arguments, **options)
-    except DamagedAudioError as error:
-        logger.warning("a recording is left out: %s", error)
-        return None
 
 
 class UnreadableBatch:
@@ -186,18 +182,15 @@ def dataio_prepare(hparams):
     dict
         ``train``, ``valid`` and ``test``: a DynamicItemDataset each.
     """
-    seed, mixing = hparams["seed"], hparams["mixing"]
-    rows = load_manifest(
-        Path(hparams["manifest_folder"]) / "train.csv", hparams["data_folder"]
-    )
+    mixing, partition = hparams["mixing"], hparams["partition"]
+    rows = load_split(hparams, "train")
     take_isolated_noises(rows, hparams["available_speech_percentage"])
-    partition = hparams["partition"]
-    assign_clients(rows, partition)
+    rows = assign_clients(rows, partition)
     assign_groups(
         rows,
         "client" if partition else "spk_id",
         hparams["client_groups"],
-        seed,
+        hparams["seed"],
         hparams["p_labelled"],
     )
     sets = {"train": training_set(rows, mixing, hparams["noise_folder"])}
@@ -209,20 +202,20 @@ def dataio_prepare(hparams):
     return sets
 
 
+def load_split(hparams, split):
+    """Load the rows of one split of an experiment, see ``load_manifest``."""
+    path = Path(hparams["manifest_folder"]) / f"{split}.csv"
+    return load_manifest(path, hparams["data_folder"])
+
+
 def split_mixtures(hparams, split):
-    """The fixed mixtures of one split of an experiment, see ``fixed_mixtures``."""
-    mixing = hparams["mixing"]
-    rows = load_manifest(
-        Path(hparams["manifest_folder"]) / f"{split}.csv", hparams["data_folder"]
-    )
-    duration = max(float(row["duration"]) for row in rows.values())
+    """The fixed mixtures of one split of an experiment, see ``fixed_mixtures``.
+
+    Every run is scored on the same ones, whatever its own seed.
+    """
     return fixed_mixtures(
-        take_isolated_noises(rows, 0.5),
-        EVALUATION_SEED,
+        take_isolated_noises(load_split(hparams, split), 0.5),
+        hparams["mixing"],
         size=hparams[f"{split}_size"],
-        snr_range=mixing.snr_range,
         noises=noise_files(hparams["noise_folder"]),
-        loop_noise=mixing.loop_noise,
-        sample_rate=mixing.sample_rate,
-        num_samples=round(duration * mixing.sample_rate),
     )

@@ -6,14 +6,15 @@ at load time, so that sweeping ``p_supervised``, ``available_speech_percentage``
 number of clients needs no new preparation.
 """
 
-import csv
 import random
 from collections import defaultdict
+from itertools import accumulate
 from pathlib import Path
 
 from speechbrain.dataio.dataio import load_data_csv
 
 from fedenhance.data.audio import Segment
+from fedenhance.data.tables import write_table
 
 SIGNALS = ("speech", "noise", "noisy", "extra")
 """Columns that name audio; each may have ``_start`` and ``_stop`` beside it."""
@@ -106,21 +107,12 @@ def save_manifest(path, rows, data_root=None):
         line = {"ID": key}
         for name, value in row.items():
             if isinstance(value, Segment):
-                line.update(
-                    {
-                        name: _portable(value.path, data_root),
-                        f"{name}_start": value.start,
-                        f"{name}_stop": value.stop,
-                    }
-                )
+                line[name] = _portable(value.path, data_root)
+                line[f"{name}_start"], line[f"{name}_stop"] = value.start, value.stop
             elif value is not None:
                 line[name] = value
         flat.append(line)
-    names = list(dict.fromkeys(name for line in flat for name in line))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows(flat)
+    write_table(path, flat)
 
 
 def _portable(path, data_root):
@@ -206,13 +198,13 @@ def assign_clients(rows, partition=None):
     Returns
     -------
     dict
-        The same rows.
+        The rows that somebody holds.
     """
     clients = {"all": list(rows)} if partition is None else partition(rows)
     for client, keys in clients.items():
         for key in keys:
             rows[key]["client"] = client
-    return rows
+    return {key: row for key, row in rows.items() if "client" in row}
 
 
 def choose_groups(members, shares, seed):
@@ -247,12 +239,9 @@ def choose_groups(members, shares, seed):
         )
     order = sorted(members, key=lambda m: example_generator(seed, "group", m).random())
     groups = dict.fromkeys(members, "unsupervised")
-    first, total = 0, 0.0
-    for group, share in shares.items():
-        total += share
-        last = round(total * len(order))
+    ends = [round(total * len(order)) for total in accumulate(shares.values())]
+    for group, first, last in zip(shares, [0, *ends], ends, strict=False):
         groups.update(dict.fromkeys(order[first:last], group))
-        first = last
     return groups
 
 

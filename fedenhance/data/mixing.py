@@ -5,6 +5,8 @@ training example is a noisy recording plus one isolated noise drawn from the sam
 (Tzinis et al., "Separate But Together", WASPAA 2021, section 2.1).
 """
 
+from dataclasses import dataclass
+
 import torch
 
 from fedenhance.data.audio import DamagedAudioError, read_segment
@@ -59,6 +61,7 @@ def stack_sources(signals, gains, num_samples):
     return torch.stack(rows)
 
 
+@dataclass(eq=False)
 class MixtureOfMixtures:
     """Draws the sources of one training example, anew in every epoch.
 
@@ -96,26 +99,23 @@ class MixtureOfMixtures:
     torch.Size([3, 4])
     """
 
-    def __init__(
-        self,
-        sample_rate=16000,
-        segment=4.0,
-        p_single_mix=0.0,
-        snr_range=None,
-        loop_noise=False,
-        seed=0,
-    ):
-        if segment <= 0:
-            raise ValueError(f"segment must be positive, in seconds, not {segment}")
-        if not 0 <= p_single_mix <= 1:
-            raise ValueError(f"p_single_mix must lie in [0, 1], not {p_single_mix}")
-        self.sample_rate = sample_rate
-        self.segment = segment
-        self.num_samples = round(segment * sample_rate)
-        self.p_single_mix = p_single_mix
-        self.snr_range = snr_range
-        self.loop_noise = loop_noise
-        self.seed = seed
+    sample_rate: int = 16000
+    segment: float = 4.0
+    p_single_mix: float = 0.0
+    snr_range: tuple | None = None
+    loop_noise: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.segment <= 0:
+            raise ValueError(
+                f"segment must be positive, in seconds, not {self.segment}"
+            )
+        if not 0 <= self.p_single_mix <= 1:
+            raise ValueError(
+                f"p_single_mix must lie in [0, 1], not {self.p_single_mix}"
+            )
+        self.num_samples = round(self.segment * self.sample_rate)
         # Reading processes that outlive an epoch see what is written here.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -178,14 +178,12 @@ class MixtureOfMixtures:
 
     def _read_any(self, pool, generator, attempts=5):
         """One noise of the pool; a damaged one is passed over for another."""
-        if not pool:
-            return None
-        for attempt in range(1, attempts + 1):
+        for attempt in range(attempts if pool else 0):
             segment = pool[generator.randrange(len(pool))]
             try:
                 return self._read(segment, generator.random(), self.loop_noise)
             except DamagedAudioError:
-                if attempt == attempts:
+                if attempt == attempts - 1:
                     raise
 
     def _gain(self, speech, noise, generator):
@@ -194,7 +192,7 @@ class MixtureOfMixtures:
         return gain_for_snr(speech, noise, generator.uniform(*self.snr_range))
 
 
-def fixed_mixtures(rows, seed, size=None, snr_range=None, noises=(), **reading):
+def fixed_mixtures(rows, mixing, seed=0, size=None, noises=()):
     """The mixtures a model is validated or tested on: written down, never drawn again.
 
     Every noisy recording gives one mixture as it is, with one noise (``<id>-1``), and
@@ -205,15 +203,14 @@ def fixed_mixtures(rows, seed, size=None, snr_range=None, noises=(), **reading):
     ---------
     rows : dict
         Id -> row of one split, see ``fedenhance.data.manifests``.
+    mixing : MixtureOfMixtures
+        Of the experiment. With its ``snr_range``, gains are found and written into the
+        rows.
     seed : int
     size : int or None
         Number of recordings, spread evenly over the split. ``None``: all.
-    snr_range : list of two float or None
-        As for :class:`MixtureOfMixtures`; the gains found are written into the rows.
     noises : sequence of Segment
         Noises that may be added, beside those of the split.
-    **reading : dict
-        ``sample_rate``, ``num_samples`` and ``loop_noise``, to find gains.
 
     Returns
     -------
@@ -234,72 +231,71 @@ def fixed_mixtures(rows, seed, size=None, snr_range=None, noises=(), **reading):
             "a split for evaluation has no isolated noises to add: give it rows with "
             "noise alone, or set noise_folder"
         )
+    longest = max(float(row["duration"]) for row in rows.values())
     if size is not None and size < len(recordings):
         recordings = [recordings[i * len(recordings) // size] for i in range(size)]
     mixtures = {}
     for key in recordings:
-        generator = example_generator(seed, "fixed", key)
-        extra = pool[generator.randrange(len(pool))]
-        for n_noises in (1, 2) if rows[key]["speech"] else (2,):
-            row = _fixed_mixture(rows[key], extra if n_noises == 2 else None)
-            if snr_range is not None:
-                row.update(_fixed_gains(row, key, seed, snr_range, **reading))
-            mixtures[f"{key}-{n_noises}"] = row
+        row = rows[key]
+        extra = pool[example_generator(seed, "fixed", key).randrange(len(pool))]
+        for n_noises in (1, 2) if row["speech"] else (2,):
+            added = extra if n_noises == 2 else {"noise": None}
+            mixture = {
+                "duration": row["duration"],
+                "spk_id": row["spk_id"],
+                "noise_class": row.get("noise_class", ""),
+                "extra_class": added.get("noise_class", ""),
+                "n_noises": n_noises,
+                "group": "supervised" if row["speech"] else "unsupervised",
+                **{name: row[name] for name in ("speech", "noise", "noisy")},
+                "extra": added["noise"],
+                "noise_gain": 1.0,
+                "extra_gain": 1.0,
+            }
+            if mixing.snr_range is not None:
+                generator = example_generator(seed, "gain", key)
+                mixture |= _fixed_gains(mixture, mixing, longest, generator)
+            mixtures[f"{key}-{n_noises}"] = mixture
     return mixtures
 
 
-def _fixed_mixture(row, extra):
-    return {
-        "duration": row["duration"],
-        "spk_id": row["spk_id"],
-        "noise_class": row.get("noise_class", ""),
-        "extra_class": extra.get("noise_class", "") if extra else "",
-        "n_noises": 2 if extra else 1,
-        "group": "supervised" if row["speech"] else "unsupervised",
-        **{name: row[name] for name in ("speech", "noise", "noisy")},
-        "extra": extra["noise"] if extra else None,
-        "noise_gain": 1.0,
-        "extra_gain": 1.0,
-    }
-
-
-def _fixed_gains(row, key, seed, snr_range, loop_noise, **reading):
-    generator = example_generator(seed, "gain", key)
-    speech = read_segment(*(row["speech"] or row["noisy"]), **reading)
+def _fixed_gains(row, mixing, seconds, generator):
+    reading = mixing.sample_rate, round(seconds * mixing.sample_rate)
+    speech = read_segment(*(row["speech"] or row["noisy"]), *reading)
     gains = {}
     for name in ("noise", "extra"):
-        snr = generator.uniform(*snr_range)
+        snr = generator.uniform(*mixing.snr_range)
         if row[name]:
-            noise = read_segment(*row[name], loop=loop_noise, **reading)
+            noise = read_segment(*row[name], *reading, loop=mixing.loop_noise)
             gains[f"{name}_gain"] = gain_for_snr(speech, noise, snr)
     return gains
 
 
-def read_fixed_mixture(row, loop_noise=False, **reading):
+def read_fixed_mixture(row, sample_rate, loop_noise=False):
     """The sources of one fixed mixture.
 
     Arguments
     ---------
     row : dict
-        As :func:`fixed_mixtures` makes them.
+        As :func:`fixed_mixtures` makes them; its gains are 1 if they are absent.
+    sample_rate : int
+        In Hz.
     loop_noise : bool
         Repeat short noises instead of padding them.
-    **reading : dict
-        ``sample_rate`` and ``num_samples`` of ``read_segment``.
 
     Returns
     -------
     torch.Tensor
         ``(3, time)``: speech (or the noisy recording), its noise, the extra noise.
     """
-    wanted = [
-        (row["speech"] or row["noisy"], False),
-        (row["noise"], loop_noise),
-        (row["extra"], loop_noise),
-    ]
+    num_samples = round(float(row["duration"]) * sample_rate)
     signals = [
-        read_segment(*segment, loop=loop, **reading) if segment else None
-        for segment, loop in wanted
+        segment and read_segment(*segment, sample_rate, num_samples, loop=loop)
+        for segment, loop in (
+            (row["speech"] or row["noisy"], False),
+            (row["noise"], loop_noise),
+            (row["extra"], loop_noise),
+        )
     ]
-    gains = [1.0, float(row["noise_gain"]), float(row["extra_gain"])]
-    return stack_sources(signals, gains, reading["num_samples"])
+    gains = [float(row.get(name) or 1) for name in ("noise_gain", "extra_gain")]
+    return stack_sources(signals, [1.0, *gains], num_samples)

@@ -49,6 +49,16 @@ def test_supervised_clients_are_whole_clients(hparams):
     ]
 
 
+def test_the_training_set_says_whose_its_examples_are(hparams):
+    assert list(dataio_prepare(hparams)["train"].clients) == ["all"]
+    hparams["partition"] = lambda rows: {"9": ["b0", "b3", "a3", "a0"], "8": ["c0"]}
+    hparams["client_groups"] = {"supervised": 1.0}
+    data = dataio_prepare(hparams)["train"]
+    # In the order of the manifest; a2, a3 ... are noise alone, and d0 is nobody's.
+    assert data.clients == {"9": ["a0", "b0"], "8": ["c0"]}
+    assert data.data_ids == ["a0", "b0", "c0"]
+
+
 def test_a_client_draws_its_own_noises_only(hparams, monkeypatch):
     hparams["partition"] = by_speaker
     drawn = {}
@@ -136,12 +146,12 @@ def test_real_clients_need_no_reference(tiny_corpus, hparams, tmp_path):
 def test_damaged_recordings_are_left_out_and_counted(hparams, caplog):
     data = dataio_prepare(hparams)["train"]
     keys = list(data.data_ids)
-    data.data[keys[0]]["speech"] = Segment("/gone.wav", 0, 0)
+    data.data[keys[0]]["speech"] = Segment("/lost.wav", 0, 0)
     loader = make_dataloader(data, batch_size=4, collate_fn=collate)
     batch = next(iter(loader))
     assert batch.id == keys[1:4]
     assert batch.skipped == [keys[0]]
-    assert "gone.wav" in caplog.text
+    assert "lost.wav" in caplog.text
 
 
 def test_a_batch_of_damaged_recordings_is_empty():

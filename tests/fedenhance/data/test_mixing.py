@@ -124,27 +124,26 @@ def rows(noise, count=4):
     }
 
 
-READING = {"sample_rate": RATE, "num_samples": 2 * RATE}
+AS_RECORDED = MixtureOfMixtures(sample_rate=RATE)
 
 
 def test_every_recording_is_tested_with_one_and_with_two_noises(noise):
-    mixtures = fixed_mixtures(rows(noise), seed=0)
+    mixtures = fixed_mixtures(rows(noise), AS_RECORDED)
     assert list(mixtures) == ["r0-1", "r0-2", "r1-1", "r1-2", "r2-1", "r2-2"]
-    one, two = (read_fixed_mixture(mixtures[k], **READING) for k in ("r0-1", "r0-2"))
+    one, two = (read_fixed_mixture(mixtures[k], RATE) for k in ("r0-1", "r0-2"))
     assert torch.equal(one[:2], two[:2])
     assert (one[2].abs().max() == 0) and (two[2].abs().max() > 0)
 
 
 def test_fixed_mixtures_are_spread_over_the_split(noise):
-    mixtures = fixed_mixtures(rows(noise, 11), seed=0, size=2)
+    mixtures = fixed_mixtures(rows(noise, 11), AS_RECORDED, size=2)
     assert list(mixtures) == ["r0-1", "r0-2", "r5-1", "r5-2"]
 
 
 def test_fixed_gains_reach_the_wanted_ratio(noise):
-    mixtures = fixed_mixtures(
-        rows(noise), seed=0, snr_range=[6.0, 6.0], loop_noise=False, **READING
-    )
-    powers = read_fixed_mixture(mixtures["r0-2"], **READING).square().mean(-1)
+    mixing = MixtureOfMixtures(sample_rate=RATE, snr_range=[6.0, 6.0])
+    mixtures = fixed_mixtures(rows(noise), mixing)
+    powers = read_fixed_mixture(mixtures["r0-2"], RATE).square().mean(-1)
     ratios = 10 * torch.log10(powers[0] / powers[1:])
     assert torch.allclose(ratios, torch.tensor(6.0), atol=0.1)
 
@@ -152,7 +151,7 @@ def test_fixed_gains_reach_the_wanted_ratio(noise):
 def test_without_references_only_mixtures_of_mixtures_remain(noise):
     table = rows(noise)
     table["r0"].update(speech=None, noise=None, noisy=noise[0])
-    mixtures = fixed_mixtures(table, seed=0)
+    mixtures = fixed_mixtures(table, AS_RECORDED)
     assert [k for k in mixtures if k.startswith("r0")] == ["r0-2"]
     assert mixtures["r0-2"]["group"] == "unsupervised"
 
@@ -161,7 +160,7 @@ def test_a_split_without_noises_is_refused(noise):
     table = rows(noise)
     del table["r3"]
     with pytest.raises(ValueError, match="isolated noises"):
-        fixed_mixtures(table, seed=0)
+        fixed_mixtures(table, AS_RECORDED)
 
 
 def test_generators_do_not_share_state():
