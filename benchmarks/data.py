@@ -34,7 +34,7 @@ import torch
 
 from benchmarks import loops, measuring, original
 from fed.brain import federate
-from fed.experiment import restrict
+from fed.site import restrict
 from fedenhance.data import audio
 from fedenhance.data.datasets import collate, training_set
 from fedenhance.data.manifests import (

@@ -4,7 +4,7 @@ import torch
 from flwr.client import NumPyClient
 from flwr.server.client_proxy import ClientProxy
 
-from fed.experiment import restrict
+from fed.site import restrict
 
 
 class Client(NumPyClient):

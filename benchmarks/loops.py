@@ -19,7 +19,7 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.dataio.dataset import DynamicItemDataset
 from torch.utils.data import DataLoader
 
-from fed.experiment import restrict, rows_of
+from fed.site import restrict, rows_of
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.networks.scaling import separate
 from fedenhance.training.separation import mixtures_of

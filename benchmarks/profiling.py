@@ -35,7 +35,7 @@ import torch
 
 import train
 from benchmarks import measuring, networks
-from fed import client, experiment, ledger, server, strategy
+from fed import client, ledger, server, site, strategy
 from fed.memory import keep_freed_memory
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.data.mixing import MixtureOfMixtures
@@ -269,13 +269,13 @@ PARTS = [
     (torch.Tensor, "backward", "backward"),
     (sb.Brain, "optimizers_step", "clip and step"),
     (sb.Brain, "fit", "other loops of SpeechBrain"),
-    (experiment.Experiment, "validate", "evaluation"),
-    (experiment.Experiment, "test", "evaluation"),
+    (site.Site, "validate", "evaluation"),
+    (site.Site, "test", "evaluation"),
     (sb.Brain, "evaluate", "final test"),
     (client, "to_arrays", "weights to messages and back"),
     (client, "to_record", "weights to messages and back"),
-    (experiment, "set_arrays", "weights to messages and back"),
-    (experiment, "get_arrays", "weights to messages and back"),
+    (site, "set_arrays", "weights to messages and back"),
+    (site, "get_arrays", "weights to messages and back"),
     (server, "accept", "other work of the server"),
     (strategy.FedAvg, "aggregate_train", "check and average"),
     (server.Server, "round", "other work of the server"),

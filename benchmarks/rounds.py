@@ -38,7 +38,7 @@ import fed
 from benchmarks import loops, measuring, original
 from benchmarks.loops import Case
 from benchmarks.networks import MODELS, build_ours
-from fed.brain import to_arrays, to_record
+from fed.arrays import to_arrays, to_record
 from fed.runtime import ProcessGrid
 from fed.strategy import build
 from fedenhance.data.manifests import (

@@ -32,7 +32,7 @@ from benchmarks import data, loops, measuring
 from benchmarks.loops import Case
 from benchmarks.networks import build_ours
 from benchmarks.rounds import later
-from fed.brain import to_record
+from fed.arrays import to_record
 
 TERMS = ["round", "registered", "sampled", "weight"]
 POINTS = [

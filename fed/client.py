@@ -7,9 +7,9 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fed import experiment as experiments
-from fed.brain import to_arrays, to_record
-from fed.experiment import describe_deployed
+from fed import origin as origins
+from fed.arrays import to_arrays, to_record
+from fed.origin import describe_deployed
 
 app = ClientApp()
 
@@ -17,15 +17,15 @@ app = ClientApp()
 @app.train()
 def train(message, context):
     """Train on a client's data; the config says whose, in which round, and how."""
-    experiment = load_experiment(message, context)
+    site = load_site(message, context)
     config = message.content["config"]
     own = "client" in context.node_config
     client = config["client"]
-    train_set = experiment.train_set if own else experiment.client_set(client)
+    train_set = site.train_set if own else site.client_set(client)
 
     def update(message, context):
         start = time.perf_counter()
-        arrays, metrics = experiment.train(
+        arrays, metrics = site.train(
             to_arrays(message.content["arrays"]),
             train_set,
             config["server-round"],
@@ -42,12 +42,12 @@ def train(message, context):
             ),
             "config": ConfigRecord({"client": client}),
         }
-        if experiment.federation.mods:
+        if site.federation.mods:
             # Noise must not follow from the seed, which everybody knows.
             np.random.seed()
         return Message(RecordDict(content), reply_to=message)
 
-    return with_mods(update, experiment.federation.mods)(message, context)
+    return with_mods(update, site.federation.mods)(message, context)
 
 
 @app.query()
@@ -58,7 +58,7 @@ def introduce(message, context):
     if name is None and number is None:
         raise ValueError("--node-config must have client or partition-id.")
     if name is None:
-        names = load_experiment(message, context).names()
+        names = load_site(message, context).names()
         if not 0 <= number < len(names):
             raise ValueError(f"partition-id {number} of {len(names)} clients.")
         name = names[number]
@@ -66,11 +66,11 @@ def introduce(message, context):
     return Message(RecordDict(content), reply_to=message)
 
 
-def load_experiment(message, context):
-    """Load the experiment that the message names, or a real node's own."""
+def load_site(message, context):
+    """Load the site that the message names, or a real node's own."""
     if "hparams" in context.run_config:
-        return experiments.load(describe_deployed(context))
-    return experiments.load(message.content["config"]["experiment"])
+        return origins.load(describe_deployed(context))
+    return origins.load(message.content["config"]["origin"])
 
 
 def with_mods(update, mods):

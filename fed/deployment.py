@@ -7,7 +7,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import ServerApp
 from speechbrain.utils.logger import get_logger
 
-from fed import experiment as experiments
+from fed import origin as origins
 from fed.federation import quieten_rounds
 from fed.server import Server
 
@@ -19,12 +19,12 @@ server = ServerApp()
 def main(grid, context):
     """Train on the SuperNodes that are connected, and those that join later."""
     quieten_rounds()
-    description = experiments.describe_deployed(context)
-    experiment = experiments.load(description)
-    sb.create_experiment_directory(str(experiment.output_folder))
+    origin = origins.describe_deployed(context)
+    site = origins.load(origin)
+    sb.create_experiment_directory(str(site.output_folder))
     roster = Roster(grid, int(context.run_config["nodes"]))
-    federation = experiment.federation
-    Server(federation, experiment, description, roster, grid).run()
+    federation = site.federation
+    Server(federation, site, origin, roster, grid).run()
 
 
 class Roster:

@@ -5,10 +5,11 @@ import logging
 import numpy as np
 
 from fed import weighting as weightings
-from fed.experiment import Experiment, describe, register, rows_of
 from fed.memory import keep_freed_memory
+from fed.origin import describe, register
 from fed.runtime import RUNTIMES
 from fed.server import Server
+from fed.site import Site, rows_of
 
 
 class Federation:
@@ -202,23 +203,23 @@ class Federation:
         quieten_rounds()
         keep_freed_memory()
         run_opts = options_given(run_opts)
-        experiment = Experiment(hparams, self, run_opts, datasets)
-        description = describe(hparams_file, overrides, run_opts)
-        register(description, experiment)
-        roster = [(name, None) for name in experiment.names()]
+        site = Site(hparams, self, run_opts, datasets)
+        origin = describe(hparams_file, overrides, run_opts)
+        register(origin, site)
+        roster = [(name, None) for name in site.names()]
         if self.holdings:
-            rows = rows_of(experiment.train_set)
-            self.holdings(rows, experiment.partition, experiment.output_folder)
+            rows = rows_of(site.train_set)
+            self.holdings(rows, site.partition, site.output_folder)
 
         def serve(grid):
-            Server(self, experiment, description, lambda: roster, grid).run()
+            Server(self, site, origin, lambda: roster, grid).run()
 
         start = self.runtime if callable(self.runtime) else RUNTIMES[self.runtime]
         try:
             start(serve, self.sampled(len(roster)))
         finally:
-            experiment.brain.loaders.clear()
-        return experiment.brain
+            site.brain.loaders.clear()
+        return site.brain
 
 
 def options_given(run_opts):

@@ -6,7 +6,7 @@ import torch
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.logger import get_logger
 
-from fed.brain import set_arrays
+from fed.arrays import set_arrays
 
 logger = get_logger(__name__)
 

@@ -7,8 +7,8 @@ import torch
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.logger import get_logger
 
-from fed import state as files
-from fed.brain import get_arrays, set_arrays
+from fed import files
+from fed.arrays import get_arrays, set_arrays
 from fed.initial import load_initial
 from fed.strategy import layers, restore_strategy, strategy_state
 
@@ -21,20 +21,20 @@ class Ledger:
     Arguments
     ---------
     federation : Federation
-    experiment : Experiment
+    site : Site
     strategy : flwr.serverapp.strategy.Strategy
         Its momentum and the like are kept too.
     """
 
-    def __init__(self, federation, experiment, strategy):
+    def __init__(self, federation, site, strategy):
         self.federation = federation
-        self.experiment = experiment
+        self.site = site
         self.strategy = strategy
-        folder = experiment.output_folder
+        folder = site.output_folder
         self.rounds_table = files.Table(folder / "rounds.csv")
         self.clients_table = files.Table(folder / "clients.csv")
-        self.state_file = experiment.save_folder / "federation.pt"
-        self.checkpointer = best_checkpointer(experiment)
+        self.state_file = site.save_folder / "federation.pt"
+        self.checkpointer = best_checkpointer(site)
         self.rows = []
         self.best = None
         self.identity = uuid4().hex
@@ -47,7 +47,7 @@ class Ledger:
         arrays, average : dict of numpy.ndarray
             The model, and its moving average, which may be None.
         """
-        experiment, average = self.experiment, None
+        site, average = self.site, None
         if self.state_file.exists():
             state = files.load(self.state_file)
             arrays, self.rows = state["arrays"], state["rows"]
@@ -55,16 +55,16 @@ class Ledger:
                 average = state["average"]
             self.best, self.identity = state["best"], state["identity"]
             # Raises if they are those of another network.
-            set_arrays(experiment.brain, arrays)
+            set_arrays(site.brain, arrays)
             saved = zip(layers(self.strategy), state["strategy"], strict=True)
             for layer, layer_state in saved:
                 restore_strategy(layer, layer_state)
             logger.info("Going on after round %d.", len(self.rows))
         else:
-            shutil.rmtree(experiment.states.folder, ignore_errors=True)
+            shutil.rmtree(site.states.folder, ignore_errors=True)
             if self.federation.initial_model:
-                load_initial(experiment.brain, self.federation.initial_model)
-            arrays = get_arrays(experiment.brain)
+                load_initial(site.brain, self.federation.initial_model)
+            arrays = get_arrays(site.brain)
         last = len(self.rows)
         # A kill may have left a checkpoint, perhaps half of one, of a later round.
         self.checkpointer.delete_checkpoints(
@@ -115,7 +115,7 @@ class Ledger:
             )
         if self.federation.is_better(row.get(metric), self.best):
             self.best = row[metric]
-            set_arrays(self.experiment.brain, arrays)
+            set_arrays(self.site.brain, arrays)
             self.checkpointer.save_and_keep_only(
                 meta={"round": row["round"], metric: self.best},
                 importance_keys=[lambda checkpoint: checkpoint.meta["round"]],
@@ -128,7 +128,7 @@ class Ledger:
 
     def load_best(self, arrays):
         """Load the model that was best on validation, else the last one."""
-        set_arrays(self.experiment.brain, arrays)
+        set_arrays(self.site.brain, arrays)
         self.checkpointer.recover_if_possible(
             importance_key=lambda checkpoint: checkpoint.meta["round"],
             ckpt_predicate=lambda checkpoint: "round" in checkpoint.meta,
@@ -150,15 +150,15 @@ class Ledger:
 
     def loggers(self):
         """Collect the recipe's train_logger, and those that the federation adds."""
-        own = self.experiment.hparams.get("train_logger")
+        own = self.site.hparams.get("train_logger")
         return [*([own] if own else []), *self.federation.loggers]
 
 
-def best_checkpointer(experiment):
+def best_checkpointer(site):
     """Find the recipe's checkpointer, or make one; it must cover all modules."""
-    checkpointer = experiment.hparams.get("checkpointer")
+    checkpointer = site.hparams.get("checkpointer")
     if checkpointer is None:
-        checkpointer = Checkpointer(experiment.save_folder)
+        checkpointer = Checkpointer(site.save_folder)
     covered = {id(obj) for obj in checkpointer.recoverables.values()}
     covered |= {
         id(child)
@@ -166,7 +166,7 @@ def best_checkpointer(experiment):
         if isinstance(obj, torch.nn.Module)
         for child in obj.modules()
     }
-    for name, module in experiment.brain.modules.items():
+    for name, module in site.brain.modules.items():
         if id(module) not in covered and module.state_dict():
             checkpointer.add_recoverable(name, module)
     return checkpointer

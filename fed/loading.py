@@ -27,7 +27,7 @@ class KeptLoaders:
         Arguments
         ---------
         client_set : Dataset
-            Of ``fed.experiment.restrict``, or one that no other client shares.
+            Of ``fed.site.restrict``, or one that no other client shares.
         options : dict
             Of the loader; ``sampler``, if it is there, orders ``client_set``.
         make : callable

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from speechbrain.utils.logger import get_logger
 
-from fed.brain import view
+from fed.arrays import view
 from fed.strategy import accumulator
 
 logger = get_logger(__name__)

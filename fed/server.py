@@ -11,10 +11,10 @@ from flwr.app import ConfigRecord
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from fed.brain import set_arrays, to_arrays, to_record
-from fed.experiment import SERVER_INDEX
+from fed.arrays import set_arrays, to_arrays, to_record
 from fed.ledger import Ledger
 from fed.replies import Checker, accept, client_row, in_order, summarize
+from fed.site import SERVER_INDEX
 from fed.strategy import build, cast, follow, layers, put_back, remember
 
 logger = get_logger(__name__)
@@ -27,10 +27,10 @@ class Server:
     ---------
     federation : Federation
         Says what to do.
-    experiment : Experiment
+    site : Site
         The server's own Brain and data.
-    description : str
-        Tells clients in other processes which experiment to load.
+    origin : str
+        Tells clients in other processes which site to load.
     roster : callable
         Lists (client name, node id) of all clients, in the order of their names; in a
         simulation the node is None.
@@ -38,14 +38,14 @@ class Server:
         Takes messages to nodes.
     """
 
-    def __init__(self, federation, experiment, description, roster, grid):
+    def __init__(self, federation, site, origin, roster, grid):
         self.federation = federation
-        self.experiment = experiment
-        self.description = description
+        self.site = site
+        self.origin = origin
         self.roster = roster
         self.grid = grid
         self.strategy = build(federation.strategy, self.privacy())
-        self.ledger = Ledger(federation, experiment, self.strategy)
+        self.ledger = Ledger(federation, site, self.strategy)
         self.arrays = None  # the model that the clients go on from
         self.average = None  # its moving average, if that is evaluated instead
         self.interrupted = False
@@ -97,8 +97,8 @@ class Server:
         self.ledger.keep(self.arrays, self.average, row, clients)
         self.ledger.log(row)
         for callback in self.federation.callbacks:
-            set_arrays(self.experiment.brain, self.model)
-            callback(server_round, self.experiment.brain, row)
+            set_arrays(self.site.brain, self.model)
+            callback(server_round, self.site.brain, row)
 
     @property
     def model(self):
@@ -170,7 +170,7 @@ class Server:
             (client name, index, node id), in the roster's order.
         """
         federation, roster = self.federation, self.roster()
-        key = [self.experiment.seed, server_round, attempt]
+        key = [self.site.seed, server_round, attempt]
         generator = np.random.default_rng(key)
         count = federation.sampled(len(roster))
         chosen = generator.choice(len(roster), count, replace=False)
@@ -191,7 +191,7 @@ class Server:
         does to them is undone, and they become the plain mean.
         """
         plain = getattr(layers(self.strategy)[-1], "mean", {})
-        buffers = {name for name, _ in self.experiment.brain.modules.named_buffers()}
+        buffers = {name for name, _ in self.site.brain.modules.named_buffers()}
         new = mean | {name: plain[name] for name in buffers & set(plain)}
         self.arrays = {
             name: cast(new.get(name, old), old.dtype)
@@ -203,13 +203,13 @@ class Server:
         options = self.federation.server_training or {}
         if options.get("dataset") is None:
             return {}
-        dataset = self.experiment.datasets.get(options["dataset"])
+        dataset = self.site.datasets.get(options["dataset"])
         if dataset is None:
             raise ValueError(
                 f"server_training: the datasets have no '{options['dataset']}', only "
-                f"{sorted(self.experiment.datasets)}."
+                f"{sorted(self.site.datasets)}."
             )
-        self.arrays, metrics = self.experiment.train(
+        self.arrays, metrics = self.site.train(
             self.arrays,
             dataset,
             server_round,
@@ -221,12 +221,12 @@ class Server:
 
     def evaluate(self, server_round, train_loss):
         """Evaluate on the server's validation and test data."""
-        federation, experiment = self.federation, self.experiment
+        federation, site = self.federation, self.site
         last = server_round == federation.rounds
         if server_round % federation.evaluate_every and not last:
             return {}
-        valid = experiment.validate(self.model, server_round, train_loss)
-        test = experiment.test(self.model)
+        valid = site.validate(self.model, server_round, train_loss)
+        test = site.test(self.model)
         return {f"valid_{key}": value for key, value in valid.items()} | {
             f"test_{key}": value for key, value in test.items()
         }
@@ -235,9 +235,7 @@ class Server:
 
     def configure(self, server_round):
         """Say how clients must train in this round."""
-        config = ConfigRecord(
-            {"experiment": self.description, "run": self.ledger.identity}
-        )
+        config = ConfigRecord({"origin": self.origin, "run": self.ledger.identity})
         if self.federation.schedule is not None:
             config["lr"] = float(
                 self.federation.schedule(server_round, self.ledger.rows)
@@ -266,7 +264,7 @@ class Server:
 
     def progress(self, iterable, **options):
         """Show a progress bar where somebody can see it."""
-        hidden = self.experiment.brain.noprogressbar
+        hidden = self.site.brain.noprogressbar
         return tqdm(
             iterable,
             disable=True if hidden else None,

@@ -6,7 +6,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import strategy as flower
 
-from fed.brain import to_record, view
+from fed.arrays import to_record, view
 
 
 class RunningMean:

@@ -6,17 +6,8 @@ import torch
 from flwr.app import Array, ArrayRecord
 from hyperpyyaml import load_hyperpyyaml
 
-from fed.brain import (
-    batch_size,
-    copy_into,
-    federate,
-    get_arrays,
-    pack,
-    scalars,
-    set_arrays,
-    to_record,
-    view,
-)
+from fed.arrays import copy_into, get_arrays, pack, set_arrays, to_record, view
+from fed.brain import batch_size, federate, scalars
 from tests.fed import recipe
 from tests.fed.conftest import YAML
 

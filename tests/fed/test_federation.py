@@ -9,8 +9,8 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain import Stage
 
 import fed
-from fed.brain import get_arrays
-from fed.state import load
+from fed.arrays import get_arrays
+from fed.files import load
 from tests.fed import recipe
 from tests.fed.conftest import YAML
 

@@ -9,9 +9,10 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.dataio.dataset import DynamicItemDataset
 from torch.utils.data import Subset
 
-from fed.brain import federate, get_arrays, set_arrays
-from fed.experiment import restrict
+from fed.arrays import get_arrays, set_arrays
+from fed.brain import federate
 from fed.loading import KeptLoaders, stays, whole_of
+from fed.site import restrict
 from tests.fed import recipe
 from tests.fed.conftest import YAML
 

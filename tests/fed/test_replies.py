@@ -3,7 +3,7 @@
 import pytest
 from flwr.app import Error, Message, MetricRecord, RecordDict
 
-from fed.brain import to_record
+from fed.arrays import to_record
 from fed.replies import accept, in_order, summarize
 from fed.runtime import ProcessGrid
 

@@ -11,8 +11,8 @@ import pytest
 from flwr.app import Message, RecordDict
 
 import fed
+from fed.files import load
 from fed.runtime import ProcessGrid
-from fed.state import load
 from tests.fed.conftest import YAML
 
 ROOT = Path(__file__).resolve().parents[2]

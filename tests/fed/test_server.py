@@ -11,9 +11,9 @@ from flwr.clientapp.mod import LocalDpMod
 from flwr.serverapp import strategy as flower
 
 import fed
-from fed.brain import get_arrays, to_arrays, to_record
+from fed.arrays import get_arrays, to_arrays, to_record
+from fed.files import load
 from fed.initial import load_folder
-from fed.state import load
 from tests.fed import recipe
 
 

@@ -7,7 +7,7 @@ import pytest
 from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp import strategy as flower
 
-from fed.brain import to_arrays, to_record
+from fed.arrays import to_arrays, to_record
 from fed.runtime import ProcessGrid
 from fed.strategy import FedAvg, RunningMean, build
 

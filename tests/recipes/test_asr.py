@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 import train
-from fed.state import load
+from fed.files import load
 from fedenhance.recognition.transcripts import Tokenizer
 from recipes.CommonVoice.ASR.prepare import prepare
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fed.experiment import load_optimizer
+from fed.site import load_optimizer
 
 
 @pytest.mark.parametrize("before", [True, False])

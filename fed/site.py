@@ -1,20 +1,17 @@
-"""What a process must load to train or evaluate: Brain, data, who holds what."""
+"""A site: the Brain and the data of one process, and who holds what of them."""
 
 import copy
-import io
-import json
 import random
 from pathlib import Path
 
 import numpy as np
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from torch.utils.data import Dataset, Subset
 
 from fed import partition as partitions
-from fed.brain import federate, get_arrays, matching, set_arrays
-from fed.memory import keep_freed_memory
-from fed.state import ClientStates
+from fed.arrays import get_arrays, matching, set_arrays
+from fed.brain import federate
+from fed.files import ClientStates
 
 # Common names of the loader options in SpeechBrain's recipes, by dataset.
 LOADER_OPTIONS = (
@@ -26,8 +23,8 @@ LOADER_OPTIONS = (
 SERVER_INDEX = 2**32 - 1
 
 
-class Experiment:
-    """An experiment as one process sees it: the server's, or a client's.
+class Site:
+    """Where training happens: the server, or a process that serves clients.
 
     Arguments
     ---------
@@ -120,7 +117,18 @@ class Experiment:
         if torch.cuda.is_available():
             torch.cuda.manual_seed_all(seed)
 
-    def train(self, arrays, train_set, server_round, index, **options):
+    def train(
+        self,
+        arrays,
+        train_set,
+        server_round,
+        index,
+        name=None,
+        run=None,
+        epochs=None,
+        lr=None,
+        proximal_mu=None,
+    ):
         """Make one local update.
 
         Arguments
@@ -132,9 +140,15 @@ class Experiment:
             From 1.
         index : int
             The client's place among all clients.
-        **options : dict
-            ``name`` of the client, and identity of the ``run``, whose lasting state is
-            used; ``epochs``, ``lr``, ``proximal_mu``.
+        name, run : str
+            The client and the identity of the run, whose lasting state is used; the
+            server has none.
+        epochs : float
+            The federation's ``local_epochs`` by default.
+        lr : float
+            The optimizers' own by default.
+        proximal_mu : float
+            Of FedProx.
 
         Returns
         -------
@@ -142,9 +156,8 @@ class Experiment:
             Those that are kept local are the ones that came in.
         metrics : dict
         """
-        name = options.get("name")
-        epochs = options.get("epochs", self.federation.local_epochs)
-        keep = (options.get("run"), name) if name else None
+        epochs = self.federation.local_epochs if epochs is None else epochs
+        keep = (run, name) if name else None
         state = self.states.load(keep, server_round) if keep else {}
         set_arrays(self.brain, {**arrays, **state.get("arrays", {})})
         self.seed_all(server_round, index)
@@ -157,7 +170,7 @@ class Experiment:
             valid_set=self.datasets.get("valid") if validate else None,
             valid_loader_kwargs=self.loader_options("valid"),
             sampler_offset=index * 1_000_003 if name else SERVER_INDEX,
-            on_optimizers=self.adjust_optimizers(state, options),
+            on_optimizers=self.adjust_optimizers(state, lr, proximal_mu),
             totals=self.federation.totals,
         )
         trained = get_arrays(self.brain)
@@ -166,7 +179,7 @@ class Experiment:
         sent = {n: a if n in self.local else trained[n] for n, a in arrays.items()}
         return sent, metrics
 
-    def adjust_optimizers(self, state, options):
+    def adjust_optimizers(self, state, lr, proximal_mu):
         """Make the hook that sets up the optimizers of a local update."""
 
         def adjust(optimizers):
@@ -174,9 +187,9 @@ class Experiment:
                 if key in state.get("optimizers", {}):
                     load_optimizer(optimizer, state["optimizers"][key])
                 for group in optimizer.param_groups:
-                    group["lr"] = options.get("lr") or group["lr"]
-                if options.get("proximal_mu"):
-                    optimizer.register_step_pre_hook(proximal(options["proximal_mu"]))
+                    group["lr"] = lr or group["lr"]
+                if proximal_mu:
+                    optimizer.register_step_pre_hook(proximal(proximal_mu))
             for key, values in state.get("schedulers", {}).items():
                 vars(self.brain.schedulers[key][0]).update(values)
 
@@ -273,81 +286,3 @@ def restrict(dataset, ids):
     view = copy.copy(dataset)
     view.data_ids, view.part_of = ids, dataset
     return view
-
-
-def describe(hparams_file, overrides, run_opts):
-    """Writes down how to load an experiment in another process."""
-    return json.dumps([hparams_file and str(hparams_file), overrides, run_opts])
-
-
-def describe_deployed(context):
-    """Writes down which experiment Flower's run config and node config speak of.
-
-    Relative paths of YAML files are relative to the app.
-    """
-    run, node = context.run_config, context.node_config
-    path = Path(__file__).resolve().parents[1] / str(run["hparams"])
-    overrides = merge(str(run["overrides"]), str(node.get("overrides", "")))
-    device = node.get("device", run.get("device"))
-    return describe(path, overrides, {"device": device} if device else {})
-
-
-def merge(overrides, others):
-    """Joins two sets of overrides; where both name a key, the second one counts.
-
-    Arguments
-    ---------
-    overrides, others : str
-        YAML, with HyperPyYAML's tags; may be empty.
-
-    Returns
-    -------
-    str
-
-    Example
-    -------
-    >>> print(merge("{rounds: 2, lr: 0.1}", "lr: 0.2"), end="")
-    {rounds: 2, lr: 0.2}
-    """
-    from ruamel.yaml import YAML
-
-    yaml, text = YAML(), io.StringIO()
-    merged = yaml.load(overrides) or {}
-    merged.update(yaml.load(others) or {})
-    yaml.dump(merged, text)
-    return text.getvalue()
-
-
-_loaded = {}
-
-
-def register(description, experiment):
-    """Make this process use an experiment that it has loaded already."""
-    for old in _loaded.values():
-        old.brain.loaders.clear()
-    _loaded.clear()
-    _loaded[description] = experiment
-
-
-def load(description):
-    """Load an experiment, or find it loaded.
-
-    Arguments
-    ---------
-    description : str
-        Of :func:`describe`.
-
-    Returns
-    -------
-    Experiment
-    """
-    if description not in _loaded:
-        hparams_file, overrides, run_opts = json.loads(description)
-        keep_freed_memory()
-        torch.set_num_threads(int(run_opts.pop("num_threads", 1)))
-        with open(hparams_file, encoding="utf-8") as file:
-            hparams = load_hyperpyyaml(file, overrides)
-        if hparams.get("prepare"):
-            hparams["prepare"]()
-        register(description, Experiment(hparams, hparams["federation"], run_opts))
-    return _loaded[description]
