@@ -19,14 +19,16 @@ separator: !new:fedenhance.networks.separator.Separator
         num_bases: 16
         kernel_size: 21
         depth: 2
-    masknet: !new:fedenhance.networks.sudormrf.GroupCommMaskNet
+    masknet: !new:fedenhance.networks.sudormrf.MaskNet
         num_sources: 3
         num_bases: 16
         channels: 16
-        hidden_channels: 32
         num_blocks: 1
-        depth: 2
-        num_groups: 4
+        block: !name:fedenhance.networks.blocks.GroupCommBlock
+            channels: 16
+            hidden_channels: 32
+            depth: 2
+            num_groups: 4
     decoder: !new:fedenhance.networks.sudormrf.Decoder
         num_sources: 3
         num_bases: 16

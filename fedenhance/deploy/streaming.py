@@ -2,7 +2,8 @@
 
 import torch
 
-from fedenhance.networks.sudormrf import CausalEncoder, CausalMaskNet
+from fedenhance.networks.blocks import CausalUConvBlock
+from fedenhance.networks.sudormrf import CausalEncoder
 
 
 class StreamingSeparator:
@@ -14,7 +15,7 @@ class StreamingSeparator:
     Arguments
     ---------
     separator : fedenhance.networks.separator.Separator
-        With a ``CausalEncoder`` and a ``CausalMaskNet``
+        With a ``CausalEncoder``, and ``CausalUConvBlock`` in its mask network
         (``hparams/models/sudormrf_causal.yaml``).
     batch_size : int
         Signals that arrive together.
@@ -26,14 +27,13 @@ class StreamingSeparator:
 
     Example
     -------
+    >>> from functools import partial
     >>> from fedenhance.networks.separator import Separator
-    >>> from fedenhance.networks.sudormrf import Decoder
+    >>> from fedenhance.networks.sudormrf import Decoder, MaskNet
+    >>> block = partial(CausalUConvBlock, channels=4, hidden_channels=8, depth=3)
     >>> separator = Separator(
     ...     CausalEncoder(num_bases=8, kernel_size=21, depth=3),
-    ...     CausalMaskNet(
-    ...         num_sources=2, num_bases=8, channels=4, hidden_channels=8,
-    ...         num_blocks=1, depth=3,
-    ...     ),
+    ...     MaskNet(2, 8, channels=4, num_blocks=1, block=block, normalize=False),
     ...     Decoder(num_sources=2, num_bases=8, kernel_size=21),
     ...     masking=False,
     ... )
@@ -47,12 +47,16 @@ class StreamingSeparator:
     """
 
     def __init__(self, separator, batch_size=1):
-        if not isinstance(separator.encoder, CausalEncoder) or not isinstance(
-            separator.masknet, CausalMaskNet
+        masknet = separator.masknet
+        if not (
+            isinstance(separator.encoder, CausalEncoder)
+            and all(isinstance(b, CausalUConvBlock) for b in masknet.blocks)
+            and isinstance(masknet.norm, torch.nn.Identity)
         ):
             raise ValueError(
-                "Only a separator with a CausalEncoder and a CausalMaskNet can run on "
-                "a stream, such as that of models/sudormrf_causal.yaml."
+                "Only a separator with a CausalEncoder, CausalUConvBlocks and no "
+                "normalisation can run on a stream, such as that of "
+                "models/sudormrf_causal.yaml."
             )
         self.separator = separator
         self.batch_size = batch_size

@@ -10,101 +10,116 @@ Command line::
 import argparse
 import pickle
 import re
+from pathlib import Path
 
 import torch
+from hyperpyyaml import load_hyperpyyaml
 
-from fedenhance.networks import sudormrf
-from fedenhance.networks.separator import Separator
+MODELS = Path(__file__).parents[2] / "hparams" / "models"
 
-#: From the authors' parameter names to ours, as regular expressions applied in turn.
-RENAMES = [
-    (r"^encoder\.(0\.)?", "encoder.conv."),
-    (r"^decoder\.", "decoder.conv."),
-    (r"^mask_nl_class\.", "masknet.activation."),
-    (r"^ln_mask_in\.", "masknet.unused_norm."),
-    (r"^ln\.", "masknet.norm."),
-    (r"^(bottleneck|l1)\.", "masknet.bottleneck."),
-    (r"^reshape_before_masks\.", "masknet.reshape."),
-    (r"^m\.", "masknet.mask_conv."),
-    (r"^mask_net\.0\.", "masknet.mask_act."),
-    (r"^mask_net\.1\.", "masknet.mask_linear."),
-    (r"^sm\.", "masknet.blocks."),
-    (r"\.TAC\.TAC_norm\.", ".tac.norm."),
-    (r"\.TAC\.TAC_input\.0\.", ".tac.transform."),
-    (r"\.TAC\.TAC_input\.1\.", ".tac.transform_act."),
-    (r"\.TAC\.TAC_mean\.0\.", ".tac.average."),
-    (r"\.TAC\.TAC_mean\.1\.", ".tac.average_act."),
-    (r"\.TAC\.TAC_output\.0\.", ".tac.concatenate."),
-    (r"\.TAC\.TAC_output\.1\.", ".tac.concatenate_act."),
-    (r"\.UBlock\.", ".block."),
-    (r"\.skipinit_gain$", ".skip_gain"),
-    (r"\.proj_1x1\.conv\.", ".expand."),
-    (r"\.res_conv\.", ".reduce."),
-    (r"\.conv_1x1_exp\.conv\.", ".reduce."),
-    (r"\.conv_1x1_exp\.norm\.", ".reduce_norm."),
-    (r"\.final_norm\.norm\.", ".merge_norm."),
-    (r"\.final_norm\.act\.weight$", ".merge_norm.slope"),
-    (r"\.module_act\.norm\.", ".output_norm."),
-    (r"\.module_act\.act\.weight$", ".output_norm.slope"),
-    (r"\.spp_dw\.(\d+)\.norm\.", r".downsample_norm.\1."),
-    (r"\.spp_dw\.(\d+)\.act\.", r".downsample_act.\1."),
-    (r"\.proj_1x1\.norm\.", ".expand_norm."),
-    (r"\.gamma$", ".weight"),
-    (r"\.beta$", ".bias"),
-]
-#: The same where it depends on the member.
-MEMBER_RENAMES = {
-    "original": [
-        (r"\.spp_dw\.(\d+)\.conv\.", r".downsample.\1."),
-        (r"\.proj_1x1\.act\.weight$", ".expand_norm.slope"),
-    ],
-    "causal": [
-        (r"\.spp_dw\.(\d+)\.conv\.", r".downsample.\1.conv."),
-        (r"\.proj_1x1\.act\.", ".expand_act."),
-    ],
+# From the authors' modules to ours. ``slope`` is a parameter of our normalisation, and
+# ``#`` the number of a resolution.
+NETWORK = {
+    "encoder": "encoder.conv",
+    "ln": "masknet.norm",
+    "bottleneck": "masknet.bottleneck",
+    "mask_net.0": "masknet.mask_act",
+    "mask_net.1": "masknet.mask_linear",
+    "decoder": "decoder.conv",
 }
-MEMBER_RENAMES["improved"] = MEMBER_RENAMES["original"]
-MEMBER_RENAMES["groupcomm"] = MEMBER_RENAMES["original"]
+BLOCK = {
+    "proj_1x1.conv": "expand",
+    "proj_1x1.norm": "expand_norm",
+    "proj_1x1.act": "expand_norm.slope",
+    "spp_dw.#.conv": "downsample.#",
+    "spp_dw.#.norm": "downsample_norm.#",
+    "final_norm.norm": "merge_norm",
+    "final_norm.act": "merge_norm.slope",
+}
+IMPROVED = BLOCK | {"res_conv": "reduce"}
+#: The network and a block of each member.
+MEMBERS = {
+    "original": (
+        {
+            "encoder.0": "encoder.conv",
+            "ln": "masknet.norm",
+            "l1": "masknet.bottleneck",
+            "reshape_before_masks": "masknet.reshape",
+            "m": "masknet.mask_conv",
+            "ln_mask_in": "masknet.unused_norm",
+            "decoder": "decoder.conv",
+        },
+        BLOCK
+        | {
+            "conv_1x1_exp.conv": "reduce",
+            "conv_1x1_exp.norm": "reduce_norm",
+            "module_act.norm": "output_norm",
+            "module_act.act": "output_norm.slope",
+        },
+    ),
+    "improved": (NETWORK, IMPROVED),
+    "groupcomm": (
+        NETWORK,
+        {f"UBlock.{theirs}": f"block.{ours}" for theirs, ours in IMPROVED.items()}
+        | {
+            "TAC.TAC_input.0": "tac.transform",
+            "TAC.TAC_input.1": "tac.transform_act",
+            "TAC.TAC_mean.0": "tac.average",
+            "TAC.TAC_mean.1": "tac.average_act",
+            "TAC.TAC_output.0": "tac.concatenate",
+            "TAC.TAC_output.1": "tac.concatenate_act",
+            "TAC.TAC_norm": "tac.norm",
+        },
+    ),
+    "causal": (
+        NETWORK | {"mask_nl_class": "masknet.activation"},
+        {
+            "proj_1x1.conv": "expand",
+            "proj_1x1.act": "expand_act",
+            "spp_dw.#.conv": "downsample.#.conv",
+            "spp_dw.#.act": "downsample_act.#",
+            "res_conv": "reduce",
+            "skipinit_gain": "skip_gain",
+        },
+    ),
+}
 
-#: Layers of the authors that are convolutions with a kernel of one frame, and linear
-#: layers here.
-POINTWISE = re.compile(
-    r"^(bottleneck|l1|reshape_before_masks|mask_net\.1)\.weight$"
-    r"|\.(proj_1x1\.conv|res_conv|conv_1x1_exp\.conv)\.weight$"
-)
 
-
-def our_name(name, member):
-    """Translate a parameter's name from the authors' code to this package.
-
-    Arguments
-    ---------
-    name : str
-        Name in the authors' state dict.
-    member : str
-        ``original``, ``improved``, ``groupcomm`` or ``causal``.
-
-    Returns
-    -------
-    str
-        Name in the state dict of a :class:`fedenhance.networks.separator.Separator`.
-
-    Example
-    -------
-    >>> our_name("sm.3.UBlock.proj_1x1.act.weight", "groupcomm")
-    'masknet.blocks.3.block.expand_norm.slope'
-    """
-    for pattern, replacement in RENAMES + MEMBER_RENAMES[member]:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def _check_member(member):
-    if member not in MEMBER_RENAMES:
+def _names(member, num_blocks, depth):
+    """Map the authors' names of a member's parameters, and of some more, to ours."""
+    if member not in MEMBERS:
         raise ValueError(
-            f"member must be one of {', '.join(sorted(MEMBER_RENAMES))}, got "
-            f"{member!r}."
+            f"member must be one of {', '.join(sorted(MEMBERS))}, got {member!r}."
         )
+    network, block = MEMBERS[member]
+    modules = dict(network)
+    for index in range(num_blocks):
+        for level in range(depth):
+            for names in block.items():
+                theirs, ours = (name.replace("#", str(level)) for name in names)
+                modules[f"sm.{index}.{theirs}"] = f"masknet.blocks.{index}.{ours}"
+    affine = ("weight", "bias") if member == "original" else ("gamma", "beta")
+    parameters = {}
+    for theirs, ours in modules.items():
+        if ours.endswith(".skip_gain"):
+            parameters[theirs] = ours
+        elif ours.endswith(".slope"):
+            parameters[f"{theirs}.weight"] = ours
+        else:
+            weight, bias = affine if "norm" in ours else ("weight", "bias")
+            parameters[f"{theirs}.{weight}"] = f"{ours}.weight"
+            parameters[f"{theirs}.{bias}"] = f"{ours}.bias"
+    return parameters
+
+
+def _rename(weights, names, member):
+    for name in weights:
+        if name not in names:
+            raise ValueError(
+                f"These are not the weights of the {member} member: it has no "
+                f"parameter {name!r}."
+            )
+    return {names[name]: weight for name, weight in weights.items()}
 
 
 def _count(names, pattern):
@@ -112,83 +127,24 @@ def _count(names, pattern):
     return max(indices, default=-1) + 1
 
 
-def _read_sizes(state_dict, member):
-    """Read the sizes of the network off the shapes of its weights."""
-    shapes = {name: tuple(value.shape) for name, value in state_dict.items()}
-    block = "sm.0.UBlock." if member == "groupcomm" else "sm.0."
-    try:
-        kernel_size = shapes["decoder.weight"][2]
-        if member == "original":
-            num_bases = shapes["encoder.0.weight"][0]
-            num_sources = shapes["decoder.bias"][0]
-            channels = shapes["l1.weight"][0]
-        else:
-            num_bases = shapes["encoder.weight"][0]
-            num_sources = shapes["decoder.weight"][1]
-            channels = shapes["bottleneck.weight"][0]
-        hidden_channels, group_channels = shapes[f"{block}proj_1x1.conv.weight"][:2]
-    except KeyError as error:
-        raise ValueError(
-            f"These are not the weights of the {member} member: no parameter is "
-            f"named {error.args[0]!r}."
-        ) from None
+def _read_sizes(weights, member):
+    """Read the sizes of a network off the shapes of its weights."""
+    num_bases = weights["encoder.conv.weight"].shape[0]
+    num_latents, _, kernel_size = weights["decoder.conv.weight"].shape
+    channels = weights["masknet.bottleneck.weight"].shape[0]
+    block = "masknet.blocks.0." + ("block." if member == "groupcomm" else "")
+    hidden_channels, group_channels = weights[f"{block}expand.weight"].shape
+    num_groups = channels // group_channels
     sizes = {
-        "num_sources": num_sources,
+        "num_sources": num_latents // num_bases,
         "num_bases": num_bases,
+        "kernel_size": kernel_size,
         "channels": channels,
-        "hidden_channels": hidden_channels * channels // group_channels,
-        "num_blocks": _count(shapes, r"^sm\.(\d+)\."),
-        "depth": _count(shapes, r"\.spp_dw\.(\d+)\."),
+        "hidden_channels": hidden_channels * num_groups,
+        "num_blocks": _count(weights, r"\.blocks\.(\d+)\."),
+        "depth": _count(weights, r"\.downsample\.(\d+)\."),
     }
-    if member == "groupcomm":
-        sizes["num_groups"] = channels // group_channels
-    return kernel_size, sizes
-
-
-def build(member, kernel_size, sizes):
-    """Build a separator of one member of the family.
-
-    Arguments
-    ---------
-    member : str
-        ``original``, ``improved``, ``groupcomm`` or ``causal``.
-    kernel_size : int
-        Samples in a filter of the encoder.
-    sizes : dict
-        Arguments of the member's mask network.
-
-    Returns
-    -------
-    fedenhance.networks.separator.Separator
-        With random weights.
-    """
-    _check_member(member)
-    encoder_sizes = {"kernel_size": kernel_size, "depth": sizes["depth"]}
-    encoders = {
-        "original": lambda **kwargs: sudormrf.Encoder(
-            **kwargs, bias=True, activation=torch.nn.ReLU()
-        ),
-        "improved": lambda **kwargs: sudormrf.Encoder(**kwargs, minimal_padding=False),
-        "groupcomm": sudormrf.Encoder,
-        "causal": sudormrf.CausalEncoder,
-    }
-    masknets = {
-        "original": sudormrf.OriginalMaskNet,
-        "improved": sudormrf.ImprovedMaskNet,
-        "groupcomm": sudormrf.GroupCommMaskNet,
-        "causal": sudormrf.CausalMaskNet,
-    }
-    return Separator(
-        encoders[member](num_bases=sizes["num_bases"], **encoder_sizes),
-        masknets[member](**sizes),
-        sudormrf.Decoder(
-            sizes["num_sources"],
-            sizes["num_bases"],
-            kernel_size,
-            grouped=member == "original",
-        ),
-        masking=member != "causal",
-    )
+    return sizes | ({"num_groups": num_groups} if member == "groupcomm" else {})
 
 
 def load_reference(state_dict, member):
@@ -208,23 +164,30 @@ def load_reference(state_dict, member):
     Returns
     -------
     fedenhance.networks.separator.Separator
-        Maps ``(batch, time)`` to ``(batch, source, time)``.
+        That of ``hparams/models/sudormrf_{member}.yaml`` in these sizes; maps
+        ``(batch, time)`` to ``(batch, source, time)``.
 
     Raises
     ------
     ValueError
         If the weights are not those of the member; the message names the parameter.
     """
-    _check_member(member)
-    state_dict = {name.removeprefix("module."): w for name, w in state_dict.items()}
-    separator = build(member, *_read_sizes(state_dict, member))
+    num_blocks = _count(state_dict, r"\bsm\.(\d+)\.")
+    names = _names(member, num_blocks, _count(state_dict, r"\.spp_dw\.(\d+)\."))
+    # Their layers of one frame are convolutions, ours are linear.
     weights = {
-        our_name(name, member): weight.squeeze(-1) if POINTWISE.search(name) else weight
+        name.removeprefix("module."): weight.squeeze(-1)
+        if weight.dim() == 3
+        else weight
         for name, weight in state_dict.items()
     }
+    weights = _rename(weights, names, member)
     try:
+        sizes = _read_sizes(weights, member)
+        with open(MODELS / f"sudormrf_{member}.yaml", encoding="utf-8") as file:
+            separator = load_hyperpyyaml(file, sizes)["separator"]
         separator.load_state_dict(weights)
-    except RuntimeError as error:
+    except (KeyError, RuntimeError) as error:
         raise ValueError(
             f"These are not the weights of the {member} member: {error}"
         ) from None
@@ -252,64 +215,15 @@ def to_reference(weights, member):
     ValueError
         If the weights are not of that member; the message names the parameter.
     """
-    _check_member(member)
-    num_levels = _count(weights, r"\.downsample\.(\d+)\.")
-    num_blocks = _count(weights, r"^masknet\.blocks\.(\d+)\.")
-    names = {
-        our_name(name, member): name
-        for name in _their_names(member, num_blocks, num_levels)
-    }
-    unknown = [name for name in weights if name not in names]
-    if unknown:
-        raise ValueError(
-            f"These are not the weights of the {member} member: their code has no "
-            f"parameter for {unknown[0]!r}."
-        )
-    theirs = {names[name]: weight for name, weight in weights.items()}
+    num_blocks = _count(weights, r"\.blocks\.(\d+)\.")
+    names = _names(member, num_blocks, _count(weights, r"\.downsample\.(\d+)\."))
+    theirs = _rename(weights, {ours: name for name, ours in names.items()}, member)
     return {
-        name: weight.unsqueeze(-1) if POINTWISE.search(name) else weight
+        name: weight.unsqueeze(-1)
+        if weight.dim() == 2 and ".TAC." not in name
+        else weight
         for name, weight in theirs.items()
     }
-
-
-def _their_names(member, num_blocks, num_levels):
-    """List the names their parameters can have (optional layers included)."""
-    affine = ("weight", "bias") if member == "original" else ("gamma", "beta")
-    layer, slope = ("weight", "bias"), ("weight",)
-    block = {
-        "proj_1x1.conv": layer,
-        "proj_1x1.norm": affine,
-        "proj_1x1.act": slope,
-        "final_norm.norm": affine,
-        "final_norm.act": slope,
-        "res_conv": layer,
-    }
-    for level in range(num_levels):
-        block[f"spp_dw.{level}.conv"] = layer
-        block[f"spp_dw.{level}.norm"] = affine
-        block[f"spp_dw.{level}.act"] = slope
-    if member == "original":
-        del block["res_conv"]
-        block |= {"conv_1x1_exp.conv": layer, "conv_1x1_exp.norm": affine}
-        block |= {"module_act.norm": affine, "module_act.act": slope}
-    if member == "groupcomm":
-        block = {f"UBlock.{name}": kinds for name, kinds in block.items()}
-        for part in ("input", "mean", "output"):
-            block |= {f"TAC.TAC_{part}.0": layer, f"TAC.TAC_{part}.1": slope}
-        block["TAC.TAC_norm"] = affine
-    if member == "original":
-        network = {"encoder.0": layer, "ln": affine, "l1": layer, "m": layer}
-        network |= {"reshape_before_masks": layer, "ln_mask_in": affine}
-    else:
-        network = {"encoder": slope, "ln": affine, "bottleneck": layer}
-        network |= {"mask_net.0": slope, "mask_net.1": layer, "mask_nl_class": slope}
-    network["decoder"] = layer
-    for index in range(num_blocks):
-        network |= {f"sm.{index}.{name}": kinds for name, kinds in block.items()}
-    names = [f"{name}.{kind}" for name, kinds in network.items() for kind in kinds]
-    if member == "causal":
-        names += [f"sm.{index}.skipinit_gain" for index in range(num_blocks)]
-    return names
 
 
 def read_weights(path):
@@ -353,7 +267,7 @@ def main(argv=None):
         description="Convert Sudo rm -rf weights between the authors' code and ours.",
     )
     parser.add_argument("checkpoint", help="file with a state dict to convert")
-    parser.add_argument("--member", required=True, choices=sorted(MEMBER_RENAMES))
+    parser.add_argument("--member", required=True, choices=sorted(MEMBERS))
     parser.add_argument("--out", required=True, help="file to write")
     parser.add_argument(
         "--back", action="store_true", help="convert from our names to the authors'"

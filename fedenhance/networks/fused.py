@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 
 
-def enabled(x):
-    """Return whether the operations of this module are used for ``x``."""
+def enabled(x, device="cpu"):
+    """Return whether ``x`` is plain float32 on a kind of device, by default a CPU."""
     return (
-        x.device.type == "cpu"
+        x.device.type == device
         and x.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
+        and not torch.is_autocast_enabled(device)
         and not torch.compiler.is_compiling()
     )
 
@@ -172,13 +172,7 @@ class _NormOfFew(torch.autograd.Function):
 
 def _few_on_gpu(x):
     """Whether there are too few groups, ``(group, channel, frame)``, for a GPU."""
-    return (
-        x.device.type == "cuda"
-        and len(x) < 64
-        and x.dtype == torch.float32
-        and not torch.is_autocast_enabled("cuda")
-        and not torch.compiler.is_compiling()
-    )
+    return len(x) < 64 and enabled(x, "cuda")
 
 
 def group_norm(x, weight, bias, slope=None, num_groups=1, eps=1e-8):

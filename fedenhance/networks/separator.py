@@ -29,13 +29,13 @@ class Separator(nn.Module):
     Example
     -------
     >>> import torch
-    >>> from fedenhance.networks.sudormrf import Decoder, Encoder, GroupCommMaskNet
+    >>> from functools import partial
+    >>> from fedenhance.networks.blocks import UConvBlock
+    >>> from fedenhance.networks.sudormrf import Decoder, Encoder, MaskNet
+    >>> block = partial(UConvBlock, channels=16, hidden_channels=32, depth=3)
     >>> separator = Separator(
     ...     Encoder(num_bases=24, kernel_size=21, depth=3),
-    ...     GroupCommMaskNet(
-    ...         num_sources=3, num_bases=24, channels=16, hidden_channels=32,
-    ...         num_blocks=2, depth=3, num_groups=4,
-    ...     ),
+    ...     MaskNet(3, num_bases=24, channels=16, num_blocks=2, block=block),
     ...     Decoder(num_sources=3, num_bases=24, kernel_size=21),
     ... )
     >>> separator(torch.randn(2, 1237)).shape

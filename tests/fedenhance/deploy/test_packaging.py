@@ -27,13 +27,15 @@ models:
       num_bases: 8
       kernel_size: 21
       depth: 2
-    masknet: !new:fedenhance.networks.sudormrf.ImprovedMaskNet
+    masknet: !new:fedenhance.networks.sudormrf.MaskNet
       num_sources: 2
       num_bases: 8
       channels: 4
-      hidden_channels: 8
       num_blocks: 1
-      depth: 2
+      block: !name:fedenhance.networks.blocks.UConvBlock
+        channels: 4
+        hidden_channels: 8
+        depth: 2
     decoder: !new:fedenhance.networks.sudormrf.Decoder
       num_sources: 2
       num_bases: 8

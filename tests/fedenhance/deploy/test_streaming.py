@@ -4,28 +4,15 @@ import pytest
 import torch
 
 from fedenhance.deploy.streaming import StreamingSeparator
-from fedenhance.networks.separator import Separator
-from fedenhance.networks.sudormrf import (
-    CausalEncoder,
-    CausalMaskNet,
-    Decoder,
-    Encoder,
-    ImprovedMaskNet,
-)
+from fedenhance.networks.blocks import Norm
+from tests.fedenhance.networks.test_sudormrf import build
 
-SIZES = {"num_sources": 2, "num_bases": 8}
+SIZES = {"channels": 6, "hidden_channels": 10, "num_blocks": 2}
 HOP = 10
 
 
 def causal_separator(depth=4):
-    separator = Separator(
-        CausalEncoder(num_bases=8, kernel_size=2 * HOP + 1, depth=depth),
-        CausalMaskNet(
-            **SIZES, channels=6, hidden_channels=10, num_blocks=2, depth=depth
-        ),
-        Decoder(**SIZES, kernel_size=2 * HOP + 1),
-        masking=False,
-    )
+    separator = build("causal", **SIZES, kernel_size=2 * HOP + 1, depth=depth)
     for block in separator.masknet.blocks:
         torch.nn.init.ones_(block.skip_gain)
     return separator
@@ -97,13 +84,11 @@ def test_the_future_changes_no_frame_before_it():
 
 
 def test_a_separator_that_sees_the_future_is_refused():
-    separator = Separator(
-        Encoder(num_bases=8, kernel_size=21, depth=2),
-        ImprovedMaskNet(**SIZES, channels=6, hidden_channels=10, num_blocks=1, depth=2),
-        Decoder(**SIZES, kernel_size=21),
-    )
-    with pytest.raises(ValueError, match="CausalEncoder"):
-        StreamingSeparator(separator)
+    normalized = causal_separator()
+    normalized.masknet.norm = Norm(8)
+    for separator in (build("improved"), normalized):
+        with pytest.raises(ValueError, match="CausalEncoder"):
+            StreamingSeparator(separator)
 
 
 def test_samples_of_another_batch_size_are_refused():

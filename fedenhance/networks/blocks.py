@@ -1,0 +1,373 @@
+"""Blocks of the Sudo rm -rf family: what its members' mask networks are made of.
+
+Tensors are ``(batch, frame, channel)``. A block keeps the shape; ``hidden_channels``
+are those of its depthwise convolutions at ``depth`` resolutions, each half the one
+before.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fedenhance.networks import fused
+
+
+def check_positive(**sizes):
+    """Refuse a size that is no integer of 1 or more, by its name."""
+    for key, value in sizes.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{key} must be an integer of 1 or more, got {value!r}.")
+
+
+class Norm(nn.Module):
+    """Global layer normalisation, with PReLU after it where it has slopes.
+
+    Arguments
+    ---------
+    channels : int
+        Channels that share mean and variance.
+    num_slopes : int
+        Slopes of PReLU: 0 for no PReLU, 1, or one for each channel.
+
+    Example
+    -------
+    >>> Norm(4, num_slopes=1)(torch.randn(2, 16, 4)).shape
+    torch.Size([2, 16, 4])
+    """
+
+    def __init__(self, channels, num_slopes=0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        slopes = torch.full((num_slopes,), 0.25) if num_slopes else None
+        self.register_parameter(
+            "slope", None if slopes is None else nn.Parameter(slopes)
+        )
+
+    def forward(self, x, num_groups=1):
+        """Map ``(batch, frame, num_groups * channels)`` to the same shape."""
+        return fused.group_norm(x, self.weight, self.bias, self.slope, num_groups)
+
+
+class PReLU(nn.PReLU):
+    """PReLU along the last axis, ``(..., channel)``."""
+
+    def forward(self, x):
+        """Map ``(..., channel)`` to the same shape."""
+        return fused.prelu(x, self.weight)
+
+
+def merge(levels):
+    """Sum up resolutions ``(batch, frame, channel)``, the finest first."""
+    merged = levels.pop()
+    while levels:
+        merged = fused.upsample_add(merged, levels.pop())
+    return merged
+
+
+class UConvBlock(nn.Module):
+    """Analyse at successively halved resolutions, then sum them up again.
+
+    Arguments
+    ---------
+    channels : int
+        Channels of input and output.
+    hidden_channels : int
+        Channels of the depthwise convolutions.
+    depth : int
+        Resolutions.
+    num_groups : int
+        Groups of channels which share the weights; the input has ``num_groups *
+        channels`` channels.
+    num_slopes : int
+        Slopes of each PReLU: 1 or ``hidden_channels``.
+
+    Example
+    -------
+    >>> UConvBlock(channels=4, hidden_channels=8, depth=3)(torch.randn(2, 16, 4)).shape
+    torch.Size([2, 16, 4])
+    """
+
+    def __init__(self, channels, hidden_channels, depth, num_groups=1, num_slopes=1):
+        super().__init__()
+        check_positive(channels=channels, hidden_channels=hidden_channels, depth=depth)
+        self.num_groups = num_groups
+        self.expand = nn.Linear(channels, hidden_channels)
+        self.expand_norm = Norm(hidden_channels, num_slopes)
+        self.downsample = nn.ModuleList(
+            nn.Conv1d(
+                hidden_channels,
+                hidden_channels,
+                5,
+                stride=1 if level == 0 else 2,
+                padding=2,
+                groups=hidden_channels,
+            )
+            for level in range(depth)
+        )
+        self.downsample_norm = nn.ModuleList(
+            Norm(hidden_channels) for _ in range(depth)
+        )
+        self.merge_norm = Norm(hidden_channels, num_slopes)
+        self.reduce = nn.Linear(hidden_channels, channels)
+
+    def _per_group(self, linear, x):
+        return linear(x.unflatten(2, (self.num_groups, -1))).flatten(2)
+
+    def transform(self, x):
+        """Return what :meth:`forward` adds to its input."""
+        hidden = self._per_group(self.expand, x)
+        hidden = self.expand_norm(hidden, self.num_groups)
+        levels = []
+        for conv, norm in zip(self.downsample, self.downsample_norm, strict=True):
+            hidden = fused.depthwise_conv(
+                hidden,
+                conv.weight,
+                conv.bias,
+                conv.stride[0],
+                conv.padding[0],
+                self.num_groups,
+            )
+            hidden = norm(hidden, self.num_groups)
+            levels.append(hidden)
+        merged = self.merge_norm(merge(levels), self.num_groups)
+        return self._per_group(self.reduce, merged)
+
+    def forward(self, x):
+        """Map ``(batch, frame, channel)`` to the same shape."""
+        return self.transform(x).add_(x)
+
+
+class NormalizedUConvBlock(UConvBlock):
+    """U-ConvBlock of the original member: normalised, PReLUs with many slopes.
+
+    Arguments
+    ---------
+    channels : int
+        Channels of input and output.
+    hidden_channels : int
+        Channels of the depthwise convolutions.
+    depth : int
+        Resolutions.
+
+    Example
+    -------
+    >>> NormalizedUConvBlock(4, 8, depth=3)(torch.randn(2, 16, 4)).shape
+    torch.Size([2, 16, 4])
+    """
+
+    def __init__(self, channels, hidden_channels, depth):
+        super().__init__(channels, hidden_channels, depth, num_slopes=hidden_channels)
+        self.reduce_norm = Norm(channels)
+        self.output_norm = Norm(channels, num_slopes=channels)
+
+    def forward(self, x):
+        """Map ``(batch, frame, channel)`` to the same shape."""
+        return self.output_norm(x + self.reduce_norm(self.transform(x)))
+
+
+class CausalUConvBlock(nn.Module):
+    """U-ConvBlock without future: causal convolutions and no normalisation.
+
+    Arguments
+    ---------
+    channels : int
+        Channels of input and output.
+    hidden_channels : int
+        Channels of the depthwise convolutions.
+    depth : int
+        Resolutions.
+
+    Example
+    -------
+    >>> CausalUConvBlock(4, 8, depth=3)(torch.randn(2, 16, 4)).shape
+    torch.Size([2, 16, 4])
+    """
+
+    def __init__(self, channels, hidden_channels, depth):
+        super().__init__()
+        check_positive(channels=channels, hidden_channels=hidden_channels, depth=depth)
+        self.skip_gain = nn.Parameter(torch.zeros(()))
+        self.expand = nn.Linear(channels, hidden_channels)
+        self.expand_act = PReLU()
+        self.downsample = nn.ModuleList(
+            CausalDepthwiseConv(
+                hidden_channels, kernel_size=21, stride=1 if level == 0 else 2
+            )
+            for level in range(depth)
+        )
+        self.downsample_act = nn.ModuleList(PReLU() for _ in range(depth))
+        self.reduce = nn.Linear(hidden_channels, channels)
+
+    def forward(self, x):
+        """Map ``(batch, frame, channel)`` to the same shape."""
+        hidden = self.expand_act(self.expand(x))
+        levels = []
+        for conv, act in zip(self.downsample, self.downsample_act, strict=True):
+            hidden = act(conv(hidden))
+            levels.append(hidden)
+        return self.add(x, merge(levels))
+
+    def add(self, x, merged):
+        """Add the merged resolutions ``(batch, frame, channel)`` to the input."""
+        return x + self.skip_gain * self.reduce(merged)
+
+
+class CausalDepthwiseConv(nn.Module):
+    """Depthwise convolution of the present and past frames.
+
+    Arguments
+    ---------
+    channels : int
+        Channels.
+    kernel_size : int
+        Taps, odd. As in the authors' code, the taps after the middle one would see
+        the future and are not used; they are kept so that weights can be exchanged.
+    stride : int
+        Hop of the output's frames.
+
+    Example
+    -------
+    >>> CausalDepthwiseConv(4, kernel_size=21, stride=2)(torch.randn(2, 16, 4)).shape
+    torch.Size([2, 8, 4])
+    """
+
+    def __init__(self, channels, kernel_size, stride):
+        super().__init__()
+        self.conv = nn.Conv1d(channels, channels, kernel_size, stride, groups=channels)
+        self.context = kernel_size // 2
+
+    def forward(self, x):
+        """Map ``(batch, frame, channel)`` to ``(batch, frame / stride, channel)``."""
+        return self.convolve(F.pad(x, (0, 0, self.context, 0)))
+
+    def convolve(self, x):
+        """Convolve frames of which the first ``context`` are the past's."""
+        weight = self.conv.weight[..., : self.context + 1]
+        return fused.depthwise_conv(x, weight, self.conv.bias, self.conv.stride[0])
+
+
+class TransformAverageConcatenate(nn.Module):
+    """Let groups of channels share what they hold (group communication).
+
+    Each group is transformed, the groups' average is transformed, and both give the
+    update of each group, frame by frame.
+
+    Arguments
+    ---------
+    channels : int
+        Channels of one group.
+    hidden_channels : int
+        Channels of the transforms.
+    num_groups : int
+        Groups.
+
+    Example
+    -------
+    >>> tac = TransformAverageConcatenate(4, hidden_channels=12, num_groups=3)
+    >>> tac(torch.randn(2, 16, 12)).shape
+    torch.Size([2, 16, 12])
+    """
+
+    def __init__(self, channels, hidden_channels, num_groups):
+        super().__init__()
+        self.num_groups = num_groups
+        self.transform = nn.Linear(channels, hidden_channels)
+        self.transform_act = PReLU()
+        self.average = nn.Linear(hidden_channels, hidden_channels)
+        self.average_act = PReLU()
+        self.concatenate = nn.Linear(2 * hidden_channels, channels)
+        self.concatenate_act = PReLU()
+        self.norm = Norm(channels)
+
+    def forward(self, x):
+        """Map ``(batch, frame, channel)`` to the same shape."""
+        layers = [self.transform, self.transform_act, self.average, self.average_act]
+        layers += [self.concatenate, self.concatenate_act]
+        weights = [weight for layer in layers for weight in layer.parameters()]
+        groups = x.unflatten(2, (self.num_groups, -1))
+        update = fused.framewise(communicate, groups, *weights)
+        return x + self.norm(update.flatten(2), self.num_groups)
+
+
+def communicate(
+    x,
+    transform,
+    transform_bias,
+    transform_slope,
+    average,
+    average_bias,
+    average_slope,
+    concatenate,
+    concatenate_bias,
+    concatenate_slope,
+):
+    """Return the update of each group (Luo et al., ICASSP 2021, eqs. 3 to 5).
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Groups of channels, ``(frame, group, channel)``.
+    transform, average, concatenate : torch.Tensor
+        Weights of the three linear layers.
+    transform_bias, average_bias, concatenate_bias : torch.Tensor
+        Their biases.
+    transform_slope, average_slope, concatenate_slope : torch.Tensor
+        Slopes of the PReLU after each.
+
+    Returns
+    -------
+    torch.Tensor
+        As ``x``.
+    """
+    own = fused.prelu(F.linear(x, transform, transform_bias), transform_slope)
+    shared = F.linear(own.mean(1), average, average_bias)
+    shared = fused.prelu(shared, average_slope)
+    for_own, for_shared = concatenate.chunk(2, dim=1)
+    shared = F.linear(shared, for_shared, concatenate_bias)
+    update = F.linear(own, for_own).add_(shared.unsqueeze(1))
+    return fused.prelu(update, concatenate_slope)
+
+
+class GroupCommBlock(nn.Module):
+    """Group communication, then one U-ConvBlock for all groups of channels.
+
+    Arguments
+    ---------
+    channels : int
+        Channels of input and output, over all groups.
+    hidden_channels : int
+        Channels of the depthwise convolutions, over all groups.
+    depth : int
+        Resolutions.
+    num_groups : int
+        Groups.
+
+    Example
+    -------
+    >>> block = GroupCommBlock(16, hidden_channels=32, depth=3, num_groups=4)
+    >>> block(torch.randn(2, 8, 16)).shape
+    torch.Size([2, 8, 16])
+    """
+
+    def __init__(self, channels, hidden_channels, depth, num_groups):
+        super().__init__()
+        sizes = {"channels": channels, "hidden_channels": hidden_channels}
+        check_positive(**sizes, depth=depth, num_groups=num_groups)
+        for key, value in sizes.items():
+            if value % num_groups:
+                raise ValueError(
+                    f"{key} must be divisible by num_groups, got {value} and "
+                    f"{num_groups}."
+                )
+        group_channels = channels // num_groups
+        self.tac = TransformAverageConcatenate(
+            group_channels, 3 * group_channels, num_groups
+        )
+        self.block = UConvBlock(
+            group_channels, hidden_channels // num_groups, depth, num_groups
+        )
+
+    def forward(self, x):
+        """Map ``(batch, frame, channel)`` to the same shape."""
+        return self.block(self.tac(x))
