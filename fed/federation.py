@@ -1,6 +1,8 @@
 """What YAML says about a federation."""
 
 import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,62 +14,57 @@ from fed.server import Server
 from fed.site import Site, rows_of
 
 
+@dataclass
 class Federation:
     """Trains a SpeechBrain Brain on data that stays with the clients.
 
     Arguments
     ---------
     datasets : callable
-        Takes hparams; returns a dict with ``train``, ``valid``, ``test``, or a tuple
-        in that order, as recipes do. ``train`` is what the clients hold together.
-    partition : callable
-        From the rows of ``train`` to a dict from client name to ids. See
-        :mod:`fed.partition`. By default the attribute ``clients`` of ``train`` is that
-        dict, if it is there; else rows are dealt to ten clients at random.
-    holdings : callable
-        Called with rows, partition and output folder before training, to show what
-        the clients hold. See :func:`fed.holdings.report`.
+        What is trained. Takes hparams; returns a dict with ``train``, ``valid``,
+        ``test``, or a tuple in that order, as recipes do. ``train`` is what the clients
+        hold together.
     rounds : int
         How often the model goes to the clients and back.
-    fraction : float
-        Of the clients that take part in a round, drawn anew each time; at least one.
     local_epochs : float
         That a client trains in a round; a fraction of one trains on a part of its
         data, another one each time.
-    weighting : callable
-        From a client's metrics to its weight. See :mod:`fed.weighting`.
-    strategy : type or functools.partial
-        A strategy of Flower, such as ``!name:flwr.serverapp.strategy.FedAdam``; FedAvg
-        by default.
-    runtime : str or callable
-        ``process``, ``ray``, or one of :mod:`fed.runtime` with arguments.
-    maximize, minimize : str
-        The column of rounds.csv by which the best model is kept: ``valid_...``.
-    totals : list of str
-        Metrics that add up over local epochs and clients; of others, those of the last
-        epoch are averaged.
-    average : float
-        Share that a moving average of the models keeps each round, 0.9 say. The
-        average is what is evaluated and kept, and the clients go on from the newest
-        model. 0: the newest model is.
-    evaluate_every : int
-        Rounds from one evaluation to the next; the last is always evaluated.
-    selected_clients : list of str
-        Train these only.
     schedule : callable
         From round and past rows to the clients' learning rate. See
         :mod:`fed.schedule`.
-    local : list of str
-        Shell patterns of weights and buffers that every client keeps for itself.
     keep_optimizer : bool
         Whether a client's optimizers and schedulers go on where they stopped.
-    validate_clients : bool
-        Whether clients report metrics on ``valid`` too, to be weighed by.
+    local : list of str
+        Shell patterns of weights and buffers that every client keeps for itself.
     initial_model : str
         Path to a model that was trained centrally.
     server_training : dict
         ``dataset`` (a key of ``datasets``, or null for none), ``epochs``, ``lr`` of
         training on the server after each aggregation.
+    seed : int
+        Of sampling and of local training; ``seed`` of the YAML by default.
+    partition : callable
+        Who takes part. From the rows of ``train`` to a dict from client name to ids.
+        See :mod:`fed.partition`. By default the attribute ``clients`` of ``train`` is
+        that dict, if it is there; else rows are dealt to ten clients at random.
+    selected_clients : list of str
+        Train these only.
+    fraction : float
+        Of the clients that take part in a round, drawn anew each time; at least one.
+    runtime : str or callable
+        ``process``, ``ray``, or one of :mod:`fed.runtime` with arguments.
+    weighting : callable
+        What is trusted. From a client's metrics to its weight. See
+        :mod:`fed.weighting`.
+    validate_clients : bool
+        Whether clients report metrics on ``valid`` too, to be weighed by.
+    strategy : type or functools.partial
+        A strategy of Flower, such as ``!name:flwr.serverapp.strategy.FedAdam``; FedAvg
+        by default.
+    average : float
+        Share that a moving average of the models keeps each round, 0.9 say. The
+        average is what is evaluated and kept, and the clients go on from the newest
+        model. 0: the newest model is.
     min_clients : int
         Updates that a round needs; with fewer it is tried again.
     max_failures : int
@@ -82,12 +79,21 @@ class Federation:
         Central differential privacy. See :mod:`fed.privacy`.
     mods : list of callable
         Flower's ClientApp mods, such as LocalDpMod.
+    maximize, minimize : str
+        What is recorded. The column of rounds.csv by which the best model is kept:
+        ``valid_...``.
+    evaluate_every : int
+        Rounds from one evaluation to the next; the last is always evaluated.
+    totals : list of str
+        Metrics that add up over local epochs and clients; of others, those of the last
+        epoch are averaged.
+    holdings : callable
+        Called with rows, partition and output folder before training, to show what
+        the clients hold. See :func:`fed.holdings.report`.
     loggers : list of TrainLogger
         Beside the recipe's ``train_logger``.
     callbacks : list of callable
         Called after each round with round, Brain and its row of rounds.csv.
-    seed : int
-        Of sampling and of local training; ``seed`` of the YAML by default.
 
     Raises
     ------
@@ -95,47 +101,46 @@ class Federation:
         When the arguments do not fit together.
     """
 
-    def __init__(
-        self,
-        datasets,
-        partition=None,
-        holdings=None,
-        rounds=10,
-        fraction=1.0,
-        local_epochs=1,
-        weighting=weightings.by_examples,
-        strategy=None,
-        runtime="process",
-        maximize=None,
-        minimize=None,
-        totals=(),
-        average=0.0,
-        evaluate_every=1,
-        selected_clients=None,
-        schedule=None,
-        local=(),
-        keep_optimizer=False,
-        validate_clients=False,
-        initial_model=None,
-        server_training=None,
-        min_clients=1,
-        max_failures=3,
-        max_update=100.0,
-        timeout=None,
-        p_dropout=0.0,
-        privacy=None,
-        mods=(),
-        loggers=(),
-        callbacks=(),
-        seed=None,
-    ):
-        # The arguments become attributes by their names.
-        vars(self).update({k: v for k, v in locals().items() if k != "self"})
-        self.metric = maximize or minimize or "valid_loss"
-        self.check()
+    # What is trained
+    datasets: Callable | None = None
+    rounds: int = 10
+    local_epochs: float = 1
+    schedule: Callable | None = None
+    keep_optimizer: bool = False
+    local: Sequence[str] = ()
+    initial_model: str | None = None
+    server_training: dict | None = None
+    seed: int | None = None
+    # Who takes part
+    partition: Callable | None = None
+    selected_clients: Sequence[str] | None = None
+    fraction: float = 1.0
+    runtime: str | Callable = "process"
+    # What is trusted
+    weighting: Callable = weightings.by_examples
+    validate_clients: bool = False
+    strategy: Callable | None = None
+    average: float = 0.0
+    min_clients: int = 1
+    max_failures: int = 3
+    max_update: float = 100.0
+    timeout: float | None = None
+    p_dropout: float = 0.0
+    # Privacy
+    privacy: Callable | None = None
+    mods: Sequence[Callable] = ()
+    # Records
+    maximize: str | None = None
+    minimize: str | None = None
+    evaluate_every: int = 1
+    totals: Sequence[str] = ()
+    holdings: Callable | None = None
+    loggers: Sequence = ()
+    callbacks: Sequence[Callable] = ()
 
-    def check(self):
+    def __post_init__(self):
         """Refuse arguments that do not fit together."""
+        self.metric = self.maximize or self.minimize or "valid_loss"
         if self.maximize and self.minimize:
             raise ValueError("Give maximize or minimize, not both.")
         if not self.metric.startswith("valid_"):
@@ -143,14 +148,15 @@ class Federation:
                 f"The best model is chosen on validation: '{self.metric}' must be a "
                 "metric that starts with valid_."
             )
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction is {self.fraction}; it must be in (0, 1].")
-        if self.local_epochs <= 0:
-            raise ValueError(f"local_epochs is {self.local_epochs}, not positive.")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average is {self.average}; it must be in [0, 1).")
-        if not 0 <= self.p_dropout < 1:
-            raise ValueError(f"p_dropout is {self.p_dropout}; it must be in [0, 1).")
+        for name, fits, interval in (
+            ("fraction", 0 < self.fraction <= 1, "(0, 1]"),
+            ("local_epochs", self.local_epochs > 0, "(0, inf)"),
+            ("average", 0 <= self.average < 1, "[0, 1)"),
+            ("p_dropout", 0 <= self.p_dropout < 1, "[0, 1)"),
+        ):
+            if not fits:
+                value = getattr(self, name)
+                raise ValueError(f"{name} is {value}; it must be in {interval}.")
         if isinstance(self.runtime, str) and self.runtime not in RUNTIMES:
             raise ValueError(f"runtime '{self.runtime}' is none of {list(RUNTIMES)}.")
         if self.privacy and self.weighting is not weightings.uniform:
