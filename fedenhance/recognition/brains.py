@@ -1,18 +1,17 @@
 """The second Brain: learns to transcribe speech, by CTC alone or with attention."""
 
-import speechbrain as sb
+from speechbrain import Stage
 from speechbrain.dataio.dataio import append_eos_token, prepend_bos_token
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 
 from fedenhance.recognition.transcripts import BLANK
-from fedenhance.training.counting import CountsAudio
-from fedenhance.training.stepping import Stepping
+from fedenhance.training.brain import AudioBrain
 
 logger = get_logger(__name__)
 
 
-class CTC(CountsAudio, Stepping):
+class CTC(AudioBrain):
     """Transcribes with an encoder and connectionist temporal classification.
 
     A. Graves et al., "Connectionist temporal classification: labelling unsegmented
@@ -36,10 +35,12 @@ class CTC(CountsAudio, Stepping):
     - ``wer_computer``, ``cer_computer``, ``test_wer_file``;
     - ``sample_rate``, ``train_logger``.
 
-    Statistics it logs: ``loss``; in training ``hours`` of audio and ``skipped``
-    utterances; in validation and test ``WER`` and ``CER`` in percent, against the
-    transcript as it is: what no token stands for counts as an error.
+    Statistics it logs in validation and test, beside those of ``AudioBrain``: ``WER``
+    and ``CER`` in percent, against the transcript as it is: what no token stands for
+    counts as an error.
     """
+
+    keep_best = {"min_keys": ["WER"]}
 
     def compute_forward(self, batch, stage):
         """Encode; return the encoder's output, lengths, and log-probabilities."""
@@ -52,7 +53,7 @@ class CTC(CountsAudio, Stepping):
 
     def compute_objectives(self, predictions, batch, stage):
         """Mean over the batch of each utterance's loss per token, in nats."""
-        if stage != sb.Stage.TRAIN:
+        if stage != Stage.TRAIN:
             hypotheses = self.modules.tokenizer.decode(self.decode(predictions))
             references = [words.split() for words in batch.wrd]
             self.wer_metric.append(batch.id, hypotheses, references)
@@ -75,35 +76,25 @@ class CTC(CountsAudio, Stepping):
         """Use the tokenizer that came with the weights; count anew."""
         super().on_stage_start(stage, epoch)
         self.modules.tokenizer.refresh()
-        if stage != sb.Stage.TRAIN:
+        if stage != Stage.TRAIN:
             self.wer_metric = self.hparams.wer_computer()
             self.cer_metric = self.hparams.cer_computer()
 
-    def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Log the stage; keep the best checkpoint by validation."""
-        super().on_stage_end(stage, stage_loss, epoch)
-        if stage == sb.Stage.TRAIN:
-            self.train_stats = self.training_stats(stage_loss)
-            return
+    def evaluation_stats(self):
+        """Error rates of the stage."""
         if not self.wer_metric.scores:
             raise ValueError("none of the recordings to evaluate on can be read")
-        stats = {
-            "loss": stage_loss,
+        return {
             "CER": self.cer_metric.summarize("error_rate"),
             "WER": self.wer_metric.summarize("error_rate"),
         }
-        if stage == sb.Stage.TEST:
-            self.hparams.train_logger.log_stats({"stage": "test"}, test_stats=stats)
-            self.test_stats = stats
-            if if_main_process():
-                with open(self.hparams.test_wer_file, "w", encoding="utf-8") as file:
-                    self.wer_metric.write_stats(file)
-            return
-        self.hparams.train_logger.log_stats(
-            {"epoch": epoch}, train_stats=self.train_stats, valid_stats=stats
-        )
-        if self.checkpointer is not None:
-            self.checkpointer.save_and_keep_only(meta=stats, min_keys=["WER"])
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Write the alignments of the test."""
+        super().on_stage_end(stage, stage_loss, epoch)
+        if stage == Stage.TEST and if_main_process():
+            with open(self.hparams.test_wer_file, "w", encoding="utf-8") as file:
+                self.wer_metric.write_stats(file)
 
 
 class CTCAttention(CTC):

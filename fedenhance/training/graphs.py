@@ -95,7 +95,8 @@ class Graphed:
         try:
             with unnoticed(device), computing:
                 sample = torch.randn(shape, dtype=dtype, device=device)
-                call = _Call(self.network)
+                # Of what is handed over, PyTorch replaces the forward.
+                call = nn.Sequential(self.network)
                 rehearse(call, sample)
                 return torch.cuda.make_graphed_callables(call, (sample,))
         except (RuntimeError, AssertionError) as error:
@@ -113,28 +114,11 @@ class Graphed:
                         buffer.copy_(buffers[name])
 
 
-class _Call(nn.Module):
-    """Stands for a network whose ``forward`` PyTorch would replace."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x):
-        return self.network(x)
-
-
 @contextlib.contextmanager
 def unnoticed(device):
     """Put back random numbers, and the stream that work is queued on."""
-    if device.type != "cuda":
-        with torch.random.fork_rng([]):
-            yield
-        return
-    with (
-        torch.random.fork_rng([device]),
-        torch.cuda.stream(torch.cuda.current_stream(device)),
-    ):
+    stream = torch.cuda.current_stream(device)
+    with torch.random.fork_rng([device]), torch.cuda.stream(stream):
         yield
 
 
@@ -147,16 +131,14 @@ def rehearse(call, sample):
         When it does. PyTorch would notice while recording, and not recover.
     """
     weights = [weight for weight in call.parameters() if weight.requires_grad]
-    before = torch.cuda.get_sync_debug_mode() if sample.is_cuda else None
+    before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this mode is a prototype
         try:
-            if sample.is_cuda:
-                torch.cuda.set_sync_debug_mode("error")
+            torch.cuda.set_sync_debug_mode("error")
             torch.autograd.grad(call(sample).sum(), weights, allow_unused=True)
         finally:
-            if sample.is_cuda:
-                torch.cuda.set_sync_debug_mode(before)
+            torch.cuda.set_sync_debug_mode(before)
 
 
 def on_gpu(x):

@@ -12,8 +12,8 @@ Signal Processing, 2022.
 
 import copy
 
-import speechbrain as sb
 import torch
+from speechbrain import Stage
 from torch import nn
 
 from fedenhance.data.manifests import example_generator
@@ -155,15 +155,13 @@ class RemixIT(Separation):
 
     def compute_forward(self, batch, stage):
         """Replace the sources of self-training examples, then separate their sum."""
-        if stage == sb.Stage.TRAIN:
+        if stage == Stage.TRAIN and self.group in batch.group:
             self.bootstrap(batch)
         return super().compute_forward(batch, stage)
 
     def bootstrap(self, batch):
         """Put the teacher's remixed estimates in the place of the sources."""
         members = [i for i, name in enumerate(batch.group) if name == self.group]
-        if not members:
-            return
         sources = batch.sources.data.to(self.device, copy=True)
         recordings = sources[members, :2].sum(1)
         estimates = separate(self.modules.teacher, recordings, self.hparams.consistency)

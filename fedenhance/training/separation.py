@@ -2,14 +2,13 @@
 
 from statistics import fmean
 
-import speechbrain as sb
 import torch
+from speechbrain import Stage
 
 from fedenhance.networks.scaling import separate
 from fedenhance.objectives.mixit import si_sdr
-from fedenhance.training.counting import CountsAudio
+from fedenhance.training.brain import AudioBrain
 from fedenhance.training.graphs import Graphed
-from fedenhance.training.stepping import Stepping
 
 
 def mixtures_of(sources):
@@ -33,7 +32,7 @@ def mixtures_of(sources):
     return torch.stack([sources[:, :2].sum(1), sources[:, 2]], dim=1)
 
 
-class Separation(CountsAudio, Stepping):
+class Separation(AudioBrain):
     """Trains a separator; each example by the objective of its group.
 
     Batches have ``sources (batch, 3, time)``, as ``fedenhance.data.mixing`` makes them,
@@ -51,10 +50,10 @@ class Separation(CountsAudio, Stepping):
     - ``cuda_graphs``, if it is there: whether the separator's training steps are
       recorded on a GPU after the first epoch, see ``fedenhance.training.graphs``.
 
-    Statistics it logs: ``loss``; in training ``hours`` of audio and ``skipped``
-    examples; in validation and test ``si_sdr`` and the improvement ``si_sdri`` of the
-    speech in dB, the latter also for one and for two noises (``si_sdri_1``,
-    ``si_sdri_2``). ``utterances`` keeps them one by one.
+    Statistics it logs in validation and test, beside those of ``AudioBrain``:
+    ``si_sdr`` and the improvement ``si_sdri`` of the speech in dB, the latter also for
+    one and for two noises (``si_sdri_1``, ``si_sdri_2``). ``utterances`` keeps them one
+    by one.
     """
 
     def __init__(self, *args, **kwargs):
@@ -75,7 +74,7 @@ class Separation(CountsAudio, Stepping):
     def compute_forward(self, batch, stage):
         """Separate the sum of the sources; return estimates and sources."""
         sources = batch.sources.data.to(self.device, non_blocking=True)
-        training = stage == sb.Stage.TRAIN and self.graphed is not None
+        training = stage == Stage.TRAIN and self.graphed is not None
         separator = self.graphed if training else self.modules.separator
         estimates = separate(separator, sources.sum(1), self.hparams.consistency)
         return estimates, sources
@@ -91,20 +90,15 @@ class Separation(CountsAudio, Stepping):
             targets = sources[where]
             if group == "unsupervised":
                 targets = mixtures_of(targets)
-            objective = self.objective_of(group)
+            if group not in self.hparams.objectives:
+                raise ValueError(
+                    f"objectives has no entry for the group {group} of client_groups"
+                )
+            objective = self.hparams.objectives[group]
             losses.append(objective(estimates[where], targets).float())
-        if stage != sb.Stage.TRAIN:
+        if stage != Stage.TRAIN:
             self.utterances += describe_utterances(batch, estimates, sources)
         return torch.cat(losses).mean()
-
-    def objective_of(self, group):
-        """The objective that YAML names for a group of clients."""
-        try:
-            return self.hparams.objectives[group]
-        except KeyError:
-            raise ValueError(
-                f"objectives has no entry for the group {group} of client_groups"
-            ) from None
 
     def samples_of(self, batch):
         """Count the samples of the mixtures."""
@@ -115,29 +109,19 @@ class Separation(CountsAudio, Stepping):
         """Count anew; draw new mixtures in training."""
         super().on_stage_start(stage, epoch)
         self.utterances = []
-        if stage == sb.Stage.TRAIN:
+        if stage == Stage.TRAIN:
             self.hparams.mixing.epoch = epoch
             if self.graphed is not None:
                 self.graphed.record()
 
-    def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Log the stage; keep the best checkpoint by validation."""
-        super().on_stage_end(stage, stage_loss, epoch)
-        if stage == sb.Stage.TRAIN:
-            self.train_stats = self.training_stats(stage_loss)
-            return
-        stats = {"loss": stage_loss, **summarize(self.utterances)}
-        if stage == sb.Stage.TEST:
-            self.hparams.train_logger.log_stats({"stage": "test"}, test_stats=stats)
-            return
-        self.hparams.train_logger.log_stats(
-            {"epoch": epoch}, train_stats=self.train_stats, valid_stats=stats
-        )
-        if self.checkpointer is not None:
-            best = {"max_keys": ["si_sdri"]} if "si_sdri" in stats else {}
-            self.checkpointer.save_and_keep_only(
-                meta=stats, **best or {"min_keys": ["loss"]}
-            )
+    def evaluation_stats(self):
+        """Means over the utterances of the stage."""
+        return summarize(self.utterances)
+
+    @property
+    def keep_best(self):
+        """dict: by SI-SDR improvement; by loss where no clean speech is known."""
+        return {"max_keys": ["si_sdri"]} if self.utterances else super().keep_best
 
 
 def describe_utterances(batch, estimates, sources):

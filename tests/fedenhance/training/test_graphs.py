@@ -58,6 +58,9 @@ def pretended(monkeypatch):
     """Record on a CPU as PyTorch would on a GPU."""
     REPLAYED.clear()
     monkeypatch.setattr(graphs, "on_gpu", lambda x: True)
+    monkeypatch.setattr(graphs, "unnoticed", lambda device: torch.random.fork_rng([]))
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", replayed)
 
 
