@@ -26,15 +26,17 @@ LABELS = {
 }
 
 
-def parse_scoring(argv):
-    """The command line that scores a model."""
-    parser = argparse.ArgumentParser(
-        prog="evaluate.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path, help="output folder of train.py")
-    which = parser.add_mutually_exclusive_group()
+def parse(argv):
+    """The command line; what does not begin with a command is to be scored."""
+    raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(description=__doc__, **raw)
+    commands = parser.add_subparsers(required=True, metavar="{score,compare}")
+    about = "score a trained model; the command that may be left out"
+    scoring = commands.add_parser("score", description=__doc__, help=about, **raw)
+    scoring.set_defaults(run=score)
+    add = scoring.add_argument
+    add("folder", type=Path, help="output folder of train.py")
+    which = scoring.add_mutually_exclusive_group()
     which.add_argument(
         "--test_mixtures",
         type=Path,
@@ -45,37 +47,23 @@ def parse_scoring(argv):
         help="another corpus in the layout that the recipe prepares: make the fixed "
         "mixtures of its test split",
     )
-    parser.add_argument(
-        "--data_root", help="what $data_root stands for in the manifest"
-    )
-    parser.add_argument(
-        "--metrics",
-        nargs="+",
-        default=["si_sdr"],
-        metavar="METRIC",
-        help=f"among {', '.join(LABELS)}; SI-SDR is always there",
-    )
-    parser.add_argument("--out", type=Path, help="default: evaluation/ in the folder")
-    parser.add_argument("--device", default="cpu", help="of the model; default: cpu")
-    parser.add_argument("--processes", type=int, help="default: one for each core")
-    return parser.parse_args(argv)
+    add("--data_root", help="what $data_root stands for in the manifest")
+    about = f"among {', '.join(LABELS)}; SI-SDR is always there"
+    add("--metrics", nargs="+", default=[], metavar="METRIC", help=about)
+    add("--out", type=Path, help="default: evaluation/ in the folder")
+    add("--device", default="cpu", help="of the model; default: cpu")
+    add("--processes", type=int, help="default: one for each core")
 
-
-def parse_comparison(argv):
-    """The command line that compares two models."""
-    parser = argparse.ArgumentParser(
-        prog="evaluate.py compare",
-        description="Paired differences, A minus B, on the same mixtures.",
-    )
+    about = "Paired differences, A minus B, on the same mixtures."
+    comparison = commands.add_parser("compare", description=about, help=about)
+    comparison.set_defaults(run=compare)
     for name in ("a", "b"):
-        parser.add_argument(
-            name,
-            type=Path,
-            help="scored output folder of train.py, or an utterances.csv",
-        )
-    parser.add_argument(
-        "--out", type=Path, default=Path("comparison"), help="default: comparison/"
-    )
+        about = "scored output folder of train.py, or an utterances.csv"
+        comparison.add_argument(name, type=Path, help=about)
+    about = "default: comparison/"
+    comparison.add_argument("--out", type=Path, default=Path("comparison"), help=about)
+    if argv and argv[0] not in (*commands.choices, "-h", "--help"):
+        argv = ["score", *argv]
     return parser.parse_args(argv)
 
 
@@ -127,13 +115,11 @@ def read_signals(key, row, sample_rate, loop_noise=False):
 
     if not row.get("duration"):
         raise ValueError(f"the row {key} of the manifest has no duration in seconds")
-    reading = {
-        "sample_rate": sample_rate,
-        "num_samples": round(float(row["duration"]) * sample_rate),
-    }
+    num_samples = round(float(row["duration"]) * sample_rate)
+    reading = {"sample_rate": sample_rate, "num_samples": num_samples}
     if row["noisy"] and row["speech"]:
         mixture, speech = (
-            read_segment(*row[name], **reading) for name in ("noisy", "speech")
+            read_segment(*row[k], **reading) for k in ("noisy", "speech")
         )
         return mixture - mixture.mean(), speech - speech.mean()
     sources = read_fixed_mixture(row, sample_rate, loop_noise)
@@ -164,18 +150,16 @@ def enhance_all(mixtures, trained, device):
         yield described, estimate.cpu().numpy(), mixture.numpy(), target
 
 
-def score(argv):
+def score(options):
     """Score a model; return the summary."""
     from fedenhance.deploy.trained import load_trained
     from fedenhance.reports.metrics import check_metrics, measure_utterances
 
-    options = parse_scoring(argv)
     # SI-SDR before enhancement says in which bin of input SNR an utterance is.
     metrics = list(dict.fromkeys(["si_sdr", *options.metrics]))
     check_metrics(metrics)
     trained = load_trained(options.folder, options.device)
     options.out = options.out or options.folder / "evaluation"
-    options.out.mkdir(parents=True, exist_ok=True)
     mixtures = read_mixtures(options, trained)
     rows = measure_utterances(
         enhance_all(mixtures, trained, options.device),
@@ -192,11 +176,9 @@ def score(argv):
     return summary
 
 
-def compare(argv):
+def compare(options):
     """Compare two models; return the summary of their differences."""
-    options = parse_comparison(argv)
     summary = report.compare(read_scores(options.a), read_scores(options.b))
-    options.out.mkdir(parents=True, exist_ok=True)
     print(f"{options.a} minus {options.b}\n")
     write_summary(options.out, summary, "comparison")
     return summary
@@ -220,9 +202,9 @@ def write_summary(folder, summary, name, improvement=""):
         column = f"{metric}{improvement}"
         lines = [line for line in summary if line["metric"] == column]
         if any(line["n"] for line in lines):
-            path = folder / f"{name}_{metric}.png"
             what = "improvement" if improvement else "difference"
-            report.plot_summary(path, summary, column, f"{label}, {what}")
+            figure = report.draw_summary(summary, column, f"{label}, {what}")
+            figure.savefig(folder / f"{name}_{metric}.png", dpi=150)
     print(report.format_summary(summary, "all"))
     print()
     print(report.format_summary(summary, "n_noises"))
@@ -230,10 +212,9 @@ def write_summary(folder, summary, name, improvement=""):
 
 
 def main(argv):
-    """Run a command line."""
-    if argv[:1] == ["compare"]:
-        return compare(argv[1:])
-    return score(argv)
+    """Run a command line; return the summary that it writes."""
+    options = parse(argv)
+    return options.run(options)
 
 
 if __name__ == "__main__":

@@ -314,12 +314,12 @@ def tell(folders, path=None):
     path : Path or None
         A CSV.
     """
-    from fedenhance.reports.runs import Run, table
+    from fedenhance.reports.runs import Run, experiments_table
 
     rows = [{"experiment": f.parent.name, **Run(f).summary()} for f in folders]
     if rows and path:
         write_rows(path, rows)
-    tqdm.write(table(rows))
+    tqdm.write(experiments_table(rows))
 
 
 def run_list(argv):
@@ -356,7 +356,7 @@ def tell_findings(argv):
     rows = findings.check_findings(find_runs(options.results))
     if options.csv:
         write_rows(options.csv, rows)
-    tqdm.write(findings.table(rows))
+    tqdm.write(findings.findings_table(rows))
 
 
 def main(argv):

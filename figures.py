@@ -15,7 +15,8 @@ import logging
 import sys
 from pathlib import Path
 
-FACTORS = ("n_clients", "p_supervised", "local_epoch_p", "p_available_users")
+from fedenhance.reports import figures
+from fedenhance.reports.runs import FACTORS, find_runs
 
 
 def parse(argv):
@@ -23,7 +24,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("figure", choices=list(FIGURES))
+    parser.add_argument("figure", choices=[*figures.NO_PAPER, "snr"])
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS")
     parser.add_argument("--out", type=Path, default=Path("figures"))
     parser.add_argument(
@@ -45,9 +46,6 @@ def parse(argv):
 
 def draw(options):
     """Draw one figure of logged runs."""
-    from fedenhance.reports import figures
-    from fedenhance.reports.runs import find_runs
-
     paper = figures.read_paper(options.paper) if options.paper else figures.NO_PAPER
     vary = {"vary": options.vary} if options.vary else {}
     figure = getattr(figures, options.figure)(find_runs(options.results), paper, **vary)
@@ -56,7 +54,6 @@ def draw(options):
 
 def draw_snr(options):
     """Draw the input SNR of the corpus of a run: its manifests say where it is."""
-    from fedenhance.reports.runs import find_runs
     from recipes.LibriFSD50K.statistics import statistics
 
     run = find_runs(options.results[:1])[0]
@@ -68,18 +65,10 @@ def draw_snr(options):
     return [options.out / "input_snr.png", options.out / "input_snr.pdf"]
 
 
-FIGURES = {
-    "convergence": draw,
-    "transfer": draw,
-    "supervision": draw,
-    "snr": draw_snr,
-}
-
-
 def main(argv):
     """Run a command line."""
     options = parse(argv)
-    for path in FIGURES[options.figure](options):
+    for path in draw_snr(options) if options.figure == "snr" else draw(options):
         logging.getLogger(__name__).info("%s", path)
 
 

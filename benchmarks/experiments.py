@@ -14,7 +14,7 @@ import csv
 from pathlib import Path
 
 from experiments import command_of, is_done, train
-from fedenhance.reports.runs import Run, table
+from fedenhance.reports.runs import Run, experiments_table
 
 RECORDED = "--snr_range [-5,10] --loop_noise True --local_epoch_p 0.25 --test_size 40"
 CORPORA = {"built-in": [], "packaged": RECORDED.split()}
@@ -66,7 +66,8 @@ def main(argv=None):
             case = {"corpus": arguments.corpus, "p_supervised": p_supervised}
             rows.append({**case, **found})
     names = [f"{row['corpus']}, p_supervised {row['p_supervised']:g}" for row in rows]
-    print(table([{"experiment": n, **r} for n, r in zip(names, rows, strict=True)]))
+    named = [{"experiment": n, **r} for n, r in zip(names, rows, strict=True)]
+    print(experiments_table(named))
     print("test SI-SDRi in dB, mean ± standard deviation over seeds")
     new = not arguments.csv.exists()
     arguments.csv.parent.mkdir(parents=True, exist_ok=True)

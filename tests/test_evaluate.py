@@ -1,6 +1,5 @@
 """evaluate.py on a folder as train.py leaves it, made here in a second."""
 
-import csv
 import shutil
 
 import numpy as np
@@ -9,6 +8,7 @@ import soundfile
 import torch
 
 import evaluate
+from fedenhance.data.tables import read_table, write_table
 from fedenhance.deploy.trained import find_best, load_trained
 from fedenhance.reports.scores import read_rows
 
@@ -79,11 +79,7 @@ def data(tmp_path):
 
 
 def write_manifest(path, rows):
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(path, rows)
     return path
 
 
@@ -130,8 +126,11 @@ def test_scores_by_hand(run):
     for row in rows.values():
         assert row["si_sdri"] == pytest.approx(0, abs=0.01)
     assert [rows[key]["n_noises"] for key in ("loud", "two")] == ["1", "2"]
-    for name in ("summary.csv", "summary_si_sdr.png"):
-        assert (run / "evaluation" / name).stat().st_size > 0
+    summary = read_table(run / "evaluation" / "summary.csv")
+    everything = {"grouping": "all", "group": "all", "metric": "si_sdr_in", "n": "4"}
+    assert summary[0].items() >= everything.items()
+    figure = run / "evaluation" / "summary_si_sdr.png"
+    assert figure.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_moved_folder_and_other_mixtures(run, data, tmp_path, capsys):
@@ -187,6 +186,18 @@ def test_comparison_by_hand(run, data, tmp_path, capsys):
     assert overall["wins"] == 1.0
     assert (out / "comparison_si_sdr.png").exists()
     assert "100%" in capsys.readouterr().out
+
+
+def test_scoring_is_the_command_that_may_be_left_out(capsys):
+    for argv in (["folder"], ["score", "folder"], ["--device", "cpu", "folder"]):
+        options = evaluate.parse(argv)
+        assert (options.run, str(options.folder)) == (evaluate.score, "folder")
+    options = evaluate.parse(["compare", "a", "b"])
+    assert (options.run, str(options.out)) == (evaluate.compare, "comparison")
+    for argv in ([], ["compare", "a"]):
+        with pytest.raises(SystemExit):
+            evaluate.parse(argv)
+    assert "the following arguments are required: b" in capsys.readouterr().err
 
 
 def test_comparison_asks_for_scores(run):

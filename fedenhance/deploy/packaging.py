@@ -19,13 +19,14 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from statistics import fmean, stdev
 
+import numpy as np
 import torch
 from speechbrain.utils.logger import get_logger
 
 from fedenhance.deploy.trained import find_best, load_trained
-from fedenhance.reports.scores import read_table
+from fedenhance.reports import markdown
+from fedenhance.reports.runs import Run
 
 logger = get_logger(__name__)
 
@@ -268,7 +269,7 @@ def model_card(folder, trained, command, named):
         needs=needs,
         command=command or "python train.py hyperparams.yaml  # of the run's folder",
         training=_training(folder, hparams),
-        results=_results(folder / "test_metrics.csv"),
+        results=_results(Run(folder).test_scores),
         data=Path(hparams.get("data_folder") or "unknown").name,
     )
 
@@ -277,40 +278,29 @@ def _training(folder, hparams):
     """A Markdown table of data, federation and settings."""
     rows = [("data", Path(hparams.get("data_folder") or "unknown").name)]
     rows += [(name, hparams[key]) for key, name in SETTINGS.items() if key in hparams]
-    rounds = read_table(folder / "rounds.csv")
+    rounds = Run(folder).rounds
     if rounds:
-        rows.append(("rounds done", len(rounds)))
-        hours = sum(float(row.get("hours") or 0) for row in rounds)
+        rows.append(("rounds done", len(rounds["round"])))
+        hours = np.nansum(rounds.get("hours", 0.0))
         rows.append(("hours of audio, all clients together", f"{hours:.2f}"))
     best = find_best(folder / "save").meta
     for key in ("round", "si_sdri", "loss"):
         if key in best:
             rows.append((f"best model by validation: {key}", f"{best[key]:.4g}"))
-    return _table(("", ""), rows)
+    return markdown.table(("", ""), rows) + "\n"
 
 
-def _results(path):
+def _results(scores):
     """A Markdown table of the test metrics, by number of noises."""
-    utterances = read_table(path)
-    if not utterances:
+    if not scores:
         return "None: the run left no test scores against clean references.\n"
     rows = []
-    for count in sorted({row["n_noises"] for row in utterances}):
-        mine = [row for row in utterances if row["n_noises"] == count]
-        before, gain = (
-            [float(row[key]) for row in mine] for key in ("si_sdr_in", "si_sdri")
-        )
-        spread = f" ± {stdev(gain):.2f}" if len(gain) > 1 else ""
-        rows.append(
-            (count, len(mine), f"{fmean(before):.2f}", f"{fmean(gain):.2f}{spread}")
-        )
+    for count, columns in scores.items():
+        before, gain = columns["si_sdr_in"], columns["si_sdri"].tolist()
+        rows.append((count, len(gain), f"{before.mean():.2f}", markdown.spread(gain)))
     head = ("noises", "test mixtures", "SI-SDR of the input", "improvement (dB)")
-    return _table(head, rows) + "\nMean and, for the improvement, standard deviation.\n"
-
-
-def _table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+    table = markdown.table(head, rows)
+    return f"{table}\n\nMean and, for the improvement, standard deviation.\n"
 
 
 def main(argv=None):

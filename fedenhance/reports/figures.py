@@ -1,11 +1,10 @@
-"""The figures of FedEnhance (Tzinis et al., WASPAA 2021) from logged runs.
+"""Figures of logged runs: of one, and those of FedEnhance's paper of many.
 
-Each function draws runs, as :func:`fedenhance.reports.runs.find_runs` finds them, and
-returns a ``matplotlib.figure.Figure``. Colours are those of Okabe and Ito, which the
-colour-blind tell apart; line styles and hatches say what else differs.
+The latter (Tzinis et al., WASPAA 2021) take what
+:func:`fedenhance.reports.runs.find_runs` finds. Colours are those of Okabe and Ito,
+which the colour-blind tell apart; line styles and hatches say what else differs.
 """
 
-import csv
 from itertools import cycle
 from pathlib import Path
 
@@ -14,21 +13,64 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from speechbrain.utils.logger import get_logger
 
+from fedenhance.data.tables import read_table
 from fedenhance.reports.runs import FACTORS, common_curves, swept_runs, window_means
 
 logger = get_logger(__name__)
 
 COLOURS = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#D55E00", "#56B4E9")
 NOISES = {1: "one noise", 2: "two noises"}
-BARS = (
-    ("valid", 1, "#E69F00", "xx"),
-    ("test", 1, "#E69F00", "//"),
-    ("valid", 2, "#56B4E9", ".."),
-    ("test", 2, "#56B4E9", "oo"),
-)
-SPLITS = {"valid": "Validation", "test": "Test"}
-WINDOW = 10
+BARS = {
+    ("valid", 1): {"color": "#E69F00", "hatch": "xx"},
+    ("test", 1): {"color": "#E69F00", "hatch": "//"},
+    ("valid", 2): {"color": "#56B4E9", "hatch": ".."},
+    ("test", 2): {"color": "#56B4E9", "hatch": "oo"},
+}
+STAGES = {
+    "train": ("training", "#009E73"),
+    "valid": ("validation", "#E69F00"),
+    "test": ("test", "#0072B2"),
+}
+CURVES = {
+    "si_sdri_1": "SI-SDRi, one noise (dB)",
+    "si_sdri_2": "SI-SDRi, two noises (dB)",
+    "loss": "Loss",
+}
+BOUND = {"color": "black", "linestyle": "--", "label": "IID upper bound"}
 NO_PAPER = {"convergence": [], "transfer": [], "supervision": []}
+
+
+def training_curves(run):
+    """Draw the SI-SDRi and the loss of one run over its rounds or epochs.
+
+    Arguments
+    ---------
+    run : Run
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel for each of ``CURVES`` that the run knows.
+    """
+    columns, unit = (run.rounds, "round") if run.rounds else (run.epochs, "epoch")
+    panels = {
+        title: {s: columns[f"{s}_{key}"] for s in STAGES if f"{s}_{key}" in columns}
+        for key, title in CURVES.items()
+    }
+    panels = {title: curves for title, curves in panels.items() if curves}
+    figure = Figure(figsize=(4 * len(panels) or 4, 3.2), layout="constrained")
+    for place, (title, curves) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, len(panels), place)
+        for stage, values in curves.items():
+            label, colour = STAGES[stage]
+            known = np.isfinite(values)  # where it was evaluated
+            marker = "." if known.sum() < 50 else None
+            at = columns[unit][known]
+            axes.plot(at, values[known], color=colour, label=label, marker=marker)
+        axes.set(title=title, xlabel=unit.capitalize())
+        axes.grid(alpha=0.2)
+        axes.legend()
+    return figure
 
 
 def read_paper(path):
@@ -47,11 +89,10 @@ def read_paper(path):
         Figure -> its rows, with numbers as floats, None where a cell is empty.
     """
     figures = {name: [] for name in NO_PAPER}
-    with open(path, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            for key in ("n_clients", "noises", "x", "si_sdri"):
-                row[key] = float(row[key]) if row[key] else None
-            figures[row["figure"]].append(row)
+    for row in read_table(path):
+        for key in ("n_clients", "noises", "x", "si_sdri"):
+            row[key] = float(row[key]) if row[key] else None
+        figures[row["figure"]].append(row)
     return figures
 
 
@@ -74,31 +115,17 @@ def convergence(runs, paper=NO_PAPER, vary="n_clients"):
     -------
     matplotlib.figure.Figure
     """
-    swept = _swept(runs, vary)
-    alone = {value: [r for r in runs if _is_alone(r, vary, value)] for value in swept}
-    bound = [run for run in runs if run.is_iid and not run.is_pretrained]
-    names = {value: FACTORS[vary].format(value) for value in swept}
-    colours = dict(zip(names.values(), cycle(COLOURS), strict=False))
-    figure, panels = _panels()
-    for noises, axes in panels.items():
-        column = f"test_si_sdri_{noises}"
-        for value, group in swept.items():
-            name, (rounds, values) = names[value], common_curves(group, column)
-            curve = (rounds, values.mean(0), values.min(0), values.max(0))
-            _curve(axes, curve, color=colours[name], label=f"Federated, {name}")
-        for value, group in alone.items():
-            if group:
-                _level(
-                    axes,
-                    [run.reached(column) for run in group],
-                    color=colours[names[value]],
-                    label=f"Individual, {names[value]}",
-                    linestyle=":",
-                )
-        _bound(axes, bound, column)
-        _lay_over(axes, paper["convergence"], noises, colours)
-    _finish(figure, panels, swept.values())
-    return figure
+    starts = {("Federated", "-"): _swept(runs, vary)}
+    scratch = [run for run in runs if not run.is_pretrained]
+    alone = {}
+    for run in scratch:
+        if run.is_individual and vary == "n_clients":
+            alone.setdefault(run.hparams[vary], []).append(run)
+
+    def band(rounds, values):
+        return rounds, values.mean(0), values.min(0), values.max(0)
+
+    return _over_rounds(starts, vary, band, scratch, paper["convergence"], alone)
 
 
 def transfer(runs, paper=NO_PAPER, vary="n_clients"):
@@ -122,27 +149,10 @@ def transfer(runs, paper=NO_PAPER, vary="n_clients"):
         ("Pre-trained", "-."): _swept(runs, vary, pretrained=True),
         ("Random start", "-"): swept_runs(runs, vary),
     }
-    bound = [run for run in runs if run.is_iid and run.is_pretrained]
-    values = sorted({value for swept in starts.values() for value in swept})
-    names = {value: FACTORS[vary].format(value) for value in values}
-    colours = dict(zip(names.values(), cycle(COLOURS), strict=False))
-    figure, panels = _panels()
-    for noises, axes in panels.items():
-        column = f"test_si_sdri_{noises}"
-        for (start, line), swept in starts.items():
-            for value, group in swept.items():
-                _curve(
-                    axes,
-                    window_means(*common_curves(group, column), WINDOW),
-                    color=colours[names[value]],
-                    label=f"{start}, {names[value]}",
-                    linestyle=line,
-                )
-        _bound(axes, bound, column)
-        _lay_over(axes, paper["transfer"], noises, colours)
+    started = [run for run in runs if run.is_pretrained]
+    figure = _over_rounds(starts, vary, window_means, started, paper["transfer"], {})
+    for axes in figure.axes:
         axes.set_xscale("log")
-    drawn = [group for swept in starts.values() for group in swept.values()]
-    _finish(figure, panels, drawn)
     return figure
 
 
@@ -167,25 +177,15 @@ def supervision(runs, paper=NO_PAPER, vary="p_supervised"):
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.add_subplot()
     width = 0.2
-    for place, (split, noises, colour, hatch) in enumerate(BARS):
+    for place, ((split, noises), style) in enumerate(BARS.items()):
         at = np.arange(len(swept)) + (place - 1.5) * width
-        reached = [
-            [run.reached(f"{split}_si_sdri_{noises}") for run in group]
-            for group in swept.values()
-        ]
+        column = f"{split}_si_sdri_{noises}"
+        reached = [[run.reached(column) for run in group] for group in swept.values()]
         means = np.array([np.mean(values) for values in reached])
         ends = np.array([[min(values), max(values)] for values in reached]).T
-        axes.bar(
-            at,
-            means,
-            width,
-            yerr=np.abs(ends - means),
-            label=f"{SPLITS[split]}, {NOISES[noises]}",
-            color=colour,
-            hatch=hatch,
-            edgecolor="black",
-            capsize=2,
-        )
+        label = f"{STAGES[split][0].capitalize()}, {NOISES[noises]}"
+        style = {**style, "label": label, "edgecolor": "black", "capsize": 2}
+        axes.bar(at, means, width, yerr=np.abs(ends - means), **style)
         theirs = {
             row["x"]: row["si_sdri"]
             for row in paper["supervision"]
@@ -196,8 +196,7 @@ def supervision(runs, paper=NO_PAPER, vary="p_supervised"):
     axes.set(ylabel="SI-SDRi (dB)")
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    handles, _ = axes.get_legend_handles_labels()
-    _legend(figure, handles, paper["supervision"])
+    _add_legend(figure, bool(paper["supervision"]))
     return figure
 
 
@@ -232,35 +231,60 @@ def _swept(runs, vary, pretrained=False):
     return swept
 
 
-def _is_alone(run, vary, value):
-    alone = run.is_individual and not run.is_pretrained
-    return alone and vary == "n_clients" and run.hparams[vary] == value
+def _over_rounds(starts, vary, average, bounds, paper, alone):
+    """Draw test SI-SDRi over rounds, in a panel for each number of noises.
 
+    Arguments
+    ---------
+    starts : dict
+        (What the legend calls them, line style) -> value -> runs, of which
+        ``average(rounds, values)`` gives rounds, mean, low and high.
+    vary : str
+        The factor that has the values, each of which has a colour.
+    average : callable
+    bounds : list of Run
+        Those of one client with all data among them are a level,
+    paper : list of dict
+    alone : dict
+        and so are these: value -> runs of clients that train alone.
 
-def _panels():
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    values = sorted(set().union(*starts.values()))
+    names = {value: FACTORS[vary].format(value) for value in values}
+    colours = dict(zip(names.values(), cycle(COLOURS), strict=False))
     figure = Figure(figsize=(9, 4.4), layout="constrained")
-    axes = figure.subplots(1, len(NOISES))
-    for panel, title in zip(axes, NOISES.values(), strict=True):
-        panel.set(xlabel="Communication rounds", title=title.capitalize())
-        panel.grid(alpha=0.3)
-    axes[0].set_ylabel("Test SI-SDRi (dB)")
-    return figure, dict(zip(NOISES, axes, strict=True))
+    for place, (noises, title) in enumerate(NOISES.items(), start=1):
+        column = f"test_si_sdri_{noises}"
+        axes = figure.add_subplot(1, len(NOISES), place)
+        for (start, line), swept in starts.items():
+            for value, group in swept.items():
+                at, mean, low, high = average(*common_curves(group, column))
+                colour, label = colours[names[value]], f"{start}, {names[value]}"
+                axes.plot(at, mean, line, color=colour, linewidth=1.6, label=label)
+                axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+        for value, name in names.items():
+            style = {"color": colours[name], "linestyle": ":"}
+            _level(axes, alone.get(value), column, f"Individual, {name}", **style)
+        iid = [run for run in bounds if run.is_iid]
+        _level(axes, iid, column, "IID upper bound", color="black", linestyle="--")
+        _lay_over(axes, paper, noises, colours)
+        axes.set(xlabel="Communication rounds", title=title.capitalize())
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("Test SI-SDRi (dB)")
+    _add_hours(
+        figure, [r for s in starts.values() for group in s.values() for r in group]
+    )
+    _add_legend(figure, any(line.get_marker() == "D" for line in axes.lines))
+    return figure
 
 
-def _curve(axes, curve, color, **style):
-    rounds, mean, low, high = curve
-    axes.plot(rounds, mean, color=color, linewidth=1.6, **style)
-    axes.fill_between(rounds, low, high, color=color, alpha=0.2, linewidth=0)
-
-
-def _level(axes, reached, **style):
-    axes.axhline(np.mean(reached), linewidth=2, **style)
-
-
-def _bound(axes, runs, column):
+def _level(axes, runs, column, label, **style):
     if runs:
         reached = [run.reached(column) for run in runs]
-        _level(axes, reached, color="black", linestyle="--", label="IID upper bound")
+        axes.axhline(np.mean(reached), linewidth=2, label=label, **style)
 
 
 def _lay_over(axes, paper, noises, colours):
@@ -278,35 +302,32 @@ def _lay_over(axes, paper, noises, colours):
             axes.plot(row["x"], row["si_sdri"], "D", markersize=4, **style)
 
 
-def _finish(figure, panels, experiments):
-    """Add the axes of hours and one legend for all panels."""
-    hours = np.array([run.hours_per_round() for group in experiments for run in group])
-    if len(hours) and np.ptp(hours) <= 0.1 * hours.mean():
-        mean = hours.mean()
-        for axes in panels.values():
-            scales = (lambda r: r * mean, lambda h: h / mean)
-            twin = axes.secondary_xaxis("top", functions=scales)
-            twin.set_xlabel("Audio processed by the clients (hours)")
-    else:
+def _add_hours(figure, runs):
+    """Add axes of the hours that the clients process in so many rounds."""
+    hours = np.array([run.hours_per_round() for run in runs])
+    mean = hours.mean()
+    if not np.ptp(hours) <= 0.1 * mean:
         logger.info("No axis of hours: they are not the same a round in all runs.")
-    handles = {
-        label: handle
-        for axes in panels.values()
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    marked = any(line.get_marker() == "D" for line in panels[2].lines)
-    _legend(figure, list(handles.values()), marked)
+        return
+    for axes in figure.axes:
+        scales = (lambda r: r * mean, lambda h: h / mean)
+        twin = axes.secondary_xaxis("top", functions=scales)
+        twin.set_xlabel("Audio processed by the clients (hours)")
 
 
-def _legend(figure, handles, paper):
-    if paper:
+def _add_legend(figure, marked):
+    """Put one legend of all panels below them."""
+    handles = {}
+    for axes in figure.axes:
+        found, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, found, strict=True))
+    if marked:
         style = {"color": "white", "markeredgecolor": "black"}
-        mark = Line2D([], [], marker="D", ls="", label="The paper", **style)
-        handles = [*handles, mark]
-    longest = max(len(handle.get_label()) for handle in handles)
-    fit = int(figure.get_figwidth() / (0.5 + 0.055 * longest))  # inches of an entry
+        handles["The paper"] = Line2D([], [], marker="D", linestyle="", **style)
+    fit = int(figure.get_figwidth() / (0.5 + 0.055 * max(map(len, handles))))  # inches
     figure.legend(
-        handles=handles,
+        handles.values(),
+        handles.keys(),
         loc="outside lower center",
         ncols=max(1, min(4, fit, len(handles))),
         fontsize=9,

@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 
+from fedenhance.reports import markdown
 from fedenhance.reports.runs import swept_runs
 
 
@@ -36,13 +37,10 @@ def check_findings(runs):
     rows = []
     for noises in (1, 2):
         for compare in FINDINGS:
-            cases = compare(runs, f"test_si_sdri_{noises}")
-            for finding, case, better, worse in cases:
-                seeds = sorted(better.keys() & worse.keys())
-                differences = [better[seed] - worse[seed] for seed in seeds]
-                if differences:
+            for finding, case, found in compare(runs, f"test_si_sdri_{noises}"):
+                if found:
                     row = {"finding": finding, "case": case, "noises": noises}
-                    rows.append({**row, **describe(differences)})
+                    rows.append({**row, **describe(found)})
     if not rows:
         raise ValueError(
             "none of the findings can be tested: it takes two experiments with a seed "
@@ -80,16 +78,18 @@ def by_seed(runs, value):
     return {seed: fmean(values) for seed, values in found.items()}
 
 
+def gains(better, worse, value):
+    """Differences of a value between runs, one for each seed that both have."""
+    better, worse = by_seed(better, value), by_seed(worse, value)
+    return [better[seed] - worse[seed] for seed in sorted(better.keys() & worse.keys())]
+
+
 def beats_individuals(runs, column):
     """Federation against the mean of clients of the same size that train alone."""
     for count, together in swept_runs(runs, "n_clients").items():
         alone = [r for r in runs if r.is_individual and r.hparams["n_clients"] == count]
-        yield (
-            "federation beats individual clients",
-            f"C = {count:g}",
-            by_seed(together, lambda run: run.reached(column)),
-            by_seed(alone, lambda run: run.reached(column)),
-        )
+        differences = gains(together, alone, lambda run: run.reached(column))
+        yield "federation beats individual clients", f"C = {count:g}", differences
 
 
 def few_converge_faster(runs, column):
@@ -101,12 +101,8 @@ def few_converge_faster(runs, column):
 
     groups = swept_runs(runs, "n_clients").items()
     for (few, faster), (many, slower) in pairwise(groups):
-        yield (
-            "fewer clients converge faster",
-            f"C = {few:g} and {many:g}, first half",
-            by_seed(faster, early),
-            by_seed(slower, early),
-        )
+        case = f"C = {few:g} and {many:g}, first half"
+        yield "fewer clients converge faster", case, gains(faster, slower, early)
 
 
 def pretraining_helps(runs, column):
@@ -121,16 +117,12 @@ def pretraining_helps(runs, column):
 
     scratch = swept_runs(runs, "n_clients")
     for count, started in swept_runs(runs, "n_clients", pretrained=True).items():
-        for name, when, value in (
+        for does, when, value in (
             ("starts higher", "first evaluation", first),
             ("stays higher", "last quarter", late),
         ):
-            yield (
-                f"pre-training {name}",
-                f"C = {count:g}, {when}",
-                by_seed(started, value),
-                by_seed(scratch.get(count, []), value),
-            )
+            differences = gains(started, scratch.get(count, []), value)
+            yield f"pre-training {does}", f"C = {count:g}, {when}", differences
 
 
 def supervision_helps(runs, column):
@@ -139,23 +131,21 @@ def supervision_helps(runs, column):
     if len(swept) < 2:
         return
     reached = [by_seed(g, lambda run: run.reached(column)) for g in swept.values()]
-    seeds = set.intersection(*map(set, reached))
-    rises = {
-        seed: float(np.polyfit(list(swept), [values[seed] for values in reached], 1)[0])
-        for seed in seeds
-    }
+    rises = [
+        float(np.polyfit(list(swept), [values[seed] for values in reached], 1)[0])
+        for seed in sorted(set.intersection(*map(set, reached)))
+    ]
     count = next(iter(swept.values()))[0].hparams["n_clients"]
     case = f"C = {count:g}, none to all, {len(swept)} shares"
-    yield "more supervised clients help", case, rises, dict.fromkeys(rises, 0.0)
+    yield "more supervised clients help", case, rises
 
 
 def iid_is_the_bound(runs, column):
     """One learner with all data against the federations."""
     iid = [run for run in runs if run.is_iid and not run.is_pretrained]
-    bound = by_seed(iid, lambda run: run.reached(column))
     for count, together in swept_runs(runs, "n_clients").items():
-        reached = by_seed(together, lambda run: run.reached(column))
-        yield "IID is the upper bound", f"C = {count:g}", bound, reached
+        differences = gains(iid, together, lambda run: run.reached(column))
+        yield "IID is the upper bound", f"C = {count:g}", differences
 
 
 FINDINGS = (
@@ -167,7 +157,7 @@ FINDINGS = (
 )
 
 
-def table(rows):
+def findings_table(rows):
     """A Markdown table of findings.
 
     Arguments
@@ -179,13 +169,12 @@ def table(rows):
     -------
     str
     """
-    lines = ["| finding | case | noises | difference (dB) | range | seeds | holds |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    header = "finding", "case", "noises", "difference (dB)", "range", "seeds", "holds"
+    lines = []
     for row in sorted(rows, key=lambda row: row["finding"]):
         spread = f" ± {row['deviation']:.2f}" if row["seeds"] > 1 else ""
-        lines.append(
-            f"| {row['finding']} | {row['case']} | {row['noises']} "
-            f"| {row['mean']:.2f}{spread} | {row['lowest']:.2f} to "
-            f"{row['highest']:.2f} | {row['seeds']} | {row['holds']} |"
-        )
-    return "\n".join(lines)
+        difference = f"{row['mean']:.2f}{spread}"
+        ends = f"{row['lowest']:.2f} to {row['highest']:.2f}"
+        cells = row["finding"], row["case"], row["noises"], difference, ends
+        lines.append([*cells, row["seeds"], row["holds"]])
+    return markdown.table(header, lines)

@@ -4,21 +4,20 @@
 where it sends what it has: to TensorBoard, to Weights & Biases, to both.
 """
 
+from dataclasses import dataclass
 from numbers import Number
 from pathlib import Path
 
 import numpy as np
-from speechbrain.utils.logger import get_logger
+from speechbrain.utils.train_logger import TensorboardLogger, WandBLogger
 
 from fedenhance.data.datasets import evaluation_set
 from fedenhance.data.manifests import load_manifest
-from fedenhance.reports.results import example_signals
-
-logger = get_logger(__name__)
+from fedenhance.reports.results import example_signals, spread_evenly
 
 
-class TensorBoard:
-    """Writes event files; ``tensorboard --logdir results`` shows them.
+class TensorBoard(TensorboardLogger):
+    """SpeechBrain's logger; ``tensorboard --logdir results`` shows what it writes.
 
     Arguments
     ---------
@@ -28,30 +27,24 @@ class TensorBoard:
 
     def __init__(self, folder):
         try:
-            from torch.utils.tensorboard import SummaryWriter
+            super().__init__(Path(folder) / "tensorboard")
         except ImportError as error:
-            raise ImportError(
-                "live: TensorBoard is not installed: pip install tensorboard"
-            ) from error
-        self.writer = SummaryWriter(Path(folder) / "tensorboard")
+            raise missing("tensorboard") from error
 
-    def scalars(self, values, step):
-        """Log numbers by name."""
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+    def log_round(self, number, values, sounds, figures, sample_rate):
+        """Log numbers, signals ``(time,)`` and figures of matplotlib, all by name."""
+        # It counts its calls; a run that goes on does not start at 1.
+        self.global_step["meta"] = number - 1
+        self.log_stats(values)
+        for name, signal in sounds.items():
+            self.log_audio(name, signal.unsqueeze(0), sample_rate)
+        for name, figure in figures.items():
+            self.writer.add_figure(name, figure, number)
         self.writer.flush()
 
-    def audio(self, name, signal, sample_rate, step):
-        """Log a signal ``(time,)``."""
-        self.writer.add_audio(name, signal.unsqueeze(0), step, sample_rate)
 
-    def figure(self, name, figure, step):
-        """Log a figure of matplotlib."""
-        self.writer.add_figure(name, figure, step)
-
-
-class WandB:
-    """Sends to Weights & Biases.
+class WandB(WandBLogger):
+    """SpeechBrain's logger of Weights & Biases.
 
     Arguments
     ---------
@@ -66,28 +59,28 @@ class WandB:
         try:
             import wandb
         except ImportError as error:
-            raise ImportError(
-                "live: Weights & Biases is not installed: pip install wandb"
-            ) from error
-        self.wandb = wandb
+            raise missing("wandb") from error
         name = Path(folder).as_posix().replace("/", "-")
         settings = {"project": "fedenhance", "id": name, "resume": "allow"}
-        self.run = wandb.init(dir=str(folder), **{**settings, **options})
+        super().__init__(wandb.init, dir=str(folder), **{**settings, **options})
+        self.wandb = wandb
 
-    def scalars(self, values, step):
-        """Log numbers by name."""
-        self.run.log(values, step=step)
-
-    def audio(self, name, signal, sample_rate, step):
-        """Log a signal ``(time,)``."""
-        audio = self.wandb.Audio(signal.numpy(), sample_rate=sample_rate)
-        self.run.log({name: audio}, step=step)
-
-    def figure(self, name, figure, step):
-        """Log a figure of matplotlib."""
-        self.run.log({name: self.wandb.Image(figure)}, step=step)
+    def log_round(self, number, values, sounds, figures, sample_rate):
+        """Log numbers, signals ``(time,)`` and figures of matplotlib, all by name."""
+        audio = {
+            name: self.wandb.Audio(signal.numpy(), sample_rate=sample_rate)
+            for name, signal in sounds.items()
+        }
+        images = {name: self.wandb.Image(figure) for name, figure in figures.items()}
+        self.log_stats({"epoch": number, **values, **audio, **images})
 
 
+def missing(package):
+    """The error of a package that has to be installed."""
+    return ImportError(f"live: {package} is not installed: pip install {package}")
+
+
+@dataclass
 class Live:
     """Callback of a federation: each round's numbers, and examples every few rounds.
 
@@ -111,30 +104,24 @@ class Live:
         Examples, spread evenly over the validation set.
     """
 
-    def __init__(
-        self,
-        sinks,
-        folder,
-        data_folder,
-        sample_rate,
-        loop_noise=False,
-        every=10,
-        count=2,
-    ):
-        self.makers, self.sinks = sinks, None
-        self.folder, self.data_folder = Path(folder), data_folder
-        self.sample_rate, self.loop_noise = sample_rate, loop_noise
-        self.every, self.count = every, count
-        self.examples = []
+    sinks: list
+    folder: str
+    data_folder: str
+    sample_rate: int
+    loop_noise: bool = False
+    every: int = 10
+    count: int = 2
+
+    def __post_init__(self):
+        self.opened, self.examples = [], []
 
     def start(self):
         """Open the sinks; read the examples."""
-        self.sinks = [make(folder=self.folder) for make in self.makers]
-        mixtures = load_manifest(self.folder / "valid_mixtures.csv", self.data_folder)
+        self.opened = [sink(folder=self.folder) for sink in self.sinks]
+        path = Path(self.folder) / "valid_mixtures.csv"
+        mixtures = load_manifest(path, self.data_folder)
         found = evaluation_set(mixtures, self.sample_rate, self.loop_noise)
-        count = min(self.count, len(found))
-        items = [found[i * len(found) // count] for i in range(count)]
-        self.examples = [item for item in items if item["sources"] is not None]
+        self.examples = spread_evenly(found, self.count)
 
     def __call__(self, server_round, brain, row):
         """Send what a round has to show.
@@ -148,30 +135,24 @@ class Live:
         row : dict
             Of rounds.csv.
         """
-        if not self.makers:
+        if not self.sinks:
             return
-        if self.sinks is None:
+        if not self.opened:
             self.start()
-        scalars = {
+        values = {
             tag(name): float(value)
             for name, value in row.items()
             if isinstance(value, Number) and np.isfinite(value)
         }
-        for sink in self.sinks:
-            sink.scalars(scalars, server_round)
+        sounds, figures = {}, {}
         if server_round == 1 or server_round % self.every == 0:
             for item in self.examples:
-                self.show(item, brain, server_round)
-
-    def show(self, item, brain, server_round):
-        """Send the signals and spectrograms of one example."""
-        signals = example_signals(brain, item)
-        figure = spectrograms(signals, self.sample_rate)
-        for sink in self.sinks:
-            for kind, signal in signals.items():
-                name = f"{item['id']}/{kind}"
-                sink.audio(name, signal, self.sample_rate, server_round)
-            sink.figure(f"{item['id']}/spectrogram", figure, server_round)
+                signals = example_signals(brain, item)
+                sounds |= {f"{item['id']}/{kind}": s for kind, s in signals.items()}
+                figure = spectrograms(signals, self.sample_rate)
+                figures[f"{item['id']}/spectrogram"] = figure
+        for sink in self.opened:
+            sink.log_round(server_round, values, sounds, figures, self.sample_rate)
 
 
 def tag(column):

@@ -5,7 +5,6 @@ undefined for an utterance, such as PESQ where no speech is found, is a failure:
 counted, and left out of every mean. It is never scored 0.
 """
 
-import itertools
 import multiprocessing
 import os
 import warnings
@@ -306,8 +305,7 @@ def measure_utterance(job):
         row[f"{name}_in"] = before[name]
         row[name] = after[name]
         row[f"{name}i"] = after[name] - before[name]
-    reasons = {f"{name}_in": reason for name, reason in failed_before.items()}
-    reasons |= failed_after
+    reasons = {f"{name}_in": why for name, why in failed_before.items()} | failed_after
     row["failures"] = "; ".join(f"{name}: {why}" for name, why in reasons.items())
     return row
 
@@ -382,14 +380,9 @@ def _map_ahead(function, jobs, processes):
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
         waiting = deque()
-        jobs = iter(jobs)
-        try:
-            for job in itertools.islice(jobs, 4 * processes):
-                waiting.append(pool.submit(function, job))
-            while waiting:
+        for job in jobs:
+            waiting.append(pool.submit(function, job))
+            if len(waiting) == 4 * processes:
                 yield waiting.popleft().result()
-                for job in itertools.islice(jobs, 1):
-                    waiting.append(pool.submit(function, job))
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()

@@ -4,15 +4,16 @@ Each function is named under ``results`` in YAML and called as
 ``function(brain, datasets, hparams)`` once the best model has been tested.
 """
 
-import csv
 from pathlib import Path
 
-import numpy as np
 import soundfile
 import torch
 from speechbrain.utils.logger import get_logger
 
+from fedenhance.data.tables import write_table
 from fedenhance.networks.scaling import separate
+from fedenhance.reports.figures import training_curves
+from fedenhance.reports.runs import Run
 from fedenhance.training.separation import summarize
 
 logger = get_logger(__name__)
@@ -33,12 +34,8 @@ def write_test_metrics(brain, datasets, hparams):
         With ``output_folder``.
     """
     path = Path(hparams["output_folder"]) / "test_metrics.csv"
-    others = [k for row in brain.utterances[:1] for k in row]
-    names = list(dict.fromkeys(UTTERANCE_COLUMNS + others))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(brain.utterances)
+    columns = dict.fromkeys(UTTERANCE_COLUMNS) | (brain.utterances or [{}])[0]
+    write_table(path, brain.utterances, columns)
 
 
 def write_audio(brain, datasets, hparams, count=4):
@@ -56,14 +53,35 @@ def write_audio(brain, datasets, hparams, count=4):
     """
     folder = Path(hparams["output_folder"]) / "audio"
     folder.mkdir(exist_ok=True)
-    test = datasets["test"]
-    count = min(count, len(test))
-    for item in (test[i * len(test) // count] for i in range(count)):
-        if item["sources"] is None:
-            continue
+    for item in spread_evenly(datasets["test"], count):
         for name, signal in example_signals(brain, item).items():
             path = folder / f"{item['id']}_{name}.wav"
             soundfile.write(path, signal.numpy(), hparams["sample_rate"])
+
+
+def spread_evenly(dataset, count):
+    """Examples from all over a dataset; those that cannot be read are left out.
+
+    Arguments
+    ---------
+    dataset : sequence of dict
+        With ``sources``, None where a recording is damaged.
+    count : int
+        How many, if there are so many.
+
+    Returns
+    -------
+    list of dict
+
+    Example
+    -------
+    >>> dataset = [{"id": i, "sources": [0.0]} for i in range(6)]
+    >>> [item["id"] for item in spread_evenly(dataset, 3)]
+    [0, 2, 4]
+    """
+    count = min(count, len(dataset))
+    items = [dataset[i * len(dataset) // count] for i in range(count)]
+    return [item for item in items if item["sources"] is not None]
 
 
 @torch.no_grad()
@@ -84,30 +102,8 @@ def example_signals(brain, item):
     return {name: signal / max(peak, 1.0) for name, signal in signals.items()}
 
 
-def read_rounds(folder):
-    """The table of rounds of a run, as columns.
-
-    Arguments
-    ---------
-    folder : str or Path
-        Output folder of a federated run.
-
-    Returns
-    -------
-    dict
-        Column -> numpy array of floats, NaN where a cell is empty.
-    """
-    with open(Path(folder) / "rounds.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {
-        name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]
-    }
-
-
 def plot_convergence(brain, datasets, hparams):
-    """Draw SI-SDR improvement over rounds, one panel for each number of noises.
-
-    Without references, the loss.
+    """Draw the training curves of a federated run to ``figures/convergence.png``.
 
     Arguments
     ---------
@@ -116,32 +112,9 @@ def plot_convergence(brain, datasets, hparams):
     hparams : dict
         With ``output_folder``; needs its ``rounds.csv``.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    columns = read_rounds(hparams["output_folder"])
-    panels = [
-        (f"si_sdri_{count}", f"{count} noise{'s' * (count > 1)}", "SI-SDRi (dB)")
-        for count in (1, 2)
-        if f"valid_si_sdri_{count}" in columns
-    ] or [("loss", "No references", "Loss (dB)")]
-    size = (4.5 * len(panels), 3.6)
-    figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)
-    for axis, (key, title, label) in zip(axes[0], panels, strict=True):
-        for split, style in (("valid", "o--"), ("test", "o-")):
-            values = columns[f"{split}_{key}"]
-            known = np.isfinite(values)  # rounds that were evaluated
-            axis.plot(columns["round"][known], values[known], style, label=split)
-        axis.set(title=title, xlabel="Round", ylabel=label)
-        axis.grid(alpha=0.3)
-        axis.legend()
-    figure.tight_layout()
-    folder = Path(hparams["output_folder"]) / "figures"
-    folder.mkdir(exist_ok=True)
-    figure.savefig(folder / "convergence.png", dpi=150)
-    pyplot.close(figure)
+    path = Path(hparams["output_folder"]) / "figures" / "convergence.png"
+    path.parent.mkdir(exist_ok=True)
+    training_curves(Run(hparams["output_folder"])).savefig(path, dpi=150)
 
 
 def announce(brain, datasets, hparams):

@@ -4,16 +4,17 @@ Runs that differ in nothing but their seed, or in which clients train alone, are
 experiment; nothing else is averaged over.
 """
 
-import csv
-from functools import cached_property
+import re
+from functools import cached_property, reduce
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 import yaml
 from speechbrain.utils.logger import get_logger
 
-from fedenhance.reports.results import read_rounds
+from fedenhance.data.tables import read_table
+from fedenhance.reports import markdown
 
 logger = get_logger(__name__)
 
@@ -42,7 +43,7 @@ Plain.add_multi_constructor("!", _leave_out)
 
 
 class Run:
-    """The output folder of one run of ``train.py``.
+    """The output folder of one run of ``train.py``. What it lacks is empty.
 
     Arguments
     ---------
@@ -53,14 +54,54 @@ class Run:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        with open(self.folder / "hyperparams.yaml", encoding="utf-8") as file:
-            self.hparams = yaml.load(file, Plain)
+
+    @cached_property
+    def hparams(self):
+        """Plain values of hyperparams.yaml."""
+        text = (self.folder / "hyperparams.yaml").read_text(encoding="utf-8")
+        return yaml.load(text, Plain)
 
     @cached_property
     def rounds(self):
-        """Columns of rounds.csv as arrays; empty for a central run."""
-        federated = (self.folder / "rounds.csv").exists()
-        return read_rounds(self.folder) if federated else {}
+        """Columns of rounds.csv, ``(round,)``; empty for a central run."""
+        return as_columns(self.read("rounds.csv"))
+
+    @cached_property
+    def epochs(self):
+        """Columns of train_log.txt, of SpeechBrain's FileTrainLogger, ``(epoch,)``.
+
+        ``epoch``, ``train_loss``, ``valid_loss``, ... An epoch that was trained again
+        after an interruption counts once.
+        """
+        path = self.folder / "train_log.txt"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        rows = {}
+        for epoch, line in re.findall(r"^epoch: (\d+)(.*)$", text, re.MULTILINE):
+            found = re.findall(r"(train|valid) (\w+): ([^ ,]+)", line)
+            known = {f"{stage}_{name}": value for stage, name, value in found}
+            rows[epoch] = {"epoch": epoch, **known}
+        return as_columns(rows.values())
+
+    @cached_property
+    def test_scores(self):
+        """Columns of test_metrics.csv by number of noises, in dB.
+
+        Returns
+        -------
+        dict
+            Number of noises, as text -> ``si_sdr_in``, ``si_sdr`` and ``si_sdri``
+            -> ``(mixture,)``
+        """
+        scores = {}
+        for row in self.read("test_metrics.csv"):
+            own = {name: row.get(name) for name in ("si_sdr_in", "si_sdr", "si_sdri")}
+            scores.setdefault(row["n_noises"], []).append(own)
+        return {count: as_columns(scores[count]) for count in sorted(scores)}
+
+    def read(self, name):
+        """Rows of a table of its folder, as text; none without such a file."""
+        path = self.folder / name
+        return read_table(path) if path.exists() else []
 
     @property
     def seed(self):
@@ -134,7 +175,8 @@ class Run:
             In the unit of the metric; NaN if it is not known.
         """
         if not self.rounds:
-            return self._tested(column)
+            tested = self.test_scores.get(column.removeprefix("test_si_sdri_"))
+            return fmean(tested["si_sdri"].tolist()) if tested else float("nan")
         criterion = self.hparams.get("maximize") or "valid_si_sdri"
         rounds, values = self.curve(criterion)
         at, found = self.curve(column)
@@ -152,21 +194,40 @@ class Run:
             and with two noises; ``rounds``, ``hours`` of audio and ``minutes``, zero
             for a central run.
         """
-        seconds = self.rounds.get("seconds", np.zeros(0))
+        seconds, hours = (self.rounds.get(k, np.zeros(0)) for k in ("seconds", "hours"))
         return {
             "seed": self.seed,
             **{f"si_sdri_{n}": self.reached(f"test_si_sdri_{n}") for n in (1, 2)},
             "rounds": len(seconds),
-            "hours": float(self.rounds.get("hours", np.zeros(0)).sum()),
+            "hours": float(hours.sum()),
             "minutes": float(seconds.sum()) / 60,
         }
 
-    def _tested(self, column):
-        count = column.removeprefix("test_si_sdri_")
-        path = self.folder / "test_metrics.csv"
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["n_noises"] == count]
-        return fmean(float(r["si_sdri"]) for r in rows) if rows else float("nan")
+
+def as_columns(rows):
+    """Columns of numbers.
+
+    Arguments
+    ---------
+    rows : iterable of dict
+        Name -> text; it may be absent.
+
+    Returns
+    -------
+    dict
+        Name -> numpy array of floats, NaN where a cell is empty.
+
+    Example
+    -------
+    >>> as_columns([{"round": "1", "loss": ""}, {"round": "2", "loss": "0.5"}])
+    {'round': array([1., 2.]), 'loss': array([nan, 0.5])}
+    """
+    rows = list(rows)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {
+        name: np.array([float(row.get(name) or "nan") for row in rows])
+        for name in names
+    }
 
 
 def find_runs(folders):
@@ -185,27 +246,17 @@ def find_runs(folders):
     FileNotFoundError
         Naming a folder without any.
     """
-    runs = []
+    runs = {}
     for folder in map(Path, folders):
-        tables = sorted(folder.rglob("rounds.csv"))
-        found = [
-            Run(path.parent)
-            for path in tables
-            if (path.parent / "hyperparams.yaml").exists()
-        ]
+        below = [table.parent for table in sorted(folder.rglob("rounds.csv"))]
+        found = [path for path in below if (path / "hyperparams.yaml").exists()]
         if not found:
             raise FileNotFoundError(
                 f"{folder} holds no federated run of train.py: a folder with "
                 "hyperparams.yaml and rounds.csv"
             )
-        runs += found
-    return list({run.folder.resolve(): run for run in runs}.values())
-
-
-def is_federated(run, pretrained=False):
-    """Whether clients trained together, none of them with all data, from that start."""
-    alone = run.is_individual or run.is_iid
-    return not alone and run.is_pretrained == pretrained
+        runs |= {path.resolve(): Run(path) for path in found}
+    return list(runs.values())
 
 
 def swept_runs(runs, factor, pretrained=False):
@@ -225,38 +276,25 @@ def swept_runs(runs, factor, pretrained=False):
     dict
         Value -> list of Run, ascending; empty without such federations.
     """
+    federations = [
+        run
+        for run in runs
+        if run.is_pretrained == pretrained and not (run.is_individual or run.is_iid)
+    ]
     sweeps = {}
-    for group in group_runs(run for run in runs if is_federated(run, pretrained)):
-        settings = {**group[0].settings}
-        value = settings.pop(factor)
-        sweeps.setdefault(str(sorted(settings.items())), {})[value] = group
+    for run in federations:
+        others = {**run.settings}
+        value = others.pop(factor)
+        sweep = sweeps.setdefault(str(sorted(others.items())), {})
+        sweep.setdefault(value, []).append(run)
     taken = max(sweeps.values(), key=len, default={})
-    left = sum(len(group) for sweep in sweeps.values() for group in sweep.values())
-    left -= sum(map(len, taken.values()))
+    left = len(federations) - sum(map(len, taken.values()))
     if left:
         logger.info("%d runs do not belong to the sweep over %s.", left, factor)
     return dict(sorted(taken.items()))
 
 
-def group_runs(runs):
-    """Experiments: runs with the same settings.
-
-    Arguments
-    ---------
-    runs : iterable of Run
-
-    Returns
-    -------
-    list of list of Run
-    """
-    groups = {}
-    for run in runs:
-        key = tuple(sorted((k, str(v)) for k, v in run.settings.items()))
-        groups.setdefault(key, []).append(run)
-    return list(groups.values())
-
-
-def table(rows):
+def experiments_table(rows):
     """What experiments reached, over their seeds.
 
     Arguments
@@ -272,31 +310,24 @@ def table(rows):
     Example
     -------
     >>> row = {"experiment": "iid", "si_sdri_1": 1.0, "si_sdri_2": 2.0, "minutes": 3.0}
-    >>> print(table([row, {**row, "si_sdri_1": 3.0}]))
+    >>> print(experiments_table([row, {**row, "si_sdri_1": 3.0}]))
     | experiment | seeds | one noise | two noises | minutes a run |
     |---|---|---|---|---|
     | iid | 2 | 2.00 ± 1.41 | 2.00 ± 0.00 | 3.0 |
     """
-    lines = ["| experiment | seeds | one noise | two noises | minutes a run |"]
-    lines.append("|---|---|---|---|---|")
-    for name in dict.fromkeys(row["experiment"] for row in rows):
-        own = [row for row in rows if row["experiment"] == name]
-        cells = [spread([row[f"si_sdri_{n}"] for row in own]) for n in (1, 2)]
+    experiments = {}
+    for row in rows:
+        experiments.setdefault(row["experiment"], []).append(row)
+    header = ["experiment", "seeds", "one noise", "two noises", "minutes a run"]
+    lines = []
+    for name, own in experiments.items():
+        reached = [
+            markdown.spread([row[f"si_sdri_{count}"] for row in own])
+            for count in (1, 2)
+        ]
         minutes = fmean(row["minutes"] for row in own)
-        lines.append(f"| {name} | {len(own)} | {' | '.join(cells)} | {minutes:.1f} |")
-    return "\n".join(lines)
-
-
-def spread(values):
-    """Mean, and standard deviation where there is one.
-
-    Example
-    -------
-    >>> spread([1.0, 3.0]), spread([2.0])
-    ('2.00 ± 1.41', '2.00')
-    """
-    deviation = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{fmean(values):.2f}{deviation}"
+        lines.append([name, len(own), *reached, f"{minutes:.1f}"])
+    return markdown.table(header, lines)
 
 
 def common_curves(runs, column):
@@ -315,8 +346,7 @@ def common_curves(runs, column):
         ``(run, evaluation)``
     """
     curves = [run.curve(column) for run in runs]
-    rounds = sorted(set.intersection(*(set(at) for at, _ in curves)))
-    rounds = np.array(rounds)
+    rounds = reduce(np.intersect1d, [at for at, _ in curves])
     return rounds, np.array([values[np.isin(at, rounds)] for at, values in curves])
 
 
@@ -342,11 +372,7 @@ def window_means(rounds, values, width=10):
     >>> window_means(np.array([1, 10, 11]), np.array([[0.0, 2.0, 5.0]]))
     (array([ 1, 11]), array([1., 5.]), array([0., 5.]), array([2., 5.]))
     """
-    window = ((rounds - 1) // width).astype(int)
-    parts = [values[:, window == w] for w in np.unique(window)]
-    return (
-        np.unique(window) * width + 1,
-        np.array([part.mean() for part in parts]),
-        np.array([part.min() for part in parts]),
-        np.array([part.max() for part in parts]),
-    )
+    window = (rounds - 1) // width
+    parts = [values[:, window == place] for place in np.unique(window)]
+    statistics = ([f(part) for part in parts] for f in (np.mean, np.min, np.max))
+    return np.unique(window).astype(int) * width + 1, *map(np.array, statistics)

@@ -6,14 +6,24 @@ them: ``id``, ``n_noises``, ``noise_class``, ``spk_id``, and ``<metric>_in``,
 it is counted, and left out.
 """
 
-import csv
 import math
-from pathlib import Path
+from itertools import pairwise
 
 import numpy as np
+from matplotlib.figure import Figure
+
+from fedenhance.data.tables import read_table, write_table
+from fedenhance.reports import markdown
 
 SNR_EDGES = (-10, -5, 0, 5, 10, 15, 20)
 """Edges in dB of the bins of input SNR."""
+
+SNR_BINS = (
+    f"< {SNR_EDGES[0]}",
+    *(f"{low} to {high}" for low, high in pairwise(SNR_EDGES)),
+    f">= {SNR_EDGES[-1]}",
+)
+"""Their names, in order."""
 
 GROUPINGS = {
     "n_noises": "number of noises",
@@ -49,29 +59,30 @@ def bootstrap_interval(values, level=0.95, resamples=2000, seed=0):
     >>> round(low, 2), round(high, 2)
     (0.4, 0.6)
     """
+    from scipy.stats import bootstrap
+
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2:
-        return float("nan"), float("nan")
-    generator = np.random.default_rng(seed)
-    chunk = max(1, 10**6 // len(values))  # bounds memory
-    means = [
-        values[generator.integers(len(values), size=(count, len(values)))].mean(1)
-        for count in np.diff([*range(0, resamples, chunk), resamples])
-    ]
-    ends = (1 - level) / 2, (1 + level) / 2
-    low, high = np.quantile(np.concatenate(means), ends)
-    return float(low), float(high)
+        return math.nan, math.nan
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, 10**6 // len(values)),  # bounds memory
+        confidence_level=level,
+        method="percentile",
+        rng=seed,
+    )
+    return tuple(map(float, found.confidence_interval))
 
 
-def snr_bin(value, edges=SNR_EDGES):
-    """Name of the bin of an input SNR.
+def snr_bin(value):
+    """Name of the bin of an input SNR, of ``SNR_BINS``.
 
     Arguments
     ---------
     value : float
-        In dB.
-    edges : sequence of float
-        In dB, ascending; a value on an edge belongs to the upper bin.
+        In dB; a value on an edge belongs to the upper bin.
 
     Returns
     -------
@@ -85,12 +96,7 @@ def snr_bin(value, edges=SNR_EDGES):
     """
     if math.isnan(value):
         return ""
-    place = int(np.searchsorted(edges, value, side="right"))
-    if place == 0:
-        return f"< {edges[0]}"
-    if place == len(edges):
-        return f">= {edges[-1]}"
-    return f"{edges[place - 1]} to {edges[place]}"
+    return SNR_BINS[np.searchsorted(SNR_EDGES, value, side="right")]
 
 
 def metrics_of(rows):
@@ -105,22 +111,15 @@ def metrics_of(rows):
     return [name.removesuffix("_in") for name in columns if name.endswith("_in")]
 
 
-def read_table(path):
-    """Read a CSV file of a run as it is.
+def columns_of(metrics):
+    """Columns of metrics: before and after enhancement, and the improvement.
 
-    Arguments
-    ---------
-    path : Path
-
-    Returns
+    Example
     -------
-    list of dict
-        Strings; none if there is no such file.
+    >>> columns_of(["pesq"])
+    ['pesq_in', 'pesq', 'pesqi']
     """
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return [f"{name}{end}" for name in metrics for end in ("_in", "", "i")]
 
 
 def read_rows(path):
@@ -143,38 +142,33 @@ def read_rows(path):
     ValueError
         If it has no rows, or none of a metric.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(path)
     metrics = metrics_of(rows)
     if not metrics or "id" not in rows[0]:
         raise ValueError(
             f"{path} is not a table of utterances: it needs rows, a column id, and "
             "columns such as si_sdr_in and si_sdr"
         )
-    columns = [f"{name}{end}" for name in metrics for end in ("_in", "", "i")]
     for row in rows:
-        row.update({name: float(row[name] or "nan") for name in columns})
+        row.update({name: float(row[name] or "nan") for name in columns_of(metrics)})
     return rows
 
 
 def write_rows(path, rows):
-    """Write dicts as a CSV file; NaN becomes an empty cell.
+    """Write dicts as a CSV file: NaN as an empty cell, floats with six decimals.
 
     Arguments
     ---------
     path : str or Path
     rows : list of dict
     """
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: "" if v != v else _short(v) for k, v in row.items()})
 
+    def cell(value):
+        if isinstance(value, float):
+            return "" if math.isnan(value) else round(value, 6)
+        return value
 
-def _short(value):
-    return round(value, 6) if isinstance(value, float) else value
+    write_table(path, [{k: cell(value) for k, value in row.items()} for row in rows])
 
 
 def group_rows(rows):
@@ -204,19 +198,17 @@ def group_rows(rows):
                 value = str(row.get(grouping, ""))
             if value:
                 found.setdefault(value, []).append(row)
-        for value in sorted(found, key=_natural):
-            groups[grouping, value] = found[value]
+        groups |= {
+            (grouping, value): found[value] for value in sorted(found, key=_rank)
+        }
     return groups
 
 
-def _natural(value):
-    """Order bins by their lower edge, speakers and counts as numbers."""
-    if value.startswith("< "):
-        return (0, -math.inf, value)
-    try:
-        return (0, float(value.removeprefix(">= ").split(" to ")[0]), value)
-    except ValueError:
-        return (1, 0.0, value)
+def _rank(value):
+    """Order bins by their edges, speakers and counts as numbers, names by letters."""
+    if value in SNR_BINS:
+        return SNR_BINS.index(value), value
+    return int(value) if value.isdecimal() else math.inf, value
 
 
 def summarize(rows, columns=None):
@@ -244,7 +236,7 @@ def summarize(rows, columns=None):
     (3, 1.67, 2.0)
     """
     if columns is None:
-        columns = [f"{m}{end}" for m in metrics_of(rows) for end in ("_in", "", "i")]
+        columns = columns_of(metrics_of(rows))
     return [
         {"grouping": grouping, "group": group, "metric": column}
         | _statistics([row[column] for row in members])
@@ -254,18 +246,21 @@ def summarize(rows, columns=None):
 
 
 def _statistics(values):
-    values = np.asarray(values, dtype=np.float64)
-    defined = values[~np.isnan(values)]
+    defined = _defined(values)
     low, high = bootstrap_interval(defined)
-    nan = float("nan")
     return {
         "n": len(defined),
         "failures": len(values) - len(defined),
-        "mean": float(defined.mean()) if len(defined) else nan,
+        "mean": float(defined.mean()) if len(defined) else math.nan,
         "low": low,
         "high": high,
-        "median": float(np.median(defined)) if len(defined) else nan,
+        "median": float(np.median(defined)) if len(defined) else math.nan,
     }
+
+
+def _defined(values):
+    values = np.asarray(values, dtype=np.float64)
+    return values[~np.isnan(values)]
 
 
 def compare(rows, other_rows):
@@ -288,56 +283,54 @@ def compare(rows, other_rows):
     ValueError
         If the models were not scored on the same mixtures.
     """
-    others = {row["id"]: row for row in other_rows}
     metrics = [m for m in metrics_of(rows) if m in metrics_of(other_rows)]
     if not metrics:
         raise ValueError("the two models have no metric in common")
-    pairs = []
-    for row in rows:
-        other = others.pop(row["id"], None)
-        if other is None or not _same_mixture(row, other, metrics):
-            raise ValueError(
-                f"the models were not scored on the same mixtures: {row['id']} is "
-                f"{'missing' if other is None else 'another mixture'} in the second; "
-                "evaluate both with the same --test_mixtures"
-            )
-        differences = {name: row[name] - other[name] for name in metrics}
-        pairs.append({**row, **differences})
-    if others:
-        raise ValueError(
-            "the models were not scored on the same mixtures: "
-            f"{next(iter(others))} is missing in the first; evaluate both with the "
-            "same --test_mixtures"
-        )
-    summary = summarize(pairs, metrics)
+    pairs = [
+        {**row, **{name: row[name] - other[name] for name in metrics}}
+        for row, other in _paired(rows, other_rows, metrics)
+    ]
     groups = group_rows(pairs)
+    summary = summarize(pairs, metrics)
     for line in summary:
         members = groups[line["grouping"], line["group"]]
-        line.update(_paired_test([row[line["metric"]] for row in members]))
+        line |= _paired_test([row[line["metric"]] for row in members])
     return summary
+
+
+def _paired(rows, other_rows, metrics):
+    """Rows of the same mixture, in the order of the first."""
+    first, second = ({row["id"]: row for row in table} for table in (rows, other_rows))
+    for key in first | second:
+        if key not in first:
+            problem = "missing in the first"
+        elif key not in second:
+            problem = "missing in the second"
+        elif not _same_mixture(first[key], second[key], metrics):
+            problem = "another mixture in the second"
+        else:
+            continue
+        raise ValueError(
+            f"the models were not scored on the same mixtures: {key} is {problem}; "
+            "evaluate both with the same --test_mixtures"
+        )
+    return [(row, second[row["id"]]) for row in rows]
 
 
 def _same_mixture(row, other, metrics):
     """Whether the scores before enhancement agree; undefined ones agree too."""
-    before = [f"{name}_in" for name in metrics]
-    return np.allclose(
-        [row[name] for name in before],
-        [other[name] for name in before],
-        atol=1e-2,
-        equal_nan=True,
-    )
+    before, others = ([r[f"{name}_in"] for name in metrics] for r in (row, other))
+    return np.allclose(before, others, atol=1e-2, equal_nan=True)
 
 
 def _paired_test(differences):
     from scipy.stats import wilcoxon
 
-    differences = np.asarray(differences)
-    differences = differences[~np.isnan(differences)]
+    differences = _defined(differences)
     if not len(differences):
-        return {"wins": float("nan"), "p": float("nan")}
-    wins = float(np.mean(differences > 0))
+        return {"wins": math.nan, "p": math.nan}
     p = float(wilcoxon(differences).pvalue) if np.any(differences) else 1.0
-    return {"wins": wins, "p": p}
+    return {"wins": float(np.mean(differences > 0)), "p": p}
 
 
 def format_summary(summary, grouping="all"):
@@ -365,27 +358,22 @@ def format_summary(summary, grouping="all"):
     """
     header = ["group", "metric", "n", "failures", "mean", "95 % interval", "median"]
     paired = any("wins" in line for line in summary)
-    header += ["wins", "p"] if paired else []
-    lines = [header, ["---"] * len(header)]
+    rows = []
     for line in summary:
         if line["grouping"] == grouping:
-            cells = [line["group"], line["metric"], str(line["n"])]
-            cells += [str(line["failures"]), f"{line['mean']:.3f}"]
-            cells += [f"{line['low']:.3f} to {line['high']:.3f}"]
-            cells += [f"{line['median']:.3f}"]
+            cells = [line[name] for name in header[:4]]
+            interval = f"{line['low']:.3f} to {line['high']:.3f}"
+            cells += [f"{line['mean']:.3f}", interval, f"{line['median']:.3f}"]
             cells += [f"{line['wins']:.0%}", f"{line['p']:.2g}"] if paired else []
-            lines.append(cells)
-    text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return text.replace("| --- ", "|---").replace(" --- |", "---|").replace("- |", "-|")
+            rows.append(cells)
+    return markdown.table(header + ["wins", "p"] * paired, rows)
 
 
-def plot_summary(path, summary, metric, label, most=20):
+def draw_summary(summary, metric, label, most=20):
     """Draw means and intervals of one metric, a panel for each grouping.
 
     Arguments
     ---------
-    path : str or Path
-        Where the figure is written.
     summary : list of dict
         See :func:`summarize` or :func:`compare`.
     metric : str
@@ -394,53 +382,43 @@ def plot_summary(path, summary, metric, label, most=20):
         Of the axis, with its unit.
     most : int
         Panels with more groups show those with the most utterances.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     lines = [line for line in summary if line["metric"] == metric and line["n"]]
-    (overall,) = [line for line in lines if line["grouping"] == "all"]
-    panels = {
-        grouping: [line for line in lines if line["grouping"] == grouping]
-        for grouping in GROUPINGS
-    }
-    panels = {grouping: members for grouping, members in panels.items() if members}
-    columns = 1 if len(panels) < 2 else 2
-    lines = max(1, -(-len(panels) // columns))
-    figure, axes = pyplot.subplots(
-        lines,
-        columns,
-        figsize=(4.8 * columns, 3.6 * lines),
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis, (grouping, members) in zip(axes.flat, panels.items(), strict=False):
+    panels = {}
+    for line in lines:
+        panels.setdefault(line["grouping"], []).append(line)
+    (overall,) = panels.pop("all")
+    columns = min(2, len(panels)) or 1
+    height = -(-len(panels) // columns) or 1
+    size = (4.8 * columns, 3.6 * height)
+    figure = Figure(figsize=size, layout="constrained")
+    for place, (grouping, members) in enumerate(panels.items(), start=1):
         if len(members) > most:
             frequent = sorted(members, key=lambda line: -line["n"])[:most]
             members = [line for line in members if line in frequent]
-        _draw_panel(axis, members)
-        axis.axvline(overall["mean"], color="gray", linewidth=1, linestyle="--")
-        axis.set(title=f"By {GROUPINGS[grouping]}", xlabel=label)
-    figure.savefig(Path(path), dpi=150)
-    pyplot.close(figure)
+        axes = figure.add_subplot(height, columns, place)
+        _draw_panel(axes, members)
+        axes.axvline(overall["mean"], color="gray", linewidth=1, linestyle="--")
+        axes.set(title=f"By {GROUPINGS[grouping]}", xlabel=label)
+    return figure
+
+
+def _draw_panel(axes, members):
+    places = np.arange(len(members))[::-1]
+    means = np.array([line["mean"] for line in members])
+    ends = np.array([[line["low"], line["high"]] for line in members]).T
+    errors = np.nan_to_num(np.abs(ends - means))
+    axes.errorbar(means, places, xerr=errors, fmt="o", markersize=4, capsize=2)
+    names = [f"{_shortened(line['group'])} ({line['n']})" for line in members]
+    axes.set_yticks(places, names, fontsize=7)
+    axes.set_ylim(-0.7, len(members) - 0.3)
+    axes.grid(axis="x", alpha=0.3)
 
 
 def _shortened(name, most=24):
     name = name.replace("_", " ")
     return name if len(name) <= most else f"{name[: most - 1]}…"
-
-
-def _draw_panel(axis, members):
-    places = np.arange(len(members))[::-1]
-    means = np.array([line["mean"] for line in members])
-    ends = np.array([[line["low"], line["high"]] for line in members]).T
-    errors = np.nan_to_num(np.abs(ends - means))
-    axis.errorbar(means, places, xerr=errors, fmt="o", markersize=4, capsize=2)
-    names = [f"{_shortened(line['group'])} ({line['n']})" for line in members]
-    axis.set_yticks(places, names, fontsize=7)
-    axis.set_ylim(-0.7, len(members) - 0.3)
-    axis.grid(axis="x", alpha=0.3)

@@ -27,6 +27,32 @@ def drawn(axes):
     }
 
 
+def test_training_curves_join_the_rounds_that_were_evaluated(write_run):
+    run = write_run("a", test=(1.0, 3.0), valid=(0.0, 2.0))
+    one, two = figures.training_curves(run).axes
+    assert drawn(one) == {"validation": [[1, 0], [12, 2]], "test": [[1, 1], [12, 3]]}
+    assert drawn(two)["test"] == [[1, 2], [12, 4]]
+
+
+def test_without_references_the_loss_is_drawn(write_run):
+    run = write_run("a")
+    (run.folder / "rounds.csv").write_text("round,valid_loss,test_loss\n1,2,3\n")
+    (axes,) = figures.training_curves(run).axes
+    assert drawn(axes) == {"validation": [[1, 2]], "test": [[1, 3]]}
+    assert axes.get_title() == "Loss"
+
+
+def test_a_central_run_has_epochs(write_run):
+    run = write_run("a")
+    (run.folder / "rounds.csv").unlink()
+    assert not figures.training_curves(run).axes
+    (run.folder / "train_log.txt").write_text("epoch: 3 - train loss: 2.00\n")
+    run.__dict__.pop("epochs")
+    (axes,) = figures.training_curves(run).axes
+    assert drawn(axes) == {"training": [[3, 2]]}
+    assert axes.get_xlabel() == "Epoch"
+
+
 def test_convergence_draws_means_levels_and_hours(write_run, tmp_path):
     write_run("c", test=(0.0, 2.0))
     write_run("c", seed=2, test=(2.0, 4.0))

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from fedenhance.reports.findings import check_findings, table
+from fedenhance.reports.findings import check_findings, findings_table
 from fedenhance.reports.runs import find_runs
 from tests.fedenhance import finished
 
@@ -62,7 +62,7 @@ def test_one_seed_that_differs_refutes(tmp_path):
         write("alone", seed, (1.0, 1.0), selected_clients="[0]")
     rows = check_findings(find_runs([tmp_path]))
     assert [(row["mean"], row["holds"]) for row in rows] == [(0.0, "no")] * 2
-    assert "| 0.00 ± 1.41 | -1.00 to 1.00 | 2 | no |" in table(rows)
+    assert "| 0.00 ± 1.41 | -1.00 to 1.00 | 2 | no |" in findings_table(rows)
 
 
 def test_without_anything_to_compare_it_says_so(tmp_path):

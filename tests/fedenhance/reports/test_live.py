@@ -20,15 +20,13 @@ class Sink:
         self.folder = folder
         self.sent = []
 
-    def scalars(self, values, step):
-        self.sent.append((step, values))
-
-    def audio(self, name, signal, sample_rate, step):
-        self.sent.append((step, name, tuple(signal.shape), sample_rate))
-
-    def figure(self, name, figure, step):
-        titles = [axis.get_title() for axis in figure.axes]
-        self.sent.append((step, name, titles))
+    def log_round(self, number, values, sounds, figures, sample_rate):
+        shapes = {name: tuple(signal.shape) for name, signal in sounds.items()}
+        titles = {
+            name: [axis.get_title() for axis in figure.axes]
+            for name, figure in figures.items()
+        }
+        self.sent.append((number, values, shapes, titles, sample_rate))
 
 
 class Doubling:
@@ -63,20 +61,19 @@ def test_examples_come_in_the_first_round_and_every_few_rounds(watched):
     for number in (1, 2, 3):
         callback(number, brain, {"round": number, "valid_loss": -1.5, "note": "text"})
     (sink,) = made
-    scalars = {"round/round": 3.0, "valid/loss": -1.5}
-    assert sink.sent[-1] == (3, scalars)
-    examples = [sent for sent in sink.sent if isinstance(sent[1], str)]
     kinds = ["noisy", "enhanced", "clean"]
-    assert [sent[0] for sent in examples] == [1] * 4 + [2] * 4
-    assert examples[0] == (1, "e0-1/noisy", (RATE // 2,), RATE)
-    assert [sent[1].split("/")[1] for sent in examples[:3]] == kinds
-    assert examples[3] == (1, "e0-1/spectrogram", kinds)
+    shapes = {f"e0-1/{kind}": (RATE // 2,) for kind in kinds}
+    titles = {"e0-1/spectrogram": kinds}
+    for number, sent in enumerate(sink.sent, start=1):
+        values = {"round/round": number, "valid/loss": -1.5}
+        examples = (shapes, titles) if number < 3 else ({}, {})
+        assert sent == (number, values, *examples, RATE)
 
 
 def test_nothing_is_opened_unless_asked_for(tmp_path):
     callback = live.Live([], tmp_path, None, RATE)
     callback(1, None, {"round": 1})
-    assert callback.sinks is None
+    assert callback.opened == []
 
 
 def test_sinks_are_chosen_on_the_command_line(tmp_path):
@@ -84,7 +81,7 @@ def test_sinks_are_chosen_on_the_command_line(tmp_path):
     overrides += f"output_folder: {tmp_path}"
     hparams = load_experiment(ROOT / "hparams" / "fedenhance.yaml", overrides)
     (callback,) = hparams["federation"].callbacks
-    assert callback.makers == [live.TensorBoard]
+    assert callback.sinks == [live.TensorBoard]
 
 
 def test_tensorboard_gets_numbers_audio_and_figures(tmp_path):
@@ -92,10 +89,9 @@ def test_tensorboard_gets_numbers_audio_and_figures(tmp_path):
     from tensorboard.backend.event_processing import event_accumulator
 
     sink = live.TensorBoard(tmp_path)
-    sink.scalars({"valid/loss": 2.0}, 7)
-    sink.audio("a/noisy", torch.zeros(100), RATE, 7)
-    figure = live.spectrograms({"noisy": torch.randn(600)}, RATE)
-    sink.figure("a/spectrogram", figure, 7)
+    sounds = {"a/noisy": torch.zeros(100)}
+    figures = {"a/spectrogram": live.spectrograms({"noisy": torch.randn(600)}, RATE)}
+    sink.log_round(7, {"valid/loss": 2.0}, sounds, figures, RATE)
     sink.writer.close()
     events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
@@ -103,6 +99,8 @@ def test_tensorboard_gets_numbers_audio_and_figures(tmp_path):
     assert (tags["audio"], tags["images"]) == (["a/noisy"], ["a/spectrogram"])
     (number,) = events.Scalars("valid/loss")
     assert (number.step, number.value) == (7, 2.0)
+    for event in (*events.Audio("a/noisy"), *events.Images("a/spectrogram")):
+        assert event.step == 7
 
 
 def test_wandb_goes_on_with_the_run_of_its_folder(monkeypatch, tmp_path):
@@ -116,13 +114,18 @@ def test_wandb_goes_on_with_the_run_of_its_folder(monkeypatch, tmp_path):
         calls.append(options)
         return Run()
 
-    module = types.SimpleNamespace(init=init)
+    def audio(signal, sample_rate):
+        return signal.shape, sample_rate
+
+    module = types.SimpleNamespace(init=init, Audio=audio, Image=str)
     monkeypatch.setitem(sys.modules, "wandb", module)
     sink = live.WandB("results/a/1", project="mine")
-    sink.scalars({"valid/loss": 2.0}, 7)
+    sounds = {"a/noisy": torch.zeros(100)}
+    sink.log_round(7, {"valid/loss": 2.0}, sounds, {"a/spectrogram": 1}, RATE)
     assert calls[0]["id"] == "results-a-1"
     assert (calls[0]["project"], calls[0]["resume"]) == ("mine", "allow")
-    assert calls[1] == (7, {"valid/loss": 2.0})
+    sent = {"valid/loss": 2.0, "a/noisy": ((100,), RATE), "a/spectrogram": "1"}
+    assert calls[1] == (7, {"epoch": 7, **sent})
 
 
 def test_a_sink_that_is_not_installed_says_so(monkeypatch, tmp_path):

@@ -1,45 +1,35 @@
 """What a run leaves to look at."""
 
+import csv
 import logging
 from types import SimpleNamespace
 
-import numpy as np
-from matplotlib import pyplot
+from matplotlib import image
 
-from fedenhance.reports.results import announce, plot_convergence, read_rounds
+from fedenhance.reports.results import announce, plot_convergence, write_test_metrics
+from tests.fedenhance import finished
 
-
-def write_rounds(folder, lines):
-    (folder / "rounds.csv").write_text("\n".join(lines) + "\n")
+COLUMNS = ["id", "n_noises", "si_sdr_in", "si_sdr", "si_sdri"]
 
 
-def test_rounds_that_were_not_evaluated_are_nan(tmp_path):
-    write_rounds(tmp_path, ["round,test_loss", "1,", "2,0.5"])
-    columns = read_rounds(tmp_path)
-    assert np.isnan(columns["test_loss"][0])
-    assert columns["test_loss"][1] == 0.5
+def test_metrics_have_a_header_even_without_utterances(tmp_path):
+    row = dict(zip(COLUMNS, ["u-1", 1, -1.0, 3.0, 4.0], strict=True))
+    for rows in ([], [{**row, "spk_id": "84"}]):
+        brain = SimpleNamespace(utterances=rows)
+        write_test_metrics(brain, {}, {"output_folder": tmp_path})
+        with open(tmp_path / "test_metrics.csv", newline="") as file:
+            header, *lines = csv.reader(file)
+        assert header == COLUMNS + ["spk_id"] * len(rows)
+        assert lines == [["u-1", "1", "-1.0", "3.0", "4.0", "84"]] * len(rows)
 
 
-def test_curves_join_the_rounds_that_were_evaluated(tmp_path, monkeypatch):
-    names = [f"{split}_si_sdri_{n}" for split in ("valid", "test") for n in (1, 2)]
-    header = ",".join(["round", *names])
-    write_rounds(tmp_path, [header, "1,,,,", "2,1,2,3,4", "3,,,,", "4,2,3,4,5"])
-    drawn = []
-    monkeypatch.setattr(
-        pyplot, "close", lambda figure: drawn.append(figure.axes[0].lines)
-    )
-    plot_convergence(None, None, {"output_folder": tmp_path})
-    assert [line.get_xydata().tolist() for line in drawn[0]] == [
-        [[2, 1], [4, 2]],
-        [[2, 3], [4, 4]],
-    ]
-    assert (tmp_path / "figures" / "convergence.png").stat().st_size > 1000
-
-
-def test_without_references_the_loss_is_drawn(tmp_path):
-    write_rounds(tmp_path, ["round,valid_loss,test_loss", "1,2,3"])
-    plot_convergence(None, None, {"output_folder": tmp_path})
-    assert (tmp_path / "figures" / "convergence.png").exists()
+def test_the_convergence_is_drawn(tmp_path):
+    run = finished.write_run(tmp_path, "run")
+    plot_convergence(None, None, {"output_folder": run.folder})
+    drawn = image.imread(run.folder / "figures" / "convergence.png")
+    height, width, _ = drawn.shape
+    assert (height, width) == (480, 1200)  # two panels of 4 x 3.2 inches
+    assert drawn.std() > 0
 
 
 def test_the_last_line_says_what_was_reached_and_where_it_is(tmp_path, caplog):

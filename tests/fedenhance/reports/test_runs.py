@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 
 from fedenhance.reports import runs
@@ -49,9 +50,28 @@ def test_seeds_and_lone_clients_are_averaged_and_nothing_else(write_run):
     more = write_run("b", n_clients=8)
     lone = [write_run(f"c{i}", selected_clients=f"[{i}]") for i in (0, 1)]
     started = [write_run("d", seed=s, initial_model=f"x/{s}") for s in (1, 2)]
-    groups = runs.group_runs([*same, more, *lone, *started])
-    assert sorted(map(len, groups)) == [1, 2, 2, 2]
-    assert [more] in groups
+    for pair in (same, lone, started):
+        assert pair[0].settings == pair[1].settings
+    experiments = [group[0].settings for group in (same, [more], lone, started)]
+    assert all(experiments.count(settings) == 1 for settings in experiments)
+
+
+def test_rounds_that_were_not_evaluated_are_nan(write_run):
+    tested = write_run("a", test=(1.0, 3.0)).rounds["test_si_sdri_1"]
+    assert (tested[0], tested[-1]) == (1.0, 3.0)
+    assert np.isnan(tested[1:-1]).all()
+
+
+def test_epochs_that_were_trained_again_count_once(write_run):
+    run = write_run("a")
+    lines = ["epoch: 1 - train loss: 2.00 - valid loss: -1.00e+00, valid si_sdr: 3.0"]
+    lines += ["epoch: 2 - train loss: 1.50", "epoch: 2 - train loss: 1.25"]
+    (run.folder / "train_log.txt").write_text("\n".join([*lines, "test loss: 1"]))
+    columns = {name: column.tolist() for name, column in run.epochs.items()}
+    assert columns["epoch"] == [1, 2]
+    assert columns["train_loss"] == [2, 1.25]
+    assert (columns["valid_loss"][0], columns["valid_si_sdr"][0]) == (-1, 3)
+    assert np.isnan(columns["valid_loss"][1])
 
 
 def test_a_sweep_is_of_federations_that_differ_in_nothing_else(write_run):
