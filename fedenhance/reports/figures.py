@@ -27,9 +27,9 @@ BARS = {
     ("test", 2): {"color": "#56B4E9", "hatch": "oo"},
 }
 STAGES = {
-    "train": ("training", "#009E73"),
     "valid": ("validation", "#E69F00"),
     "test": ("test", "#0072B2"),
+    "train": ("training", "#009E73"),
 }
 CURVES = {
     "si_sdri_1": "SI-SDRi, one noise (dB)",
