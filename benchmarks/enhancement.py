@@ -33,7 +33,7 @@ from evaluate import read_signals
 from fedenhance.data.manifests import load_manifest
 from fedenhance.deploy.enhancement import MIN_PIECE, enhance_blocks
 from fedenhance.deploy.trained import load_trained
-from fedenhance.objectives.mixit import si_sdr
+from fedenhance.objectives.levels import si_sdr
 
 FILE_RATE = 44100
 COLUMNS = [

@@ -11,6 +11,8 @@ estimates (batch, source, time) that sum to the mixture.
 import torch
 from torch import nn
 
+from fedenhance.objectives.levels import at_least_float32
+
 
 def uniform(estimates, mixture):
     """Give every source the same share of the difference.
@@ -42,17 +44,7 @@ def by_power(estimates, mixture):
 
     Silent sources stay silent, unless all of them are: then each has the same share.
 
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        Estimated sources, shape (batch, source, time).
-    mixture : torch.Tensor
-        Their mixture, shape (batch, time).
-
-    Returns
-    -------
-    torch.Tensor
-        Sources that sum to the mixture, shape (batch, source, time).
+    Arguments and returns are those of :func:`uniform`.
 
     Example
     -------
@@ -111,5 +103,4 @@ def _checked(estimates, mixture):
             f"mixture of shape (batch, time), got {tuple(estimates.shape)} and "
             f"{tuple(mixture.shape)}"
         )
-    dtype = torch.promote_types(estimates.dtype, mixture.dtype)
-    return estimates.to(torch.promote_types(dtype, torch.float32))
+    return at_least_float32(estimates, mixture)[0]

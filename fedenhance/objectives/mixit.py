@@ -1,25 +1,20 @@
-"""Training objectives for speech enhancement and separation.
+"""Objectives of enhancement and separation: MixIT in its variants, and supervision.
 
 Every loss is in dB, lower is better, and is computed per example, so that a
-recipe can weight, log or drop examples one by one. ``si_sdr`` and ``snr`` are
-metrics in dB, higher is better.
-
-No result depends on the level of the audio: every small constant is relative to
-the power of the signals at hand. Half-precision inputs are reduced in float32.
+recipe can weight, log or drop examples one by one.
 
 Enumerating MixIT's assignments costs next to nothing because no audio is remixed
-for it. The losses here depend on their signals only through inner products, and a
-QR decomposition of the few estimates and mixtures yields vectors as short as their
-number with the same inner products. The losses of all assignments are taken on
-those; only the best assignment is then applied to the audio.
+for it. The losses of :mod:`fedenhance.objectives.levels` depend on their signals only
+through inner products, and a QR decomposition of the few estimates and mixtures yields
+vectors as short as their number with the same inner products. The losses of all
+assignments are taken on those; only the best assignment is then applied to the audio.
 
 References
 ----------
-Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019 (SI-SDR).
 Yu et al., "Permutation invariant training of deep models for speaker-independent
 multi-talker speech separation", ICASSP 2017 (PIT).
 Wisdom et al., "Unsupervised sound separation using mixture invariant training",
-NeurIPS 2020 (MixIT, thresholded SNR).
+NeurIPS 2020 (MixIT).
 Wisdom et al., "What's all the FUSS about free universal sound separation data?",
 ICASSP 2021 (loss of inactive sources).
 Wisdom et al., "Sparse, efficient, and semantic mixture invariant training: taming
@@ -32,129 +27,22 @@ enhancement without clean speech", EUSIPCO 2021.
 
 import functools
 import itertools
-import math
 
 import torch
 from torch.nn import functional as F
+
+from fedenhance.objectives.levels import (
+    at_least_float32,
+    depends_on_inner_products,
+    energy,
+    thresholded_snr_loss,
+)
 
 MAX_ASSIGNMENTS = 2**13
 # A source 40 dB below its mixture counts as silent.
 INACTIVE = 1e-4
 # Singular values below this share of the largest are rounding errors.
 RANK_TOLERANCE = 1e-5
-
-
-def of_inner_products(loss):
-    """Mark a loss that depends on its signals only through inner products.
-
-    ``mixit`` and ``supervised`` evaluate a marked loss on short vectors instead of
-    audio. A loss that is not marked, such as one on spectrograms, is evaluated on
-    the audio of every assignment: correct for any loss, but slow.
-    """
-    loss.of_inner_products = True
-    return loss
-
-
-@of_inner_products
-def si_sdr(estimates, targets):
-    """Scale-invariant signal-to-distortion ratio (Le Roux et al., 2019).
-
-    A silent estimate scores worse than any other; so does any estimate of a silent
-    target, for which SI-SDR is undefined. In float32 values lie within +-138 dB.
-
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        Estimates, shape (..., time).
-    targets : torch.Tensor
-        Targets, of the same shape; either may lack leading dimensions.
-
-    Returns
-    -------
-    torch.Tensor
-        SI-SDR in dB, higher is better, shape (...).
-
-    Example
-    -------
-    >>> target = torch.tensor([1.0, 0.0])
-    >>> si_sdr(torch.tensor([10.0, 1.0]), target)
-    tensor(20.)
-    """
-    estimates, targets = _matching(estimates, targets)
-    target_power = _power(targets)
-    scale = (estimates * targets).sum(-1) / (target_power + _tiny(targets))
-    projections = scale.unsqueeze(-1) * targets
-    silent = (_power(estimates) == 0).to(targets)
-    distortion = _power(estimates - projections) + silent
-    return _decibels(_power(projections), distortion)
-
-
-@of_inner_products
-def snr(estimates, targets):
-    """Signal-to-noise ratio.
-
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        Estimates, shape (..., time).
-    targets : torch.Tensor
-        Targets, of the same shape; either may lack leading dimensions.
-
-    Returns
-    -------
-    torch.Tensor
-        SNR in dB, higher is better, shape (...).
-
-    Example
-    -------
-    >>> snr(torch.tensor([0.9, 0.0]), torch.tensor([1.0, 0.0]))
-    tensor(20.0000)
-    """
-    return -thresholded_snr_loss(estimates, targets, snr_max=math.inf)
-
-
-@of_inner_products
-def si_sdr_loss(estimates, targets):
-    """Negative ``si_sdr``."""
-    return -si_sdr(estimates, targets)
-
-
-@of_inner_products
-def snr_loss(estimates, targets):
-    """Negative ``snr``."""
-    return -snr(estimates, targets)
-
-
-@of_inner_products
-def thresholded_snr_loss(estimates, targets, snr_max=30.0):
-    """Negative SNR with a soft maximum (Wisdom et al., NeurIPS 2020, equation 2).
-
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        Estimates, shape (..., time).
-    targets : torch.Tensor
-        Targets, of the same shape; either may lack leading dimensions. A silent one
-        gives a large but finite loss without a gradient; ``mixit`` and ``supervised``
-        do better, for they know the mixture.
-    snr_max : float
-        The SNR in dB beyond which a better estimate gains little.
-
-    Returns
-    -------
-    torch.Tensor
-        Loss in dB, at least ``-snr_max``, shape (...).
-
-    Example
-    -------
-    >>> target = torch.tensor([1.0, 0.0])
-    >>> thresholded_snr_loss(target, target, snr_max=30.0)
-    tensor(-30.)
-    """
-    estimates, targets = _matching(estimates, targets)
-    power = _power(targets)
-    error = _power(estimates - targets)
-    return _decibels(error + 10 ** (-snr_max / 10) * power, power)
 
 
 def supervised(estimates, targets, loss=thresholded_snr_loss, noise_weight=1.0):
@@ -258,19 +146,8 @@ def mixit(
     >>> mixit(sources, mixtures, return_assignments=True)
     (tensor([-30.]), tensor([[0, 1, 0]]))
     """
-    estimates, mixtures = _matching_sources(estimates, mixtures)
-    num_sources, num_mixtures = estimates.shape[1], mixtures.shape[1]
-    if allow is None and deny is None and num_mixtures**num_sources > MAX_ASSIGNMENTS:
-        return efficient_mixit(estimates, mixtures, loss, weights, return_assignments)
-    candidates = _assignments(
-        num_sources, num_mixtures, _hashable(allow), _hashable(deny), estimates.device
-    )
-    weights = _normalized(weights, mixtures)
-    with torch.autocast(estimates.device.type, enabled=False):
-        with torch.no_grad():
-            best = _best_assignments(candidates, estimates, mixtures, loss, weights)
-        losses = _remix_losses(best, estimates, mixtures, loss) @ weights
-    return (losses, best) if return_assignments else losses
+    choose = functools.partial(_best_assignments, _hashable(allow), _hashable(deny))
+    return _mixit(choose, estimates, mixtures, loss, weights, return_assignments)
 
 
 def efficient_mixit(
@@ -287,25 +164,7 @@ def efficient_mixit(
     Cost grows linearly with the number of mixtures and not exponentially with the
     number of sources, but the assignment is not always the best one.
 
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        Estimated sources, shape (batch, source, time).
-    mixtures : torch.Tensor
-        Mixtures whose sum was separated, shape (batch, mixture, time).
-    loss : callable
-        Maps (..., time) estimates and targets to losses (...).
-    weights : list
-        One weight per mixture for the mean over mixtures; equal by default.
-    return_assignments : bool
-        Whether to return the chosen assignments too.
-
-    Returns
-    -------
-    torch.Tensor
-        Mean of the losses of the mixtures in dB, shape (batch,).
-    torch.Tensor
-        If asked for, the mixture of each source, shape (batch, source).
+    Arguments and returns are those of :func:`mixit`.
 
     Example
     -------
@@ -314,15 +173,9 @@ def efficient_mixit(
     >>> efficient_mixit(sources, mixtures, return_assignments=True)
     (tensor([-30.]), tensor([[0, 1, 0]]))
     """
-    estimates, mixtures = _matching_sources(estimates, mixtures)
-    weights = _normalized(weights, mixtures)
-    with torch.autocast(estimates.device.type, enabled=False):
-        with torch.no_grad():
-            sources, sums = map(torch.nan_to_num, _coordinates(estimates, mixtures))
-            mixing = sums @ torch.linalg.pinv(sources, rtol=RANK_TOLERANCE)
-            best = mixing.argmax(1)  # (batch, source)
-        losses = _remix_losses(best, estimates, mixtures, loss) @ weights
-    return (losses, best) if return_assignments else losses
+    return _mixit(
+        _project_least_squares, estimates, mixtures, loss, weights, return_assignments
+    )
 
 
 def constrained_mixit(estimates, mixtures, loss=thresholded_snr_loss, **settings):
@@ -409,110 +262,26 @@ def noisy_target(
     )
 
 
-def regularized(estimates, targets, objective, penalties):
-    """An objective plus penalties on the estimates.
-
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        Estimated sources, shape (batch, source, time).
-    targets : torch.Tensor
-        What the objective compares them with, shape (batch, target, time).
-    objective : callable
-        Maps estimates and targets to losses (batch,), such as ``mixit``.
-    penalties : list
-        Callables that map estimates to penalties (batch,), such as ``sparsity``.
-
-    Returns
-    -------
-    torch.Tensor
-        The sum, shape (batch,).
-
-    Example
-    -------
-    >>> sources = torch.tensor([[[1.0, -1.0], [1.0, -1.0]]])
-    >>> regularized(sources, sources, mixit, [sparsity, covariance])
-    tensor([-28.5000])
-    """
-    losses = objective(estimates, targets)
-    for penalty in penalties:
-        losses = losses + penalty(estimates)
-    return losses
-
-
-def sparsity(estimates, weight=1.0):
-    """Penalty on using many sources: the ratio of the L1 to the L2 norm of their RMS.
-
-    Wisdom et al., WASPAA 2021, discourage over-separation by such a ratio; here it is
-    mapped to [0, 1] as in Hoyer, "Non-negative matrix factorization with sparseness
-    constraints", JMLR 2004: 0 for one active source, 1 for equally loud ones.
-
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        Estimated sources, shape (batch, source, time).
-    weight : float
-        Factor of the result.
-
-    Returns
-    -------
-    torch.Tensor
-        Penalty, shape (batch,).
-
-    Example
-    -------
-    >>> sparsity(torch.tensor([[[2.0], [0.0]], [[3.0], [3.0]]])).round(decimals=4)
-    tensor([0., 1.])
-    """
-    (estimates,) = _at_least_float32(estimates)
-    power = estimates.square().mean(-1)
-    total = power.sum(-1, keepdim=True)
-    # The square root has no derivative at zero.
-    floor = torch.finfo(power.dtype).eps ** 2 * total + _tiny(power)
-    ratio = (power + floor).sqrt().sum(-1) / (total + floor).sqrt().squeeze(-1)
-    largest = math.sqrt(estimates.shape[1])
-    return weight * (ratio - 1) / ((largest - 1) or 1.0)
-
-
-def covariance(estimates, weight=1.0):
-    """Penalty on correlated sources: the energy of their covariances.
-
-    The squared covariances of different sources (Wisdom et al., WASPAA 2021), summed
-    and divided by the square of the total power, so that level does not matter.
-
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        Estimated sources, shape (batch, source, time).
-    weight : float
-        Factor of the result.
-
-    Returns
-    -------
-    torch.Tensor
-        Penalty, 0 for uncorrelated sources, below 1, shape (batch,).
-
-    Example
-    -------
-    >>> covariance(torch.tensor([[[1.0, -1.0], [1.0, -1.0]]]))
-    tensor([0.5000])
-    """
-    (estimates,) = _at_least_float32(estimates)
-    estimates = estimates - estimates.mean(-1, keepdim=True)
-    # Normalized before the products, whose squares would underflow.
-    total = _power(estimates).sum(-1)[:, None, None]
-    estimates = estimates * torch.where(total == 0, 1.0, total).rsqrt()
+def _mixit(choose, estimates, mixtures, loss, weights, return_assignments):
+    """Losses of the assignments that ``choose`` finds."""
+    estimates, mixtures = _matching_sources(estimates, mixtures)
+    weights = _normalized(weights, mixtures)
     with torch.autocast(estimates.device.type, enabled=False):
-        products = estimates @ estimates.mT
-    diagonal = products.diagonal(dim1=-2, dim2=-1)
-    return weight * (products.square().sum((-2, -1)) - diagonal.square().sum(-1))
+        with torch.no_grad():
+            best = choose(estimates, mixtures, loss, weights)  # (batch, source)
+        losses = _remix_losses(best, estimates, mixtures, loss) @ weights
+    return (losses, best) if return_assignments else losses
 
 
-def _best_assignments(candidates, estimates, mixtures, loss, weights):
-    """Choose for each example the candidate (assignment, source) of least loss."""
+def _best_assignments(allow, deny, estimates, mixtures, loss, weights):
+    """Choose for each example the allowed assignment of least loss."""
+    num_sources, num_mixtures = estimates.shape[1], mixtures.shape[1]
+    if allow is None and deny is None and num_mixtures**num_sources > MAX_ASSIGNMENTS:
+        return _project_least_squares(estimates, mixtures, loss, weights)
+    candidates = _assignments(num_sources, num_mixtures, allow, deny, mixtures.device)
     if len(candidates) == 1:
         return candidates.expand(len(estimates), -1)
-    if _depends_on_inner_products(loss):
+    if depends_on_inner_products(loss):
         estimates, mixtures = _coordinates(estimates, mixtures)
     chunk = max(1, 2**24 // mixtures.numel())
     scores = [
@@ -522,13 +291,20 @@ def _best_assignments(candidates, estimates, mixtures, loss, weights):
     return candidates[torch.cat(scores).argmin(0)]
 
 
+def _project_least_squares(estimates, mixtures, loss, weights):
+    """Choose for each source the mixture that has most of it."""
+    sources, sums = map(torch.nan_to_num, _coordinates(estimates, mixtures))
+    mixing = sums @ torch.linalg.pinv(sources, rtol=RANK_TOLERANCE)
+    return mixing.argmax(1)
+
+
 def _remix_losses(assignments, estimates, mixtures, loss):
     """Losses (..., batch, mixture) of assignments (..., batch or 1, source)."""
     mixing = F.one_hot(assignments, mixtures.shape[1]).mT.to(estimates)
     remixes = mixing @ estimates  # (..., batch, mixture, time)
     total = mixtures.sum(1, keepdim=True)
-    power = _power(mixtures)  # (batch, mixture)
-    inactive = power <= INACTIVE * _power(total)
+    power = energy(mixtures)  # (batch, mixture)
+    inactive = power <= INACTIVE * energy(total)
     # What stands for an inactive mixture is an error on the sum of the mixtures.
     offset = inactive.unsqueeze(-1) * total
     losses = loss(remixes + offset, mixtures + offset)
@@ -635,23 +411,6 @@ def _normalized(weights, mixtures):
     return (weights / weights.sum()).to(mixtures.device)
 
 
-def _depends_on_inner_products(loss):
-    while isinstance(loss, functools.partial):
-        loss = loss.func
-    return getattr(loss, "of_inner_products", False)
-
-
-def _matching(estimates, targets):
-    """Check that one shape ends in the other; reduce half precision in float32."""
-    common = min(estimates.dim(), targets.dim())
-    if common == 0 or estimates.shape[-common:] != targets.shape[-common:]:
-        raise ValueError(
-            f"estimates of shape {tuple(estimates.shape)} and targets of shape "
-            f"{tuple(targets.shape)} do not match"
-        )
-    return _at_least_float32(estimates, targets)
-
-
 def _matching_sources(estimates, mixtures):
     """Check (batch, source, time) and (batch, mixture, time)."""
     if (
@@ -665,27 +424,4 @@ def _matching_sources(estimates, mixtures):
             "(batch, mixture, time) of the same batch and time: got "
             f"{tuple(estimates.shape)} and {tuple(mixtures.shape)}"
         )
-    return _at_least_float32(estimates, mixtures)
-
-
-def _at_least_float32(*signals):
-    dtype = functools.reduce(
-        torch.promote_types, (s.dtype for s in signals), torch.float32
-    )
-    return [signal.to(dtype) for signal in signals]
-
-
-def _power(signals):
-    """Energy over time, shape (...)."""
-    return signals.square().sum(-1)
-
-
-def _tiny(signals):
-    return torch.finfo(signals.dtype).tiny
-
-
-def _decibels(numerator, denominator):
-    """10 log10 of a power ratio; finite for any powers, and independent of level."""
-    floor = torch.finfo(numerator.dtype).eps ** 2 * (numerator + denominator)
-    floor = floor + _tiny(numerator)
-    return 10 * torch.log10((numerator + floor) / (denominator + floor))
+    return at_least_float32(estimates, mixtures)

@@ -17,7 +17,7 @@ import torch
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from fedenhance.objectives import mixit as objectives
+from fedenhance.objectives import levels
 
 logger = get_logger(__name__)
 
@@ -46,7 +46,7 @@ def si_sdr(estimate, target, sample_rate):
         If the target is silent.
     """
     pair = (torch.from_numpy(np.asarray(x, np.float64)) for x in (estimate, target))
-    return float(objectives.si_sdr(*pair))
+    return float(levels.si_sdr(*pair))
 
 
 def sdr(estimate, target, sample_rate):

@@ -6,7 +6,7 @@ import torch
 from speechbrain import Stage
 
 from fedenhance.networks.scaling import separate
-from fedenhance.objectives.mixit import si_sdr
+from fedenhance.objectives.levels import si_sdr
 from fedenhance.training.brain import AudioBrain
 from fedenhance.training.graphs import Graphed
 

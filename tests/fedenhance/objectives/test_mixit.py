@@ -10,25 +10,21 @@ import torch
 from torchmetrics.functional.audio import (
     permutation_invariant_training,
     scale_invariant_signal_distortion_ratio,
-    signal_noise_ratio,
 )
 
 from fedenhance.objectives import mixit as objectives
 from fedenhance.objectives.consistency import uniform
+from fedenhance.objectives.levels import (
+    si_sdr_loss,
+    snr_loss,
+    thresholded_snr_loss,
+)
 from fedenhance.objectives.mixit import (
     constrained_mixit,
-    covariance,
     efficient_mixit,
     mixit,
     noisy_target,
-    regularized,
-    si_sdr,
-    si_sdr_loss,
-    snr,
-    snr_loss,
-    sparsity,
     supervised,
-    thresholded_snr_loss,
 )
 
 LOSSES = [si_sdr_loss, snr_loss, thresholded_snr_loss]
@@ -70,65 +66,6 @@ def enumerate_in_numpy(estimates, mixtures, snr_max=30.0):
             found.append((np.mean(losses), assignment))
         best.append(min(found))
     return [loss for loss, _ in best], [list(assignment) for _, assignment in best]
-
-
-# ------------------------------------------------------------------ SI-SDR and SNR
-
-
-@pytest.mark.parametrize("snr_db", [-20, 0, 20, 40, 60])
-def test_si_sdr_and_snr_are_those_of_torchmetrics(snr_db):
-    targets = torch.randn(4, 16000)
-    estimates = targets + 10 ** (-snr_db / 20) * torch.randn(4, 16000)
-    # TorchMetrics adds an absolute constant, which shows in its float32 at 60 dB.
-    exact = estimates.double(), targets.double()
-    for ours, theirs in (
-        (si_sdr, scale_invariant_signal_distortion_ratio),
-        (snr, signal_noise_ratio),
-    ):
-        expected = theirs(*exact).float()
-        torch.testing.assert_close(
-            ours(estimates, targets), expected, atol=1e-4, rtol=0
-        )
-
-
-def test_si_sdr_by_hand():
-    # One tenth of the amplitude is orthogonal to the target: 20 dB at any scale.
-    target = torch.tensor([1.0, 0.0])
-    for scale in (1e-3, 1.0, -7.0):
-        assert si_sdr(scale * torch.tensor([1.0, 0.1]), target) == pytest.approx(20)
-
-
-def test_threshold_is_a_soft_maximum():
-    target = torch.tensor([1.0, 0.0])
-    # Error power 0.01 on power 1: 10 log10(0.01 + 0.01) = -16.99 dB.
-    estimate = torch.tensor([1.0, 0.1])
-    loss = thresholded_snr_loss(estimate, target, snr_max=20)
-    assert loss == pytest.approx(10 * np.log10(0.02), abs=1e-4)
-    assert thresholded_snr_loss(target, target, snr_max=20) == pytest.approx(-20)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_silence_scores_badly(loss):
-    targets = torch.randn(8, 1000)
-    silence = loss(torch.zeros_like(targets), targets)
-    attempts = loss(targets + torch.randn_like(targets) * 0.9, targets)
-    assert (silence > attempts).all()
-    assert torch.isfinite(silence).all()
-
-
-def test_si_sdr_of_silence_is_below_that_of_unrelated_noise():
-    targets = torch.randn(8, 1000)
-    unrelated = si_sdr(torch.randn(8, 1000), targets)
-    assert (si_sdr(torch.zeros(8, 1000), targets) < unrelated - 50).all()
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_losses_of_silent_targets_are_finite(loss):
-    estimates = torch.randn(2, 100, requires_grad=True)
-    value = loss(estimates, torch.zeros(2, 100))
-    value.sum().backward()
-    assert torch.isfinite(value).all()
-    assert torch.isfinite(estimates.grad).all()
 
 
 # ------------------------------------------------------------------------- MixIT
@@ -369,44 +306,6 @@ def test_silent_examples_are_neutral(objective):
     assert torch.isfinite(silent.grad).all()
 
 
-# --------------------------------------------------------------------- penalties
-
-
-def test_sparsity_grows_with_the_number_of_active_sources():
-    estimates = torch.zeros(4, 4, 100)
-    for active in range(4):
-        estimates[active, : active + 1] = torch.randn(100)
-    penalties = sparsity(estimates)
-    assert penalties[0] == pytest.approx(0, abs=1e-6)
-    assert penalties[3] == pytest.approx(1, abs=1e-6)
-    assert (penalties.diff() > 0.1).all()
-
-
-def test_covariance_is_zero_for_uncorrelated_sources():
-    first = torch.tensor([1.0, -1.0, 1.0, -1.0])
-    second = torch.tensor([1.0, 1.0, -1.0, -1.0])
-    estimates = torch.stack([torch.stack([first, second]), torch.stack([first, first])])
-    torch.testing.assert_close(covariance(estimates), torch.tensor([0.0, 0.5]))
-
-
-@pytest.mark.parametrize("penalty", [sparsity, covariance])
-def test_penalties_ignore_level_and_accept_silence(penalty):
-    estimates = torch.randn(2, 3, 100)
-    torch.testing.assert_close(penalty(1e-4 * estimates), penalty(estimates))
-    silent = torch.zeros(2, 3, 100, requires_grad=True)
-    penalty(silent).sum().backward()
-    assert torch.isfinite(silent.grad).all()
-
-
-def test_penalties_add_up():
-    estimates, sums, _ = random_case()
-    penalties = [functools.partial(sparsity, weight=2.0), covariance]
-    torch.testing.assert_close(
-        regularized(estimates, sums, mixit, penalties),
-        mixit(estimates, sums) + 2 * sparsity(estimates) + covariance(estimates),
-    )
-
-
 # ----------------------------------------------------------- numbers and gradients
 
 
@@ -417,12 +316,6 @@ def test_gradients_of_objectives(objective, loss):
     sums = torch.randn(2, 3 if objective is supervised else 2, 12, dtype=torch.float64)
     sums[0, 1] = 0
     assert torch.autograd.gradcheck(lambda e: objective(e, sums, loss), estimates)
-
-
-@pytest.mark.parametrize("penalty", [sparsity, covariance])
-def test_gradients_of_penalties(penalty):
-    estimates = torch.randn(2, 3, 12, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(penalty, estimates)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -455,7 +348,6 @@ def test_a_diverged_network_gives_nan_and_not_an_error():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda e, x: si_sdr(e, x), "do not match"),
         (lambda e, x: mixit(e[0], x), r"\(batch, source, time\)"),
         (lambda e, x: mixit(e, x[..., 1:]), r"\(batch, source, time\)"),
         (lambda e, x: supervised(e, x), "a target for every estimate"),
