@@ -65,29 +65,51 @@ def load_manifest(path, data_root):
     Raises
     ------
     FileNotFoundError, ValueError
-        If the manifest is missing, or names no recordings.
+        As :func:`load_rows`; or if a row names no recording.
+    """
+    rows = load_rows(path, data_root)
+    for key, row in rows.items():
+        for name in SIGNALS:
+            file = row.get(name)
+            start, stop = (row.pop(f"{name}_{end}", "") for end in ("start", "stop"))
+            row[name] = Segment(file, int(start or 0), int(stop or 0)) if file else None
+        if not (row["noisy"] or row["noise"]):
+            raise ValueError(
+                f"{path}: {key} has neither a noisy recording nor a noise; "
+                "fill one of the columns noisy, noise"
+            )
+    return rows
+
+
+def load_rows(path, data_root):
+    """Load the rows of a CSV as they are written.
+
+    Arguments
+    ---------
+    path : str or Path
+        With the columns ``ID``, ``duration`` in seconds, and any others.
+    data_root : str or Path
+        Replaces ``$data_root``.
+
+    Returns
+    -------
+    dict
+        Id -> row; ``spk_id`` is ``"unknown"`` where there is no such column.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing, lacks ids or durations, or has no rows.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no manifest at {path}: run the preparation first")
-    rows = load_data_csv(path, {"data_root": data_root})
+    try:
+        rows = load_data_csv(path, {"data_root": data_root})
+    except ValueError as error:
+        raise ValueError(f"{path}: every row needs ID and duration ({error})") from None
     if not rows:
         raise ValueError(f"{path} lists no recordings")
-    return {key: _with_segments(row, key, path) for key, row in rows.items()}
-
-
-def _with_segments(row, key, path):
-    row = dict(row)
-    for name in SIGNALS:
-        file = row.get(name)
-        start, stop = (row.pop(f"{name}_{end}", "") for end in ("start", "stop"))
-        row[name] = Segment(file, int(start or 0), int(stop or 0)) if file else None
-    if not (row["noisy"] or row["noise"]):
-        raise ValueError(
-            f"{path}: {key} has neither a noisy recording nor a noise; "
-            "fill one of the columns noisy, noise"
-        )
-    row.setdefault("spk_id", "unknown")
-    return row
+    return {key: {"spk_id": "unknown", **row} for key, row in rows.items()}
 
 
 def save_manifest(path, rows, data_root=None):

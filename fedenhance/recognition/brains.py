@@ -5,7 +5,7 @@ from speechbrain.dataio.dataio import append_eos_token, prepend_bos_token
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 
-from fedenhance.recognition.transcripts import BLANK
+from fedenhance.recognition.tokenizer import BLANK
 from fedenhance.training.brain import AudioBrain
 
 logger = get_logger(__name__)
@@ -25,7 +25,7 @@ class CTC(AudioBrain):
     - ``normalize``: ``(batch, frame, feature) -> (batch, frame, feature)``;
     - ``enc``: ``(batch, frame, feature) -> (batch, frame', feature')``;
     - ``ctc_lin``: ``(batch, frame', feature') -> (batch, frame', token)``;
-    - ``tokenizer``: :class:`fedenhance.recognition.transcripts.Tokenizer`.
+    - ``tokenizer``: :class:`fedenhance.recognition.tokenizer.Tokenizer`.
 
     ``hparams`` has:
 

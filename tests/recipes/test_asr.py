@@ -14,7 +14,7 @@ import torch
 
 import train
 from fed.files import load
-from fedenhance.recognition.transcripts import Tokenizer
+from fedenhance.recognition.tokenizer import Tokenizer
 from recipes.CommonVoice.ASR.prepare import prepare
 
 ROOT = Path(train.__file__).parent

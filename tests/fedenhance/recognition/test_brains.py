@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from fedenhance.data.datasets import UnreadableBatch
 from fedenhance.recognition.brains import CTC
-from fedenhance.recognition.transcripts import Tokenizer, train_tokenizer
+from fedenhance.recognition.tokenizer import Tokenizer, train_tokenizer
 
 
 class Logger:
