@@ -187,7 +187,7 @@ def load(args, clock):
 
 def storages(args, folder):
     """Yield name, dataset and the clients' ids of each way to keep recordings."""
-    for storage in ("packed", "chunks", "files"):
+    for storage in ("packed", "files"):
         manifests = folder / storage
         prepare(
             args.data_folder,

@@ -1,15 +1,15 @@
-"""Tools of the recipes: headers of many audio files, and files that appear whole."""
+"""Audio files of corpora: listed, in a random order that is fixed, and read."""
 
-import csv
 import hashlib
-import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
+from math import gcd
 from typing import NamedTuple
 
 import soundfile
+from scipy.signal import resample_poly
 from tqdm import tqdm
 
 
@@ -169,59 +169,43 @@ def hash_order(names, *key):
     return sorted(names, key=digest)
 
 
-@contextmanager
-def whole_file(path, mode="w", **options):
-    """Open a file that takes its place only when it is written to the end.
+def read_mono(file, sample_rate):
+    """Decode a whole file, average its channels and resample it.
 
     Arguments
     ---------
-    path : str or pathlib.Path
-        Where the file will be; its folder is made.
-    mode : str
-        "w" or "wb".
-    **options
-        Go to :func:`open`.
+    file : str, pathlib.Path or file object
+        Any format of libsndfile.
+    sample_rate : int
+        Wanted rate in Hz.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, (time,)
+    """
+    wave, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    common = gcd(rate, sample_rate)
+    return resample_poly(wave.mean(1), sample_rate // common, rate // common)
+
+
+@contextmanager
+def whole_folder(path):
+    """Let a folder take its place only once it is complete.
+
+    Arguments
+    ---------
+    path : pathlib.Path
+        Where it will be, instead of what is there.
 
     Yields
     ------
-    file
+    pathlib.Path
+        An empty folder beside it, to be filled.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, mode, **options) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_csv(path, columns, rows):
-    """Write a table as a whole file: UTF-8, commas, one newline a line.
-
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        Where.
-    columns : list of str
-        Header.
-    rows : iterable of sequence
-        Values.
-    """
-    with whole_file(path, newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([columns, *rows])
-
-
-def write_json(path, value):
-    """Write JSON as a whole file."""
-    with whole_file(path, encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-def file_digest(path):
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of an interrupted run
+    partial.mkdir(parents=True)
+    yield partial
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)

@@ -1,24 +1,20 @@
-"""Where training reads the audio from: the corpora, chunks, or one packed array.
+"""Where training reads the audio from: the corpora as they are, or packed arrays."""
 
-Each option takes the rows of a split, which point into the corpora, and gives rows that
-point to what it wrote. All are resumed where they were interrupted.
-"""
-
+import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from math import gcd
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.signal import resample_poly
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from recipes.audio_files import Skipped, write_json
+from fedenhance.data.audio import PACKED_RATE
+from fedenhance.data.tables import whole_file, write_json
+from recipes.audio_files import Skipped, read_mono
 
-SAMPLE_RATE = 16000
 SIDES = ("speech", "noise")
 
 logger = get_logger(__name__)
@@ -44,60 +40,84 @@ def read_at_16k(path):
         When the file cannot be decoded.
     """
     try:
-        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        wave = read_mono(path, PACKED_RATE)
     except (OSError, soundfile.SoundFileError) as error:
         raise ValueError(f"damaged: {error}") from error
-    wave = wave.mean(1)
     if not np.isfinite(wave).all():
         raise ValueError("samples that are not finite")
-    if rate != SAMPLE_RATE:
-        common = gcd(rate, SAMPLE_RATE)
-        wave = resample_poly(wave, SAMPLE_RATE // common, rate // common)
     return np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.int16)
 
 
-def pack(rows, split, data_folder, folder, root, jobs):
-    """Write all audio of a split into two int16 arrays at 16 kHz, made to be mapped.
+def leave(corpus, tables, data_folder, save_folder, chosen=None, jobs=None):
+    """Leave the audio in the corpora; arguments and returns of :func:`pack`."""
+    return tables, [], None
 
-    Each file is decoded and resampled once, however many rows share it.
+
+def pack(corpus, tables, data_folder, save_folder, chosen=None, jobs=None):
+    """Write all audio into int16 arrays at 16 kHz, made to be mapped into memory.
+
+    There are two for each split, one of speech and one of noise. Each file is decoded
+    and resampled once, however many rows share it. What was interrupted is resumed.
 
     Arguments
     ---------
-    rows : list of dict
-        Rows of the manifest, with ``_seconds``, the length of a chunk.
-    split : str
-        Name of the split.
-    data_folder : str or pathlib.Path
-        Holds the corpora.
-    folder : pathlib.Path
-        Where the arrays go.
-    root : str
-        What the folder is called in the manifest, such as "$data_root/packed".
-    jobs : int
-        Threads.
+    corpus : str
+        Names the folder of the arrays.
+    tables : dict
+        Split -> rows of :func:`recipes.chunks.chunk_rows`.
+    data_folder, save_folder : pathlib.Path
+        Of the preparation.
+    chosen : str, optional
+        Where the arrays go; by default beside the corpora, where all experiments find
+        them, or into the save folder where the corpora are read-only.
+    jobs : int, optional
+        Threads; as many as cores by default.
 
     Returns
     -------
-    rows : list of dict
-        They point into the arrays.
+    tables : dict
+        Split -> rows that point into the arrays.
     skipped : list of Skipped
         Files that could not be decoded; their rows are left out.
+    folder : pathlib.Path
+        Where the arrays are.
     """
-    skipped = []
-    for side in SIDES:
-        places = _layout(rows, side)
-        broken = _pack_side(places, data_folder, folder / f"{split}_{side}.npy", jobs)
-        skipped += [Skipped(path, reason) for path, reason in broken.items()]
-        rows = [
-            _repoint(row, side, places, f"{root}/{split}_{side}.npy")
-            for row in rows
-            if row[side] not in broken
-        ]
-    return rows, skipped
+    folder, root = _place(corpus, data_folder, save_folder, chosen)
+    # One place for each set of rows: changed options never mix with old audio.
+    content = json.dumps(list(tables.values()), sort_keys=True).encode()
+    name = f"packed-{hashlib.sha256(content).hexdigest()[:12]}"
+    packed, skipped = {}, []
+    for split, rows in tables.items():
+        for side in SIDES:
+            places = _layout(rows, side)
+            array = f"{name}/{split}_{side}.npy"
+            broken = _pack_side(places, data_folder, folder / array, jobs)
+            skipped += [
+                Skipped(path.removeprefix("$data_root/"), reason)
+                for path, reason in broken.items()
+            ]
+            rows = [
+                _repoint(row, side, places, f"{root}/{array}")
+                for row in rows
+                if row[side] not in broken
+            ]
+        packed[split] = rows
+    return packed, skipped, folder / name
+
+
+def _place(corpus, data_folder, save_folder, chosen):
+    """Folder of the arrays, and its name in manifests."""
+    if chosen is not None:
+        return Path(chosen), Path(chosen).resolve().as_posix()
+    if os.access(data_folder, os.W_OK):
+        return data_folder / corpus, f"$data_root/{corpus}"
+    folder = save_folder / "audio"
+    logger.info(f"{data_folder} is read-only: audio is written to {folder}.")
+    return folder, folder.resolve().as_posix()
 
 
 def _to_16k(frames, rate):
-    return -(-frames * SAMPLE_RATE // rate)
+    return -(-frames * PACKED_RATE // rate)
 
 
 def _layout(rows, side):
@@ -125,14 +145,9 @@ def _pack_side(places, data_folder, target, jobs):
         known = json.loads(record.read_text(encoding="utf-8"))
         if known["files"] == files:
             return known["broken"]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    record.unlink(missing_ok=True)  # never an old record beside a new array
+    with whole_file(target) as partial:
         broken = _fill(partial, places, data_folder, target.stem, jobs)
-        record.unlink(missing_ok=True)  # never the old record beside the new array
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
     write_json(record, {"files": files, "broken": broken})
     return broken
 
@@ -153,7 +168,7 @@ def _fill(target, places, data_folder, name, jobs):
         array[offset : offset + samples] = wave[:samples]
         return path, None
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         results = pool.map(fill, places)
         results = tqdm(results, name, len(places), unit="file", leave=False)
         broken = {path: reason for path, reason in results if reason}
@@ -168,7 +183,7 @@ def _locate(path, data_folder):
 def _repoint(row, side, places, name):
     offset, samples = places[row[side]]
     rate = row[f"_{side}_rate"]
-    start = row[f"{side}_start"] * SAMPLE_RATE // rate
+    start = row[f"{side}_start"] * PACKED_RATE // rate
     stop = min(_to_16k(row[f"{side}_stop"], rate), samples)
     return {
         **row,
@@ -178,97 +193,4 @@ def _repoint(row, side, places, name):
     }
 
 
-def chunk(rows, split, data_folder, folder, root, jobs):
-    """Write the two sides of each row as wav files of exactly one chunk.
-
-    Arguments and returns are those of :func:`pack`.
-    """
-    by_file = {}
-    for row in rows:
-        for side in SIDES:
-            by_file.setdefault((side, row[side]), []).append(row)
-
-    def write(item):
-        (side, path), owners = item
-        targets = [_chunk_path(row, split, side) for row in owners]
-        if all((folder / target).exists() for target in targets):
-            return side, path, None
-        try:
-            wave = read_at_16k(_locate(path, data_folder))
-        except ValueError as error:
-            return side, path, str(error)
-        for row, target in zip(owners, targets, strict=True):
-            start = row[f"{side}_start"] * SAMPLE_RATE // row[f"_{side}_rate"]
-            stop = _to_16k(row[f"{side}_stop"], row[f"_{side}_rate"])
-            length = round(row["duration"] * SAMPLE_RATE)
-            samples = np.zeros(length, np.int16)
-            part = wave[start:stop][:length]
-            samples[: part.size] = part
-            _write_wav(folder / target, samples)
-        return side, path, None
-
-    with ThreadPoolExecutor(jobs) as pool:
-        results = pool.map(write, by_file.items())
-        results = tqdm(
-            results, f"{split} chunks", len(by_file), unit="file", leave=False
-        )
-        broken = {(side, path): reason for side, path, reason in results if reason}
-    skipped = [Skipped(path, reason) for (_, path), reason in broken.items()]
-    kept = [
-        _to_chunks(row, split, root)
-        for row in rows
-        if not any((side, row[side]) in broken for side in SIDES)
-    ]
-    return kept, skipped
-
-
-def _chunk_path(row, split, side):
-    return f"{split}/{row['spk_id']}/{row['ID']}_{side}.wav"
-
-
-def _write_wav(path, samples):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    soundfile.write(partial, samples, SAMPLE_RATE, format="WAV")
-    os.replace(partial, path)
-
-
-def _to_chunks(row, split, root):
-    length = round(row["duration"] * SAMPLE_RATE)
-    row = dict(row)
-    for side in SIDES:
-        row[side] = f"{root}/{_chunk_path(row, split, side)}"
-        row[f"{side}_start"], row[f"{side}_stop"] = 0, length
-    return row
-
-
-STORAGES = {"files": None, "chunks": chunk, "packed": pack}
-
-
-def storage_folder(corpus, data_folder, save_folder, chosen=None):
-    """Choose where written audio goes, and its name in manifests.
-
-    It goes beside the corpora, where all experiments find it; where they must not be
-    written to, into the save folder.
-
-    Arguments
-    ---------
-    corpus : str
-        Name of the corpus that is prepared.
-    data_folder, save_folder : pathlib.Path
-        Of the preparation.
-    chosen : str or pathlib.Path, optional
-        The user's own choice.
-
-    Returns
-    -------
-    pathlib.Path, str
-        Folder, and its name in the manifests.
-    """
-    if chosen is not None:
-        return Path(chosen), Path(chosen).resolve().as_posix()
-    if os.access(data_folder, os.W_OK):
-        return data_folder / corpus, f"$data_root/{corpus}"
-    folder = save_folder / "audio"
-    logger.info(f"{data_folder} is read-only: audio is written to {folder}.")
-    return folder, folder.resolve().as_posix()
+STORAGES = {"files": leave, "packed": pack}

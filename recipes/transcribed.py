@@ -1,25 +1,19 @@
 """What the recipes of speech recognition share: transcripts, and their manifests."""
 
-import hashlib
-import json
 import unicodedata
 from pathlib import Path
 
-from speechbrain.utils.logger import get_logger
-
-from recipes.audio_files import (
-    Skipped,
-    file_digest,
-    read_headers,
-    write_csv,
-    write_json,
+from recipes.audio_files import Skipped, read_headers
+from recipes.preparation import (
+    check_tables,
+    fingerprint_of,
+    finished,
+    write_manifests,
 )
-from recipes.manifests import RECORD, finished
 
 COLUMNS = ["ID", "duration", "wav", "spk_id", "wrd"]
+CASES = {"upper": str.upper, "lower": str.lower, "keep": str}
 VERSION = 1
-
-logger = get_logger(__name__)
 
 
 def normalize(text, case="upper", accents=True):
@@ -50,7 +44,7 @@ def normalize(text, case="upper", accents=True):
     if not accents:
         parts = unicodedata.normalize("NFD", text)
         text = "".join(c for c in parts if unicodedata.category(c) != "Mn")
-    text = {"upper": text.upper, "lower": text.lower, "keep": text.__str__}[case]()
+    text = CASES[case](text)
     # L: letters, M: marks that join them, N: digits.
     kept = (c if unicodedata.category(c)[0] in "LMN" or c == "'" else " " for c in text)
     words = "".join(kept).split()
@@ -131,70 +125,6 @@ def fault_of(words, seconds, options):
     return None
 
 
-def check_options(options):
-    """Raise ValueError for options that cannot be."""
-    if options["case"] not in ("upper", "lower", "keep"):
-        raise ValueError(f"case must be upper, lower or keep: {options['case']!r}")
-
-
-def write(save_folder, tables, skipped, options, fingerprint):
-    """Write ``train.csv``, ``valid.csv``, ``test.csv`` and ``skipped.csv``.
-
-    Arguments
-    ---------
-    save_folder : pathlib.Path
-    tables : dict
-        Split -> rows.
-    skipped : list of Skipped
-    options : dict
-    fingerprint : str
-        Of files and options.
-
-    Returns
-    -------
-    dict
-        The record that ``prepare.json`` keeps.
-
-    Raises
-    ------
-    ValueError
-        If a split is empty.
-    """
-    for split, rows in tables.items():
-        if not rows:
-            reasons = sorted({f"{path}: {reason}" for path, reason in skipped})[:3]
-            raise ValueError(f"Split {split} has no usable utterance. {reasons}")
-    save_folder.mkdir(parents=True, exist_ok=True)
-    (save_folder / RECORD).unlink(missing_ok=True)
-    write_csv(save_folder / "skipped.csv", ["path", "reason"], sorted(set(skipped)))
-    for split, rows in tables.items():
-        write_table(save_folder / f"{split}.csv", rows)
-    names = [f"{split}.csv" for split in tables]
-    record = {
-        "options": options,
-        "fingerprint": fingerprint,
-        "stored_in": None,
-        "counts": {split: count(rows) for split, rows in tables.items()},
-        "skipped": len(set(skipped)),
-        "manifests": {name: file_digest(save_folder / name) for name in names},
-    }
-    write_json(save_folder / RECORD, record)
-    for split, counts in record["counts"].items():
-        logger.info(
-            f"{split}: {counts['utterances']} utterances ({counts['hours']:.2f} h) of "
-            f"{counts['speakers']} speakers."
-        )
-    if skipped:
-        where = save_folder / "skipped.csv"
-        logger.warning(f"{record['skipped']} utterances skipped: {where}.")
-    return record
-
-
-def write_table(path, rows):
-    """Write one manifest."""
-    write_csv(path, COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
-
-
 def count(rows):
     """Count what a split holds."""
     return {
@@ -202,12 +132,6 @@ def count(rows):
         "hours": round(sum(row["duration"] for row in rows) / 3600, 4),
         "speakers": len({row["spk_id"] for row in rows}),
     }
-
-
-def fingerprint_of(options, files):
-    """Digest of options and of files, by name, size and time."""
-    content = json.dumps([VERSION, options, sorted(files.items())])
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def deal(rows, number):
@@ -244,44 +168,84 @@ def deal(rows, number):
     return parts
 
 
-def prepare(save_folder, listing, data_folder, options, files, clients=0, jobs=None):
+def prepare(
+    save_folder,
+    listing,
+    data_folder,
+    files,
+    clients=0,
+    jobs=None,
+    case="upper",
+    accents=True,
+    alphabet=None,
+    min_duration=0.3,
+    max_duration=None,
+    **others,
+):
     """Turn the listing of a corpus into manifests, unless that has been done.
 
     Arguments
     ---------
     save_folder : str
-        Where they go.
+        Where ``train.csv``, ``valid.csv``, ``test.csv`` and ``skipped.csv`` go.
     listing : callable
         Returns, by split, rows as :func:`select` takes them, and a list of Skipped.
     data_folder : pathlib.Path
         Holds the audio.
-    options : dict
-        Of :func:`select`, and what else the listing depends on.
     files : dict
         Path -> size and time of what the listing is made from.
     clients : int
         Write ``client0.csv``, ... as well: the training set, dealt by speakers.
     jobs : int, optional
         Threads.
+    case, accents
+        Of :func:`normalize`.
+    alphabet : str, optional
+        Utterances with other characters than these are left out.
+    min_duration, max_duration : float
+        In seconds; utterances beyond are left out. None: no limit.
+    **others
+        What else the listing depends on.
 
     Returns
     -------
     dict
         The record that ``prepare.json`` keeps.
+
+    Raises
+    ------
+    ValueError
+        For options that cannot be, or if a split has no usable utterance.
     """
-    check_options(options)
+    if case not in CASES:
+        raise ValueError(f"case must be {', '.join(CASES)}: {case!r}")
+    options = {
+        "case": case,
+        "accents": accents,
+        "alphabet": alphabet,
+        "min_duration": min_duration,
+        "max_duration": max_duration,
+    }
     save_folder = Path(save_folder)
-    fingerprint = fingerprint_of({**options, "clients": clients}, files)
+    fingerprint = fingerprint_of(VERSION, options, others, clients, files)
     record = finished(save_folder, fingerprint)
     if record:
-        logger.info(f"{save_folder} is prepared already.")
         return record
     listed, skipped = listing()
     tables = {}
     for split, rows in listed.items():
         tables[split], faulty = select(rows, data_folder, options, jobs)
         skipped = skipped + faulty
+    check_tables(tables, skipped)
     if clients:
         parts = enumerate(deal(tables["train"], clients))
         tables |= {f"client{number}": part for number, part in parts}
-    return write(save_folder, tables, skipped, options, fingerprint)
+    return write_manifests(
+        save_folder,
+        tables,
+        COLUMNS,
+        skipped,
+        count,
+        options={**options, **others},
+        fingerprint=fingerprint,
+    )

@@ -1,11 +1,15 @@
 """The two corpora on disk: LibriSpeech's folders and FSD50K's tables."""
 
-import csv
+import functools
 import re
-from collections import defaultdict
 from pathlib import Path
 
+import soundfile
+
+from fedenhance.data.tables import read_table, write_table
 from recipes.audio_files import Skipped, list_files
+
+SPEECH_RATE, CLIP_RATE = 16000, 44100
 
 SPEECH_SUBSETS = {
     "train": ("train-clean-100", "train-clean-360"),
@@ -191,17 +195,11 @@ def read_ground_truth(path):
         When the columns are others, or a name comes twice with different labels.
     """
     clips = {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        if not {"fname", "labels"}.issubset(table.fieldnames or ()):
-            raise ValueError(
-                f"{path} needs columns fname and labels: {table.fieldnames}"
-            )
-        for row in table:
-            parts = (label.strip() for label in (row["labels"] or "").split(","))
-            labels = tuple(label for label in parts if label)
-            if clips.setdefault(row["fname"], labels) != labels:
-                raise ValueError(f"{path} labels {row['fname']} twice and differently.")
+    for row in read_table(path, ("fname", "labels")):
+        parts = (label.strip() for label in (row["labels"] or "").split(","))
+        labels = tuple(label for label in parts if label)
+        if clips.setdefault(row["fname"], labels) != labels:
+            raise ValueError(f"{path} labels {row['fname']} twice and differently.")
     return clips
 
 
@@ -209,19 +207,118 @@ def read_vocabulary(path):
     """Read the labels of vocabulary.csv; none when there is no such file."""
     if not path.exists():
         return frozenset()
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        return frozenset(row[1] for row in csv.reader(file) if len(row) > 1)
+    names = ("index", "label", "mid")  # it has no header
+    return frozenset(row["label"] for row in read_table(path, fieldnames=names))
 
 
-def by_speaker(paths):
-    """Group utterances by speaker, in their order.
+@functools.cache
+def ontology():
+    """Identifier and ancestors of labels in the AudioSet ontology, as FSD50K has them.
+
+    ``labels.csv`` (CC BY-SA 4.0, as the ontology is) has those that the recipes give.
+
+    Returns
+    -------
+    dict
+        Label -> (identifier, ancestors).
+    """
+    return {
+        row["label"]: (row["mid"], tuple(row["ancestors"].split()))
+        for row in read_table(Path(__file__).with_name("labels.csv"))
+    }
+
+
+def with_ancestors(*labels):
+    """Add the ancestors of labels, as in FSD50K's tables.
 
     Example
     -------
-    >>> by_speaker(["a/84-1-0000.flac", "a/84-1-0001.flac", "a/99-1-0000.flac"])
-    {84: ['a/84-1-0000.flac', 'a/84-1-0001.flac'], 99: ['a/99-1-0000.flac']}
+    >>> with_ancestors("Waves_and_surf", "Rain")
+    ('Waves_and_surf', 'Ocean', 'Water', 'Rain')
     """
-    groups = defaultdict(list)
-    for path in paths:
-        groups[utterance_key(path)[0]].append(path)
-    return dict(groups)
+    families = ((label, *ontology()[label][1]) for label in labels)
+    return tuple(dict.fromkeys(name for family in families for name in family))
+
+
+def write_chapter(data_folder, subset, speaker, chapter, utterances):
+    """Write a chapter as LibriSpeech has it: 16 kHz flac and transcripts.
+
+    Arguments
+    ---------
+    data_folder : pathlib.Path
+        LibriSpeech/ comes to lie in it.
+    subset : str
+        Such as "dev-clean".
+    speaker, chapter : int
+        Their numbers.
+    utterances : iterable of (numpy.ndarray, str)
+        Waves, (time,), and their words.
+
+    Returns
+    -------
+    dict
+        Name of the utterance -> seconds.
+    """
+    name = f"{speaker}-{chapter}"
+    folder = data_folder / "LibriSpeech" / subset / str(speaker) / str(chapter)
+    seconds, lines = {}, []
+    for number, (wave, words) in enumerate(utterances):
+        folder.mkdir(parents=True, exist_ok=True)
+        utterance = f"{name}-{number:04d}"
+        path = folder / f"{utterance}.flac"
+        soundfile.write(path, wave, SPEECH_RATE, subtype="PCM_16")
+        seconds[utterance] = wave.size / SPEECH_RATE
+        lines.append(f"{utterance} {words}\n")
+    if lines:
+        text = "".join(lines)
+        (folder / f"{name}.trans.txt").write_text(text, encoding="utf-8")
+    return seconds
+
+
+def write_clip(data_folder, part, name, wave):
+    """Write a clip as FSD50K has it: 44.1 kHz wav.
+
+    Arguments
+    ---------
+    data_folder : pathlib.Path
+        FSD50K/ comes to lie in it.
+    part : str
+        "dev" or "eval".
+    name : int
+        Number of the clip.
+    wave : numpy.ndarray
+        (time,)
+    """
+    folder = data_folder / "FSD50K" / f"FSD50K.{part}_audio"
+    folder.mkdir(parents=True, exist_ok=True)
+    soundfile.write(folder / f"{name}.wav", wave, CLIP_RATE, subtype="PCM_16")
+
+
+def write_ground_truth(data_folder, clips):
+    """Write the tables of FSD50K.
+
+    Arguments
+    ---------
+    data_folder : pathlib.Path
+        FSD50K/ comes to lie in it.
+    clips : list of (int, tuple of str, str)
+        Name, labels, and "train", "val" or "eval" of each.
+    """
+    folder = data_folder / "FSD50K" / "FSD50K.ground_truth"
+    rows = [
+        {
+            "fname": name,
+            "labels": ",".join(labels),
+            "mids": ",".join(ontology()[label][0] for label in labels),
+            "split": split,
+        }
+        for name, labels, split in clips
+    ]
+    columns = ["fname", "labels", "mids"]
+    development = [row for row in rows if row["split"] != "eval"]
+    evaluation = [row for row in rows if row["split"] == "eval"]
+    write_table(folder / "dev.csv", development, [*columns, "split"])
+    write_table(folder / "eval.csv", evaluation, columns)
+    vocabulary = sorted({label for _, labels, _ in clips for label in labels})
+    lines = (f"{i},{x},{ontology()[x][0]}\n" for i, x in enumerate(vocabulary))
+    (folder / "vocabulary.csv").write_text("".join(lines), encoding="utf-8")

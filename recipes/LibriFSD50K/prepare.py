@@ -7,19 +7,16 @@ From the root of the repository::
     python -m recipes.LibriFSD50K.prepare /data manifests --storage packed
 """
 
-import argparse
-import hashlib
-import json
 import sys
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
 
-from recipes import manifests
+from recipes import preparation
 from recipes.audio_files import hash_order, read_headers
+from recipes.chunks import checked_options, chunk_rows, write_chunks
 from recipes.LibriFSD50K import corpora
 from recipes.MiniLibriFSD50K import generate as built_in
-from recipes.storage import STORAGES
 
 VERSION = 1
 SMALL_CORPUS = 10_000
@@ -29,17 +26,17 @@ logger = get_logger(__name__)
 
 
 def prepare(
-    data_folder=None,
+    data_folder: str = None,
     save_folder="manifests",
     built_in_corpus="data/MiniLibriFSD50K",
     seed=1234,
     storage="files",
-    storage_folder=None,
+    storage_folder: str = None,
     loop_noise=False,
-    reuse_noises=None,
+    reuse_noises: bool = None,
     chunk_seconds=4.0,
     train_share=0.9,
-    jobs=None,
+    jobs: int = None,
 ):
     """Write ``train.csv``, ``valid.csv`` and ``test.csv``.
 
@@ -62,11 +59,11 @@ def prepare(
     seed : int
         Decides which noises are for validation, and which utterance has which noise.
     storage : str
-        "files": rows point into the corpora, nothing is copied. "chunks": each chunk
-        becomes a wav file. "packed": int16 arrays at 16 kHz, mapped into memory.
+        "files": rows point into the corpora, nothing is copied. "packed": int16 arrays
+        at 16 kHz, mapped into memory.
     storage_folder : str, optional
-        Where "chunks" and "packed" write; ``data_folder/LibriFSD50K`` by default, or
-        the save folder where the data are read-only.
+        Where "packed" writes; ``data_folder/LibriFSD50K`` by default, or the save
+        folder where the data are read-only.
     loop_noise : bool
         Noises shorter than their utterance are used from the start again, instead of
         limiting the number of chunks.
@@ -95,111 +92,109 @@ def prepare(
     """
     save_folder = Path(save_folder)
     data_folder = built_in.find_or_generate(data_folder, built_in_corpus)
-    options = {
-        "seed": seed,
-        "storage": storage,
-        "storage_folder": None if storage_folder is None else str(storage_folder),
-        "loop_noise": loop_noise,
-        "reuse_noises": reuse_noises,
-        "chunk_seconds": chunk_seconds,
-        "train_share": train_share,
-    }
-    manifests.check_options(options)
+    options = checked_options(
+        seed=seed,
+        storage=storage,
+        storage_folder=storage_folder,
+        loop_noise=loop_noise,
+        reuse_noises=reuse_noises,
+        chunk_seconds=chunk_seconds,
+        train_share=train_share,
+    )
     if not 0 < train_share < 1:
         raise ValueError(f"train_share must lie in (0, 1): {train_share}")
     corpora.check_layout(data_folder)
-    inventory = _Inventory(data_folder, seed, train_share)
-    fingerprint = inventory.fingerprint(options)
-    record = manifests.finished(save_folder, fingerprint)
+    files, labels, skipped, human = _list_files(data_folder, seed, train_share)
+    fingerprint = preparation.fingerprint_of(VERSION, options, files, labels, skipped)
+    record = preparation.finished(save_folder, fingerprint)
     if record:
-        logger.info(f"{save_folder} is prepared already.")
         return record
-    headers, damaged = read_headers(data_folder, inventory.paths(), jobs)
-    inventory.keep(headers)
-    skipped = inventory.skipped + damaged
-    tables = {
-        split: _rows(inventory, split, headers, options) for split in inventory.speech
+    if reuse_noises is None:
+        noises = (files[split]["noise"] for split in ("train", "valid"))
+        reuse_noises = human["dev"] + sum(map(len, noises)) < SMALL_CORPUS
+    paths = [p for sides in files.values() for side in sides.values() for p in side]
+    headers, damaged = read_headers(data_folder, paths, jobs)
+    pairs = {
+        split: _pair(split, sides, labels, headers, seed, reuse_noises)
+        for split, sides in files.items()
     }
-    manifests.check_tables(tables)
-    tables, broken, stored_in = manifests.store(
-        "LibriFSD50K", tables, data_folder, save_folder, options, jobs
-    )
-    return manifests.write_manifests(
-        save_folder,
+    tables = {s: chunk_rows(found, headers, options) for s, found in pairs.items()}
+    skipped += damaged
+    preparation.check_tables(tables, skipped, ("ID", "spk_id", "noise_id"))
+    return write_chunks(
+        "LibriFSD50K",
         tables,
-        skipped + broken,
+        skipped,
+        data_folder,
+        save_folder,
         options,
-        fingerprint,
-        stored_in,
-        human_voice=inventory.human,
-        unpaired_utterances=_unpaired(inventory, tables),
+        jobs,
+        fingerprint=fingerprint,
+        human_voice=sum(human.values()),
+        unpaired_utterances={
+            split: sum(path in headers for path in sides["speech"]) - len(pairs[split])
+            for split, sides in files.items()
+        },
     )
 
 
-def _unpaired(inventory, tables):
-    """Count the utterances of each split that have no noise, and say so."""
-    unpaired = {
-        split: len(inventory.speech[split])
-        - len({row["ID"].rsplit("_", 1)[0] for row in rows})
-        for split, rows in tables.items()
-    }
-    for split, number in unpaired.items():
-        if number:
-            logger.info(
-                f"{split}: {number} utterances have no noise and are left out; "
-                "reuse_noises would take them in."
-            )
-    return unpaired
+def _list_files(data_folder, seed, train_share):
+    """List the files of both corpora.
 
-
-class _Inventory:
-    """The usable files of both corpora, by split.
-
-    Attributes: ``speech`` and ``noise``, split -> {path: (bytes, mtime)}; ``labels``,
-    path -> labels; ``skipped``; ``human``, the number of clips with human voices.
+    Returns
+    -------
+    files : dict
+        Split -> "speech" and "noise" -> path -> (bytes, modification time).
+    labels : dict
+        Path of a noise -> labels.
+    skipped : list of Skipped
+        Files that cannot be used.
+    human : dict
+        "dev" and "eval" -> number of clips with human voices.
     """
+    speech, noise, labels, skipped, human = {}, {}, {}, [], {}
+    for split, subsets in corpora.SPEECH_SUBSETS.items():
+        speech[split], misnamed = corpora.list_speech(data_folder, subsets)
+        skipped += misnamed
+    for part in ("dev", "eval"):
+        noise[part], named, odd, voices = corpora.list_noises(data_folder, part)
+        labels |= named
+        skipped += odd
+        human[part] = len(voices)
+    order = hash_order(noise["dev"], seed, "split")
+    first = int(len(order) * train_share)
+    noise["train"] = {path: noise["dev"][path] for path in order[:first]}
+    noise["valid"] = {path: noise["dev"][path] for path in order[first:]}
+    noise["test"] = noise["eval"]
+    files = {s: {"speech": speech[s], "noise": noise[s]} for s in speech}
+    return files, labels, skipped, human
 
-    def __init__(self, data_folder, seed, train_share):
-        self.data_folder, self.skipped, self.speech = data_folder, [], {}
-        for split, subsets in corpora.SPEECH_SUBSETS.items():
-            self.speech[split], skipped = corpora.list_speech(data_folder, subsets)
-            self.skipped += skipped
-        dev, labels, skipped, human = corpora.list_noises(data_folder, "dev")
-        test, test_labels, test_skipped, test_human = corpora.list_noises(
-            data_folder, "eval"
+
+def _pair(split, sides, labels, headers, seed, reuse):
+    """Pair the utterances of a split with its noises, as chunk_rows takes them."""
+    speech, noises = ([p for p in files if p in headers] for files in sides.values())
+    if not (speech and noises):
+        what = "noise" if speech else "speech"
+        raise ValueError(f"The corpora have no usable {what} for {split}.")
+    # Not strict: without reuse, noises come to an end before utterances do.
+    pairs = zip(speech, _noise_sequence(noises, seed, split, reuse), strict=False)
+    found = [
+        (
+            path,
+            noise,
+            {
+                "spk_id": str(corpora.utterance_key(path)[0]),
+                "noise_class": labels[noise][0],
+            },
         )
-        self.labels = labels | test_labels
-        self.skipped += skipped + test_skipped
-        self.human = len(human) + len(test_human)
-        self.clips = len(dev) + len(human)
-        order = hash_order(dev, seed, "split")
-        first = int(len(order) * train_share)
-        self.noise = {
-            "train": {path: dev[path] for path in order[:first]},
-            "valid": {path: dev[path] for path in order[first:]},
-            "test": test,
-        }
-
-    def paths(self):
-        """All usable files."""
-        sides = (*self.speech.values(), *self.noise.values())
-        return [path for files in sides for path in files]
-
-    def keep(self, headers):
-        """Forget the files that have no header."""
-        for side in (self.speech, self.noise):
-            for split, files in side.items():
-                side[split] = {p: s for p, s in files.items() if p in headers}
-
-    def fingerprint(self, options):
-        """Digest of the options and of the names, sizes and times of all files."""
-        digest = hashlib.sha256(json.dumps([VERSION, options]).encode())
-        for side in (self.speech, self.noise):
-            for split, files in side.items():
-                digest.update(json.dumps([split, sorted(files.items())]).encode())
-        digest.update(json.dumps(sorted(self.labels.items())).encode())
-        digest.update(json.dumps(sorted(self.skipped)).encode())
-        return digest.hexdigest()
+        for path, noise in pairs
+    ]
+    if len(found) < len(speech):
+        logger.info(
+            f"{split}: {len(speech) - len(found)} utterances have no noise and are "
+            "left out; reuse_noises would take them in."
+        )
+    return found
 
 
 def _noise_sequence(noises, seed, split, reuse):
@@ -212,60 +207,15 @@ def _noise_sequence(noises, seed, split, reuse):
             return
 
 
-def _rows(inventory, split, headers, options):
-    """Pair the utterances of a split with its noises; rows of the manifest."""
-    noises = list(inventory.noise[split])
-    if not noises or not inventory.speech[split]:
-        what = "noise" if inventory.speech[split] else "speech"
-        raise ValueError(f"{inventory.data_folder} has no usable {what} for {split}.")
-    reuse = options["reuse_noises"]
-    reuse = inventory.clips < SMALL_CORPUS if reuse is None else reuse
-    sequence = _noise_sequence(noises, options["seed"], split, reuse)
-    rows = []
-    # Not strict: without reuse, the utterances for which no noise is left have no rows.
-    for speech, noise in zip(inventory.speech[split], sequence, strict=False):
-        common = {
-            "spk_id": str(corpora.utterance_key(speech)[0]),
-            "noise_class": inventory.labels[noise][0],
-            "noise_id": Path(noise).stem,
-        }
-        rows += manifests.chunk_rows(speech, noise, headers, common, options)
-    return rows
-
-
-def parse_arguments(argv):
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data_folder", help="holds LibriSpeech/ and FSD50K/")
-    parser.add_argument("save_folder", help="where the manifests go")
-    parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument("--storage", choices=list(STORAGES), default="files")
-    parser.add_argument(
-        "--materialize",
-        dest="storage",
-        action="store_const",
-        const="chunks",
-        help="the same as --storage chunks",
-    )
-    parser.add_argument("--storage_folder")
-    parser.add_argument("--loop_noise", action="store_true")
-    parser.add_argument(
-        "--reuse_noises", action=argparse.BooleanOptionalAction, default=None
-    )
-    parser.add_argument("--chunk_seconds", type=float, default=4.0)
-    parser.add_argument("--train_share", type=float, default=0.9)
-    parser.add_argument("--jobs", type=int)
+def main(argv=None):
+    """Run from the command line; returns the exit status."""
+    parser = preparation.parser_of(prepare)
     parser.add_argument(
         "--verify", action="store_true", help="then read and check every chunk"
     )
-    return parser.parse_args(argv)
-
-
-def main(argv=None):
-    """Run from the command line; returns the exit status."""
-    arguments = vars(parse_arguments(argv))
+    arguments = vars(parser.parse_args(argv))
     verify = arguments.pop("verify")
-    manifests.prepare_and_tell(prepare, {"built_in_corpus": None, **arguments})
+    preparation.tell(prepare, arguments)
     if verify:
         from recipes.LibriFSD50K.verify import main as verify_main
 

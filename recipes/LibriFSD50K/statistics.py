@@ -6,7 +6,6 @@ From the root of the repository::
 """
 
 import argparse
-import csv
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from fedenhance.data.audio import DamagedAudioError, read_segment
-from recipes.audio_files import whole_file, write_csv
+from fedenhance.data.tables import read_table, whole_file, write_table
+from recipes.LibriFSD50K.corpora import SPEECH_SUBSETS
 
 SAMPLE_RATE = 16000
-SPLITS = ("train", "valid", "test")
 QUARTILES = (25, 50, 75)
 
 
@@ -48,51 +47,54 @@ def statistics(data_folder, manifest_folder, save_folder, jobs=2):
     """
     save_folder = Path(save_folder)
     tables = {
-        split: read_manifest(Path(manifest_folder) / f"{split}.csv") for split in SPLITS
+        split: read_table(Path(manifest_folder) / f"{split}.csv")
+        for split in SPEECH_SUBSETS
     }
     ratios = {
         split: input_snrs(rows, data_folder, jobs, split)
         for split, rows in tables.items()
     }
-    _write_sizes(save_folder, tables, ratios)
+    sizes = [_sizes(split, rows, ratios[split]) for split, rows in tables.items()]
     classes = [
-        [split, name, number]
+        {"split": split, "noise_class": name, "chunks": number}
         for split, rows in tables.items()
         for name, number in sorted(Counter(r["noise_class"] for r in rows).items())
     ]
-    write_csv(
-        save_folder / "noise_classes.csv", ["split", "noise_class", "chunks"], classes
-    )
     snrs = [
-        [split, row["ID"], row["noise_class"], f"{one:.3f}", f"{two:.3f}"]
+        {
+            "split": split,
+            "ID": row["ID"],
+            "noise_class": row["noise_class"],
+            "snr_one_noise": f"{one:.3f}",
+            "snr_two_noises": f"{two:.3f}",
+        }
         for split, rows in tables.items()
         for row, one, two in zip(rows, *ratios[split].values(), strict=True)
     ]
-    header = ["split", "ID", "noise_class", "snr_one_noise", "snr_two_noises"]
-    write_csv(save_folder / "input_snr.csv", header, snrs)
+    write_table(save_folder / "statistics.csv", sizes)
+    write_table(save_folder / "noise_classes.csv", classes)
+    write_table(save_folder / "input_snr.csv", snrs)
     plot(ratios, save_folder / "input_snr.png")
     return ratios
 
 
-def _write_sizes(save_folder, tables, ratios):
-    header = ["split", "chunks", "hours", "speakers", "noises", "noise_classes"]
-    header += [f"snr_{noises}_q{q}" for noises in ("one", "two") for q in QUARTILES]
-    values = []
-    for split, rows in tables.items():
-        hours = sum(float(row["duration"]) for row in rows) / 3600
-        distinct = [
-            len({row[column] for row in rows})
-            for column in ("spk_id", "noise_id", "noise_class")
-        ]
-        quartiles = [f"{q:.2f}" for r in ratios[split].values() for q in quartile(r)]
-        values.append([split, len(rows), f"{hours:.3f}", *distinct, *quartiles])
-    write_csv(save_folder / "statistics.csv", header, values)
-
-
-def read_manifest(path):
-    """Read a manifest as it is written, with ``$data_root``."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _sizes(split, rows, ratios):
+    distinct = {
+        name: len({row[column] for row in rows})
+        for name, column in (
+            ("speakers", "spk_id"),
+            ("noises", "noise_id"),
+            ("noise_classes", "noise_class"),
+        )
+    }
+    quartiles = {
+        f"snr_{noises}_q{q}": f"{value:.2f}"
+        for noises, values in zip(("one", "two"), ratios.values(), strict=True)
+        for q, value in zip(QUARTILES, quartile(values), strict=True)
+    }
+    hours = sum(float(row["duration"]) for row in rows) / 3600
+    sizes = {"split": split, "chunks": len(rows), "hours": f"{hours:.3f}"}
+    return {**sizes, **distinct, **quartiles}
 
 
 def quartile(ratios):
@@ -234,8 +236,8 @@ def plot(ratios, path):
         axes.fill_between([], [], color=colour, alpha=0.6, label=label)
     axes.legend(loc="upper right")
     for name in (path, path.with_suffix(".pdf")):
-        with whole_file(name, "wb") as file:
-            figure.savefig(file, format=name.suffix[1:], dpi=150)
+        with whole_file(name) as partial:
+            figure.savefig(partial, dpi=150)
 
 
 def _keep_half(body, place, side, colour):

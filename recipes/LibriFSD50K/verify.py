@@ -17,11 +17,11 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from recipes.audio_files import file_digest, write_csv
+from fedenhance.data.audio import PACKED_RATE
+from fedenhance.data.tables import read_table, write_table
+from recipes.chunks import COLUMNS, SIDES
 from recipes.LibriFSD50K import corpora
-from recipes.LibriFSD50K.statistics import SPLITS, read_manifest
-from recipes.manifests import COLUMNS, RECORD, SIDES
-from recipes.storage import SAMPLE_RATE as PACKED_RATE
+from recipes.preparation import RECORD, file_digest, shared_values
 
 
 class Fault(NamedTuple):
@@ -54,22 +54,26 @@ def verify(data_folder, manifest_folder, jobs=2):
     """
     manifest_folder = Path(manifest_folder)
     faults, tables = _check_record(manifest_folder), {}
-    for split in SPLITS:
+    for split in corpora.SPEECH_SUBSETS:
         path = manifest_folder / f"{split}.csv"
         if not path.exists():
             faults.append(Fault(split, path.name, "missing manifest"))
             continue
-        rows = read_manifest(path)
-        absent = [column for column in COLUMNS if rows and column not in rows[0]]
-        if absent or not rows:
-            problem = f"no columns {', '.join(absent)}" if absent else "no rows"
-            faults.append(Fault(split, path.name, problem))
+        try:
+            tables[split] = read_table(path, COLUMNS)
+        except ValueError as error:
+            faults.append(Fault(split, path.name, str(error)))
             continue
-        tables[split] = rows
-        counts = Counter(row["ID"] for row in rows)
+        if not tables[split]:
+            faults.append(Fault(split, path.name, "no rows"))
+        counts = Counter(row["ID"] for row in tables[split])
         twice = (name for name, number in counts.items() if number > 1)
         faults += [Fault(split, name, "ID comes twice") for name in twice]
-    faults += _leakage(tables)
+    leaks = shared_values(tables, ("spk_id", "noise_id", "ID"))
+    faults += [
+        Fault(split, value, f"{column} is also in {other}")
+        for column, value, split, other in leaks
+    ]
     faults += _human_voices(tables, Path(data_folder))
     for split, rows in tables.items():
         faults += _check_audio(split, rows, data_folder, jobs)
@@ -88,20 +92,8 @@ def _check_record(folder):
             faults.append(Fault(path.stem, name, "changed since the preparation"))
     for split, counts in record["counts"].items():
         path = folder / f"{split}.csv"
-        if path.exists() and len(read_manifest(path)) != counts["chunks"]:
+        if path.exists() and len(read_table(path)) != counts["chunks"]:
             faults.append(Fault(split, path.name, f"not {counts['chunks']} rows"))
-    return faults
-
-
-def _leakage(tables):
-    faults = []
-    for column in ("spk_id", "noise_id", "ID"):
-        owner = {}
-        for split, rows in tables.items():
-            for value in dict.fromkeys(row[column] for row in rows):
-                if owner.setdefault(value, split) != split:
-                    problem = f"{column} is also in {owner[value]}"
-                    faults.append(Fault(split, value, problem))
     return faults
 
 
@@ -183,7 +175,7 @@ def main(argv=None):
     arguments = parser.parse_args(argv)
     faults = verify(**vars(arguments))
     report = Path(arguments.manifest_folder) / "verify.csv"
-    write_csv(report, Fault._fields, faults)
+    write_table(report, [fault._asdict() for fault in faults], Fault._fields)
     for fault in faults[:20]:
         tqdm.write(f"{fault.split} {fault.item}: {fault.problem}")
     tqdm.write(f"{len(faults)} faults ({report}).")

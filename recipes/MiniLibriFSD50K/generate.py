@@ -9,22 +9,26 @@ for the same seed and the same versions of NumPy, SciPy, libsndfile and eSpeak N
 """
 
 import argparse
-import csv
 import fcntl
 import json
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 from math import ceil
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from scipy.signal import fftconvolve, resample_poly
 from tqdm import tqdm
 
+from recipes.audio_files import whole_folder
+from recipes.LibriFSD50K.corpora import (
+    with_ancestors,
+    write_chapter,
+    write_clip,
+    write_ground_truth,
+)
 from recipes.MiniLibriFSD50K import noises, sentences, speech
 
 VERSION = 4
@@ -142,22 +146,14 @@ def main(argv=None):
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.with_name(f".{target.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_complete(target, arguments.seed, arguments.share):
-            _replace(target, arguments.seed, arguments.jobs, arguments.share)
-
-
-def _replace(target, seed, jobs, share):
-    """Make the corpus beside the target, then put it in the target's place."""
-    if target.exists() and not (target / MARKER).exists() and any(target.iterdir()):
-        raise FileExistsError(
-            f"{target} is not empty and not a built-in corpus: name another folder."
-        )
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    make_corpus(partial, seed, jobs, share)
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
+        if is_complete(target, arguments.seed, arguments.share):
+            return
+        if target.exists() and not (target / MARKER).exists() and any(target.iterdir()):
+            raise FileExistsError(
+                f"{target} is not empty and not a built-in corpus: name another folder."
+            )
+        with whole_folder(target) as partial:
+            make_corpus(partial, arguments.seed, arguments.jobs, arguments.share)
 
 
 def make_corpus(folder, seed, jobs, share=1.0):
@@ -168,30 +164,25 @@ def make_corpus(folder, seed, jobs, share=1.0):
         for i, (subset, voice) in enumerate(speakers)
     ]
     wanted = {
-        part: dict.fromkeys(noises.SOUNDS, ceil(share * number))
-        for part, number in CLIPS.items()
+        part: {
+            **dict.fromkeys(noises.SOUNDS, ceil(share * CLIPS[part])),
+            **dict.fromkeys(noises.HUMAN, ceil(share * HUMAN_CLIPS[part])),
+        }
+        for part in CLIPS
     }
-    for part, number in HUMAN_CLIPS.items():
-        wanted[part].update(dict.fromkeys(noises.HUMAN, ceil(share * number)))
-    names = _clip_names(seed, sum(sum(w.values()) for w in wanted.values()))
+    names = iter(_clip_names(seed, sum(sum(w.values()) for w in wanted.values())))
     for part, numbers in wanted.items():
-        levels = _levels(seed, part, sum(numbers.values()))
+        levels = iter(_levels(seed, part, sum(numbers.values())))
         for label, number in numbers.items():
-            names, mine = (
-                names[number:],
-                list(zip(names, levels, strict=False))[:number],
-            )
-            levels = levels[number:]
+            mine = [(next(names), next(levels)) for _ in range(number)]
             tasks.append((make_clips, (folder, seed, part, label, mine)))
-    for part in CLIPS:
-        (folder / "FSD50K" / f"FSD50K.{part}_audio").mkdir(parents=True)
     # A fresh process for each task: the flutter of eSpeak NG's pitch has a memory.
     with multiprocessing.Pool(jobs, maxtasksperchild=1) as pool:
         results = pool.imap(_call, tasks, chunksize=1)
         results = list(tqdm(results, "built-in corpus", len(tasks), leave=False))
-    _write_librispeech(folder / "LibriSpeech", results[: len(speakers)])
-    clips = [clip for group in results[len(speakers) :] for clip in group]
-    _write_ground_truth(folder / "FSD50K" / "FSD50K.ground_truth", clips)
+    _write_tables(folder / "LibriSpeech", results[: len(speakers)])
+    clips = sorted(clip for group in results[len(speakers) :] for clip in group)
+    write_ground_truth(folder, [*_with_splits(clips)])
     (folder / MARKER).write_text(json.dumps(_marker(seed, share)) + "\n")
 
 
@@ -223,19 +214,16 @@ def make_speaker(folder, seed, speaker, subset, voice, share=1.0):
     Returns
     -------
     dict
-        speaker, sex, subset, and chapters as a list of (chapter, minutes).
+        speaker, sex, subset, and the minutes of each of the chapters.
     """
     rng = np.random.default_rng([seed, 1, speaker])
     espeak = speech.ESpeak()
     mean, deviation, variation = SPEECH_LEVEL
     level = rng.normal(mean, deviation)
     colour_seed = rng.integers(2**32)
-    chapters = []
-    for number in range(2):
-        chapter = FIRST_CHAPTER + 2 * (speaker - FIRST_SPEAKER) + number
-        place = folder / "LibriSpeech" / subset / str(speaker) / str(chapter)
-        place.mkdir(parents=True)
-        echo, lines, seconds = speech.room(rng), [], 0.0
+
+    def utterances(echo):
+        seconds = 0.0
         while seconds < share * MINUTES[subset] * 60 / 2:
             text, wave = _utterance(rng, espeak, voice)
             wave = fftconvolve(wave, echo)[: wave.size]
@@ -245,19 +233,20 @@ def make_speaker(folder, seed, speaker, subset, voice, share=1.0):
             wave = speech.scaled(wave, level + rng.normal(0, variation))
             floor = 10 ** ((level - rng.uniform(40, 50)) / 20)
             wave = wave + floor * rng.standard_normal(wave.size)
-            name = f"{speaker}-{chapter}-{len(lines):04d}"
-            soundfile.write(
-                place / f"{name}.flac", wave, speech.SAMPLE_RATE, subtype="PCM_16"
-            )
-            lines.append(f"{name} {sentences.transcript(text)}\n")
+            yield wave, sentences.transcript(text)
             seconds += wave.size / speech.SAMPLE_RATE
-        (place / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))
-        chapters.append((chapter, seconds / 60))
+
+    minutes = {}
+    for number in range(2):
+        chapter = FIRST_CHAPTER + 2 * (speaker - FIRST_SPEAKER) + number
+        spoken = utterances(speech.room(rng))
+        seconds = write_chapter(folder, subset, speaker, chapter, spoken)
+        minutes[chapter] = sum(seconds.values()) / 60
     return {
         "speaker": speaker,
         "sex": voice.sex,
         "subset": subset,
-        "chapters": chapters,
+        "chapters": minutes,
     }
 
 
@@ -280,14 +269,11 @@ def make_clips(folder, seed, part, label, clips):
     Returns
     -------
     list
-        (name, part, labels) of each.
+        (name, labels, part) of each.
     """
-    labels = (label, *noises.ANCESTORS[label])
     for number, (name, level) in enumerate(clips):
-        wave = _make_clip(seed, part, label, number, level)
-        path = folder / "FSD50K" / f"FSD50K.{part}_audio" / f"{name}.wav"
-        soundfile.write(path, wave, noises.SAMPLE_RATE, subtype="PCM_16")
-    return [(name, part, labels) for name, _ in clips]
+        write_clip(folder, part, name, _make_clip(seed, part, label, number, level))
+    return [(name, with_ancestors(label), part) for name, _ in clips]
 
 
 def _make_clip(seed, part, label, number, level):
@@ -318,20 +304,20 @@ def _human(rng, label, count):
     return noises.chatter(rng, waves, count)
 
 
-def _write_librispeech(folder, speakers):
+def _write_tables(folder, speakers):
     """Write the tables of LibriSpeech."""
     lines = [";ID  |SEX| SUBSET           |MINUTES| NAME\n"]
     chapters = [";ID    |READER|MINUTES| SUBSET           | PROJ.|BOOK ID| CH. TITLE\n"]
     for entry in speakers:
         speaker, subset = entry["speaker"], entry["subset"]
-        minutes = sum(m for _, m in entry["chapters"])
+        minutes = sum(entry["chapters"].values())
         name = f"Synthetic voice {speaker}"
         lines.append(
             f"{speaker:<5}| {entry['sex']} | {subset:<17}| {minutes:5.2f} | {name}\n"
         )
         chapters += [
             f"{chapter:<7}| {speaker:<5}| {m:5.2f} | {subset:<17}| 0 | 0 | Sentences\n"
-            for chapter, m in entry["chapters"]
+            for chapter, m in entry["chapters"].items()
         ]
     (folder / "SPEAKERS.TXT").write_text("".join(lines))
     (folder / "CHAPTERS.TXT").write_text("".join(chapters))
@@ -340,35 +326,15 @@ def _write_librispeech(folder, speakers):
     )
 
 
-def _write_ground_truth(folder, clips):
-    """Write the tables of FSD50K: every seventh development clip is for validation."""
-    folder.mkdir()
-    clips = sorted(clips)
-    for part in CLIPS:
-        rows = [
-            [
-                name,
-                ",".join(labels),
-                ",".join(noises.IDENTIFIERS[label] for label in labels),
-            ]
-            for name, clip_part, labels in clips
-            if clip_part == part
-        ]
-        header = ["fname", "labels", "mids"]
-        if part == "dev":
-            header.append("split")
-            rows = [
-                [*row, "val" if i % 7 == 6 else "train"] for i, row in enumerate(rows)
-            ]
-        with open(folder / f"{part}.csv", "w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    vocabulary = sorted({label for _, _, labels in clips for label in labels})
-    (folder / "vocabulary.csv").write_text(
-        "".join(
-            f"{i},{label},{noises.IDENTIFIERS[label]}\n"
-            for i, label in enumerate(vocabulary)
-        )
-    )
+def _with_splits(clips):
+    """Name the split of each clip: every seventh of development is for validation."""
+    number = 0
+    for name, labels, part in clips:
+        if part == "eval":
+            yield name, labels, "eval"
+        else:
+            yield name, labels, "val" if number % 7 == 6 else "train"
+            number += 1
 
 
 if __name__ == "__main__":

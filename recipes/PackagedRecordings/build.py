@@ -10,17 +10,17 @@ of LibriSpeech and FSD50K. From the root of the repository::
 import argparse
 import json
 import os
-import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from recipes.audio_files import hash_order, whole_file, write_csv, write_json
+from fedenhance.data.tables import write_json, write_table
+from recipes.audio_files import hash_order, whole_folder
+from recipes.LibriFSD50K.corpora import write_chapter, write_clip, write_ground_truth
 from recipes.PackagedRecordings import packages as debian
 from recipes.PackagedRecordings import sounds, speech
 
@@ -68,13 +68,10 @@ def build(data_folder, packages_folder=None, seed=0, max_minutes=None, jobs=2):
     speech.ffmpeg()  # missing programs are told before the download
     packages = Path(packages_folder or target.with_name(target.name + ".packages"))
     debian.fetch(packages.resolve())
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    counts = _write_speech(partial, packages, seed, max_minutes, jobs)
-    counts |= _write_sounds(partial, packages, seed)
-    write_json(partial / MARKER, {"options": wanted, "counts": counts})
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    with whole_folder(target) as partial:
+        counts = _write_speech(partial, packages, seed, max_minutes, jobs)
+        counts |= _write_sounds(partial, packages, seed)
+        write_json(partial / MARKER, {"options": wanted, "counts": counts})
     return counts
 
 
@@ -86,26 +83,25 @@ def _write_speech(folder, packages, seed, max_minutes, jobs):
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         results = pool.map(make_speaker, tasks)
         results = list(tqdm(results, "speakers", len(tasks)))
-    lines = [";ID   |SEX| SUBSET           |MINUTES| NAME\n"]
-    rows = []
-    for speaker, (utterances, _) in zip(speech.SPEAKERS, results, strict=True):
-        minutes = sum(float(row[3]) for row in utterances) / 60
+    lines, rows, dropped = [";ID   |SEX| SUBSET           |MINUTES| NAME\n"], [], []
+    for speaker, (utterances, reasons) in zip(speech.SPEAKERS, results, strict=True):
+        minutes = sum(float(row["seconds"]) for row in utterances) / 60
         lines.append(
             f"{speaker.number:<6}| {speaker.sex[0]} | {speaker.subset:<17}| "
             f"{minutes:5.2f} | {speaker.name} [{speaker.licence}]\n"
         )
         rows += utterances
-    with whole_file(folder / "LibriSpeech" / "SPEAKERS.TXT", encoding="utf-8") as file:
-        file.writelines(lines)
-    header = ["utterance", "subset", "speaker", "seconds", "licence", "sources"]
-    write_csv(folder / "PROVENANCE_speech.csv", header, rows)
-    dropped = [
-        [speaker.number, reason, number]
-        for speaker, (_, reasons) in zip(speech.SPEAKERS, results, strict=True)
-        for reason, number in sorted(reasons.items())
-    ]
-    write_csv(folder / "dropped_prompts.csv", ["speaker", "reason", "files"], dropped)
-    hours = sum(float(row[3]) for row in rows) / 3600
+        dropped += [
+            {"speaker": speaker.number, "reason": reason, "files": number}
+            for reason, number in sorted(reasons.items())
+        ]
+    table = folder / "LibriSpeech" / "SPEAKERS.TXT"
+    table.write_text("".join(lines), encoding="utf-8")
+    columns = ["utterance", "subset", "speaker", "seconds", "licence", "sources"]
+    write_table(folder / "PROVENANCE_speech.csv", rows, columns)
+    columns = ["speaker", "reason", "files"]
+    write_table(folder / "dropped_prompts.csv", dropped, columns)
+    hours = sum(float(row["seconds"]) for row in rows) / 3600
     return {
         "speakers": len(tasks),
         "utterances": len(rows),
@@ -120,37 +116,30 @@ def make_speaker(task):
     rows, left = [], np.inf if max_minutes is None else max_minutes * 60
     for number, prompts in enumerate(speech.chapters(groups)):
         chapter = 10 * speaker.number + number
-        name = f"{speaker.number}-{chapter}"
-        place = folder / "LibriSpeech" / speaker.subset / str(speaker.number)
-        place = place / str(chapter)
-        lines = []
+        chosen = []
         for parts in speech.utterances(prompts, seed, chapter):
             wave = speech.joined(parts)
             seconds = wave.size / speech.SAMPLE_RATE
             if seconds > left:
                 break
             left -= seconds
-            place.mkdir(parents=True, exist_ok=True)
-            utterance = f"{name}-{len(lines):04d}"
-            soundfile.write(
-                place / f"{utterance}.flac", wave, speech.SAMPLE_RATE, subtype="PCM_16"
-            )
-            text = " ".join(part.text or speech.UNKNOWN for part in parts)
-            lines.append(f"{utterance} {text}\n")
-            sources = ";".join(part.source for part in parts)
-            rows.append(
-                [
-                    utterance,
-                    speaker.subset,
-                    speaker.number,
-                    f"{seconds:.2f}",
-                    speaker.licence,
-                    sources,
-                ]
-            )
-        if lines:
-            transcripts = place / f"{name}.trans.txt"
-            transcripts.write_text("".join(lines), encoding="utf-8")
+            chosen.append((parts, wave))
+        spoken = (
+            (wave, " ".join(part.text or speech.UNKNOWN for part in parts))
+            for parts, wave in chosen
+        )
+        written = write_chapter(folder, speaker.subset, speaker.number, chapter, spoken)
+        rows += [
+            {
+                "utterance": name,
+                "subset": speaker.subset,
+                "speaker": speaker.number,
+                "seconds": f"{seconds:.2f}",
+                "licence": speaker.licence,
+                "sources": ";".join(part.source for part in parts),
+            }
+            for (name, seconds), (parts, _) in zip(written.items(), chosen, strict=True)
+        ]
     return rows, dropped
 
 
@@ -159,32 +148,26 @@ def _write_sounds(folder, packages, seed):
     clips, left_out = sounds.collect(packages)
     splits = sounds.assign_splits(clips, seed)
     by_name = {f"{c.source.kind}:{c.source.name}#{c.number}": c for c in clips}
-    base = folder / "FSD50K"
-    for part in ("dev", "eval"):
-        (base / f"FSD50K.{part}_audio").mkdir(parents=True)
-    tables, rows = {"dev": [], "eval": []}, []
+    rows, written = [], []
     for number, key in enumerate(tqdm(hash_order(by_name, seed), "sounds"), FIRST_CLIP):
         clip = by_name[key]
         split = splits[clip.group]
-        part = "eval" if split == "eval" else "dev"
-        path = base / f"FSD50K.{part}_audio" / f"{number}.wav"
-        soundfile.write(path, clip.wave, sounds.SAMPLE_RATE, subtype="PCM_16")
-        mids = ",".join(sounds.vocabulary()[label][0] for label in clip.labels)
-        row = [number, ",".join(clip.labels), mids]
-        tables[part].append(row if part == "eval" else [*row, split])
-        seconds = f"{clip.wave.size / sounds.SAMPLE_RATE:.2f}"
-        rows.append([number, split, seconds, clip.source.licence, key])
-    truth = base / "FSD50K.ground_truth"
-    header = ["fname", "labels", "mids"]
-    write_csv(truth / "dev.csv", [*header, "split"], tables["dev"])
-    write_csv(truth / "eval.csv", header, tables["eval"])
-    used = sorted({label for clip in clips for label in clip.labels})
-    with whole_file(truth / "vocabulary.csv", encoding="utf-8") as file:
-        for index, label in enumerate(used):
-            file.write(f"{index},{label},{sounds.vocabulary()[label][0]}\n")
-    header = ["clip", "split", "seconds", "licence", "source"]
-    write_csv(folder / "PROVENANCE_noise.csv", header, rows)
-    write_csv(folder / "left_out_sounds.csv", ["kind", "name", "reason"], left_out)
+        write_clip(folder, "eval" if split == "eval" else "dev", number, clip.wave)
+        written.append((number, clip.labels, split))
+        rows.append(
+            {
+                "clip": number,
+                "split": split,
+                "seconds": f"{clip.wave.size / sounds.SAMPLE_RATE:.2f}",
+                "licence": clip.source.licence,
+                "source": key,
+            }
+        )
+    write_ground_truth(folder, written)
+    write_table(folder / "PROVENANCE_noise.csv", rows)
+    names = ["kind", "name", "reason"]
+    left_out = [dict(zip(names, entry, strict=True)) for entry in left_out]
+    write_table(folder / "left_out_sounds.csv", left_out, names)
     minutes = sum(clip.wave.size for clip in clips) / sounds.SAMPLE_RATE / 60
     return {"clips": len(clips), "noise_minutes": round(minutes, 2)}
 

@@ -1,25 +1,23 @@
 """Sounds of the packages: read, labelled, trimmed, and put into splits.
 
 ``rules.csv`` gives labels to a sound by a regular expression on its name; the first
-that fits counts, and no labels leave the sound out. ``labels.csv`` holds the labels'
-identifiers and ancestors in the AudioSet ontology (CC BY-SA 4.0), as in FSD50K.
+that fits counts, and no labels leave the sound out.
 """
 
-import csv
 import functools
 import hashlib
 import io
 import re
 import struct
 from dataclasses import dataclass
-from math import gcd
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.signal import resample_poly
 
-from recipes.audio_files import hash_order
+from fedenhance.data.tables import read_table
+from recipes.audio_files import hash_order, read_mono
+from recipes.LibriFSD50K.corpora import with_ancestors
 
 SAMPLE_RATE = 44100
 LONGEST = 15 * SAMPLE_RATE
@@ -150,21 +148,10 @@ KINDS = (tuxpaint, opensfx, sonicpi, lugaru, freedesktop, gcompris)
 def rules():
     """Rules of each kind of source: list of (pattern, labels)."""
     table = {}
-    with open(Path(__file__).with_name("rules.csv"), newline="") as file:
-        for row in csv.DictReader(file):
-            rule = (re.compile(row["pattern"], re.I), tuple(row["labels"].split()))
-            table.setdefault(row["source"], []).append(rule)
+    for row in read_table(Path(__file__).with_name("rules.csv")):
+        rule = (re.compile(row["pattern"], re.I), tuple(row["labels"].split()))
+        table.setdefault(row["source"], []).append(rule)
     return table
-
-
-@functools.cache
-def vocabulary():
-    """Label -> (identifier, ancestors)."""
-    with open(Path(__file__).with_name("labels.csv"), newline="") as file:
-        return {
-            row["label"]: (row["mid"], tuple(row["ancestors"].split()))
-            for row in csv.DictReader(file)
-        }
 
 
 def label(kind, name):
@@ -177,22 +164,13 @@ def label(kind, name):
     """
     for pattern, labels in rules()[kind]:
         if pattern.search(name):
-            expanded = [x for leaf in labels for x in (leaf, *vocabulary()[leaf][1])]
-            return tuple(dict.fromkeys(expanded))
+            return with_ancestors(*labels)
     return ()
 
 
 def level(wave):
     """Level in dBFS."""
     return 10 * np.log10(np.mean(wave.astype(np.float64) ** 2) + 1e-12)
-
-
-def read(source):
-    """Decode a sound to mono float32 at 44.1 kHz."""
-    data = io.BytesIO(source.data) if isinstance(source.data, bytes) else source.data
-    wave, rate = soundfile.read(data, dtype="float32", always_2d=True)
-    common = gcd(rate, SAMPLE_RATE)
-    return resample_poly(wave.mean(1), SAMPLE_RATE // common, rate // common)
 
 
 def clips_of(source):
@@ -208,7 +186,8 @@ def clips_of(source):
     list of Clip
         Empty when the sound is short or silent.
     """
-    wave = read(source)
+    data = io.BytesIO(source.data) if isinstance(source.data, bytes) else source.data
+    wave = read_mono(data, SAMPLE_RATE)
     heard = np.flatnonzero(np.abs(wave) > 1e-4)
     if not heard.size:
         return []

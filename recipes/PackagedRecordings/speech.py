@@ -7,14 +7,13 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from math import gcd
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.signal import butter, resample_poly, sosfilt
+from scipy.signal import butter, sosfilt
 
-from recipes.audio_files import hash_order
+from recipes.audio_files import hash_order, read_mono
 
 SAMPLE_RATE = 16000
 FRAME = SAMPLE_RATE // 100
@@ -167,9 +166,7 @@ def read_prompt(path):
         command += ["-f", "s16le", "-ar", str(SAMPLE_RATE), "-ac", "1", "-"]
         raw = subprocess.run(command, capture_output=True, check=True).stdout
         return np.frombuffer(raw, "<i2").astype(np.float32) / 32768
-    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    common = gcd(rate, SAMPLE_RATE)
-    return resample_poly(wave.mean(1), SAMPLE_RATE // common, rate // common)
+    return read_mono(path, SAMPLE_RATE)
 
 
 def frame_levels(wave, frame=FRAME):

@@ -11,23 +11,20 @@ Interspeech 2019; J. Cosentino et al., "LibriMix: an open-source dataset for
 generalizable speech separation", 2020.
 """
 
-import argparse
-import hashlib
-import json
 from pathlib import Path
 
-from recipes import manifests
+from recipes import preparation
 from recipes.audio_files import Skipped, hash_order, list_files, read_headers
-from recipes.LibriFSD50K.corpora import LayoutError, list_speech, utterance_key
-from recipes.storage import STORAGES
+from recipes.chunks import checked_options, chunk_rows, write_chunks
+from recipes.LibriFSD50K.corpora import (
+    SPEECH_SUBSETS,
+    LayoutError,
+    list_speech,
+    utterance_key,
+)
 
 VERSION = 1
 FOLDERS = {"train": "tr", "valid": "cv", "test": "tt"}
-LIBRISPEECH = {
-    "train": ("train-clean-100", "train-clean-360"),
-    "valid": ("dev-clean",),
-    "test": ("test-clean",),
-}
 NOISE_CLASS = "Ambient"
 LAYOUT = """expected
   wham_noise/{tr,cv,tt}/*.wav (recipes/WHAM/download.py fetches it), and
@@ -41,10 +38,10 @@ def prepare(
     speech="wsj0",
     seed=1234,
     storage="files",
-    storage_folder=None,
+    storage_folder: str = None,
     loop_noise=False,
     chunk_seconds=4.0,
-    jobs=None,
+    jobs: int = None,
 ):
     """Write ``train.csv``, ``valid.csv`` and ``test.csv`` in LibriFSD50K's columns.
 
@@ -82,15 +79,14 @@ def prepare(
         speakers.
     """
     data_folder, save_folder = Path(data_folder), Path(save_folder)
-    options = {
-        "speech": speech,
-        "seed": seed,
-        "storage": storage,
-        "storage_folder": None if storage_folder is None else str(storage_folder),
-        "loop_noise": loop_noise,
-        "chunk_seconds": chunk_seconds,
-    }
-    manifests.check_options(options)
+    options = checked_options(
+        speech=speech,
+        seed=seed,
+        storage=storage,
+        storage_folder=storage_folder,
+        loop_noise=loop_noise,
+        chunk_seconds=chunk_seconds,
+    )
     if speech not in PAIRINGS:
         raise ValueError(f"speech must be one of {', '.join(PAIRINGS)}: {speech!r}")
     _check_layout(data_folder, speech)
@@ -99,34 +95,34 @@ def prepare(
         for split, folder in FOLDERS.items()
     }
     utterances = LISTINGS[speech](data_folder)
-    content = json.dumps([VERSION, "WHAM", options, noises, utterances])
-    fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    record = manifests.finished(save_folder, fingerprint)
+    fingerprint = preparation.fingerprint_of(
+        VERSION, "WHAM", options, noises, utterances
+    )
+    record = preparation.finished(save_folder, fingerprint)
     if record:
         return record
     pairs, skipped = PAIRINGS[speech](utterances, noises, seed)
     wanted = dict.fromkeys(p for ps in pairs.values() for pair in ps for p in pair[:2])
     headers, damaged = read_headers(data_folder, list(wanted), jobs)
+    skipped += damaged
     tables = {
-        split: _rows(split_pairs, headers, options)
-        for split, split_pairs in pairs.items()
+        split: chunk_rows(found, headers, options) for split, found in pairs.items()
     }
     if speech == "wsj0":  # its validation set is of the training speakers
-        manifests.check_tables(tables, ("ID", "noise_id"))
+        preparation.check_tables(tables, skipped, ("ID", "noise_id"))
         tested = {split: tables[split] for split in ("train", "test")}
-        manifests.check_tables(tested, ("spk_id",))
+        preparation.check_tables(tested, skipped, ("spk_id",))
     else:
-        manifests.check_tables(tables)
-    tables, broken, stored_in = manifests.store(
-        "WHAM", tables, data_folder, save_folder, options, jobs
-    )
-    return manifests.write_manifests(
-        save_folder,
+        preparation.check_tables(tables, skipped, ("ID", "spk_id", "noise_id"))
+    return write_chunks(
+        "WHAM",
         tables,
-        skipped + damaged + broken,
+        skipped,
+        data_folder,
+        save_folder,
         options,
-        fingerprint,
-        stored_in,
+        jobs,
+        fingerprint=fingerprint,
     )
 
 
@@ -138,23 +134,9 @@ def _check_layout(data_folder, speech):
             raise LayoutError(f"{data_folder} has no {place}", LAYOUT)
 
 
-def _rows(pairs, headers, options):
-    """Rows of pairs (speech, noise, speaker) whose files are sound."""
-    rows = []
-    for speech, noise, speaker in pairs:
-        if speech in headers and noise in headers:
-            common = {
-                "spk_id": speaker,
-                "noise_class": NOISE_CLASS,
-                "noise_id": Path(noise).stem,
-            }
-            rows += manifests.chunk_rows(speech, noise, headers, common, options)
-    # An utterance of WSJ0 is the first speaker of several mixtures.
-    seen = {}
-    for row in rows:
-        seen[row["ID"]] = seen.get(row["ID"], -1) + 1
-        row["ID"] += f"_{seen[row['ID']]}" if seen[row["ID"]] else ""
-    return rows
+def _pair(speech, noise, speaker):
+    """A pair as :func:`recipes.chunks.chunk_rows` takes it."""
+    return speech, noise, {"spk_id": speaker, "noise_class": NOISE_CLASS}
 
 
 def _list_wsj0(data_folder):
@@ -164,7 +146,7 @@ def _list_wsj0(data_folder):
 def _list_librispeech(data_folder):
     return {
         split: list_speech(data_folder, subsets)[0]
-        for split, subsets in LIBRISPEECH.items()
+        for split, subsets in SPEECH_SUBSETS.items()
     }
 
 
@@ -176,7 +158,7 @@ def pair_wsj0(utterances, noises, _seed):
     >>> speech = {"wsj0/si_tr_s/40n/40na010x.wav": (1, 2)}
     >>> noise = {"train": ["wham_noise/tr/40na010x_1.9857_01xo031a_-1.9857.wav"]}
     >>> pairs, skipped = pair_wsj0(speech, noise, 0)
-    >>> pairs["train"][0][0], pairs["train"][0][2], skipped
+    >>> pairs["train"][0][0], pairs["train"][0][2]["spk_id"], skipped
     ('wsj0/si_tr_s/40n/40na010x.wav', '40n', [])
     """
     by_name = {}
@@ -191,7 +173,8 @@ def pair_wsj0(utterances, noises, _seed):
                 found.append((by_name[name], noise, name[:3]))
             else:
                 skipped.append(Skipped(noise, f"no utterance {name} in wsj0"))
-        pairs[split] = sorted(found, key=lambda pair: (pair[2], pair[0], pair[1]))
+        found.sort(key=lambda pair: (pair[2], pair[0], pair[1]))
+        pairs[split] = [_pair(*pair) for pair in found]
     return pairs, skipped
 
 
@@ -199,7 +182,7 @@ def pair_librispeech(utterances, noises, seed):
     """Pair each utterance with a noise of its split, as long as there are noises."""
     pairs = {
         split: [
-            (speech, noise, str(utterance_key(speech)[0]))
+            _pair(speech, noise, str(utterance_key(speech)[0]))
             for speech, noise in zip(
                 utterances[split], hash_order(paths, seed, "WHAM", split), strict=False
             )
@@ -213,20 +196,5 @@ LISTINGS = {"wsj0": _list_wsj0, "librispeech": _list_librispeech}
 PAIRINGS = {"wsj0": pair_wsj0, "librispeech": pair_librispeech}
 
 
-def main(argv=None):
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data_folder", help="holds wham_noise/ and the speech")
-    parser.add_argument("save_folder", help="where the manifests go")
-    parser.add_argument("--speech", choices=list(PAIRINGS), default="wsj0")
-    parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument("--storage", choices=list(STORAGES), default="files")
-    parser.add_argument("--storage_folder")
-    parser.add_argument("--loop_noise", action="store_true")
-    parser.add_argument("--chunk_seconds", type=float, default=4.0)
-    parser.add_argument("--jobs", type=int)
-    manifests.prepare_and_tell(prepare, vars(parser.parse_args(argv)))
-
-
 if __name__ == "__main__":
-    main()
+    preparation.main(prepare)

@@ -1,19 +1,14 @@
 """From Common Voice's tables to manifests."""
 
-import csv
-
 import pytest
 import soundfile
 
+from fedenhance.data.tables import read_table
+from recipes import preparation
 from recipes.CommonVoice.ASR import prepare as common_voice
 from tests.recipes.conftest import wave
 
 HEADER = "client_id\tpath\tsentence\tup_votes"
-
-
-def table(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def write_table(path, lines, header=HEADER):
@@ -50,7 +45,7 @@ def prepare(corpus, tmp_path):
 
 def test_each_clip_becomes_a_row(prepare, tmp_path):
     prepare()
-    rows = table(tmp_path / "out/train.csv")
+    rows = read_table(tmp_path / "out/train.csv")
     assert [row["ID"] for row in rows] == [
         f"common_voice_{speaker}_{clip}"
         for speaker in ("ann", "bob")
@@ -59,19 +54,22 @@ def test_each_clip_becomes_a_row(prepare, tmp_path):
     assert rows[0]["wav"] == "$data_root/clips/common_voice_ann_0.mp3"
     assert (rows[0]["spk_id"], rows[0]["wrd"]) == ("ann", "IT'S ANN 0")
     assert {float(row["duration"]) for row in rows} == {1.0}
-    assert table(tmp_path / "out/skipped.csv") == []
+    assert read_table(tmp_path / "out/skipped.csv") == []
 
 
 def test_validated_shares_nobody_with_the_other_tables(prepare, tmp_path):
     prepare(train="validated.tsv")
-    assert {r["spk_id"] for r in table(tmp_path / "out/train.csv")} == {"ann", "bob"}
-    assert len(table(tmp_path / "out/skipped.csv")) == 4
+    assert {r["spk_id"] for r in read_table(tmp_path / "out/train.csv")} == {
+        "ann",
+        "bob",
+    }
+    assert len(read_table(tmp_path / "out/skipped.csv")) == 4
 
 
 def test_speakers_are_held_out_where_there_is_one_table(prepare, tmp_path):
     prepare(train="validated.tsv", valid=None, test=None, held_out=0.25)
     splits = {
-        split: {row["spk_id"] for row in table(tmp_path / f"out/{split}.csv")}
+        split: {row["spk_id"] for row in read_table(tmp_path / f"out/{split}.csv")}
         for split in ("train", "valid", "test")
     }
     assert {split: len(speakers) for split, speakers in splits.items()} == {
@@ -93,7 +91,7 @@ def test_a_table_with_commas(prepare, corpus, tmp_path):
     lines = ['ann,common_voice_ann_0,"Oui, non"']
     write_table(corpus / "mine.csv", lines, header)
     prepare(train="mine.csv")
-    (row,) = table(tmp_path / "out/train.csv")
+    (row,) = read_table(tmp_path / "out/train.csv")
     assert row["wrd"] == "OUI NON"
     assert row["wav"].endswith("ann_0.mp3")
 
@@ -116,7 +114,7 @@ def test_what_is_left_out_is_named(prepare, corpus, tmp_path, line, reason):
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ'0123456789"
     record = prepare(alphabet=letters, max_duration=2.0)
     assert record["counts"]["train"]["utterances"] == 1
-    (skipped,) = table(tmp_path / "out/skipped.csv")
+    (skipped,) = read_table(tmp_path / "out/skipped.csv")
     assert skipped["path"] == line.split("\t")[1]
     assert reason in skipped["reason"]
 
@@ -127,13 +125,13 @@ def test_nothing_is_done_twice(prepare, tmp_path):
     prepare()
     assert (tmp_path / "out/train.csv").stat().st_mtime_ns == before
     prepare(case="lower")
-    assert table(tmp_path / "out/train.csv")[0]["wrd"] == "it's ann 0"
+    assert read_table(tmp_path / "out/train.csv")[0]["wrd"] == "it's ann 0"
 
 
 def test_clients_hold_whole_speakers(prepare, tmp_path):
     prepare(clients=2)
     holders = [
-        {row["spk_id"] for row in table(tmp_path / f"out/client{number}.csv")}
+        {row["spk_id"] for row in read_table(tmp_path / f"out/client{number}.csv")}
         for number in (0, 1)
     ]
     assert holders == [{"ann"}, {"bob"}]
@@ -157,10 +155,12 @@ def test_a_split_with_nothing_usable_says_why(prepare, corpus):
 
 
 def test_the_command_line(corpus, tmp_path):
-    common_voice.main(
+    preparation.main(
+        common_voice.prepare,
         [str(corpus), str(tmp_path / "out"), "--train", "validated.tsv"]
-        + ["--valid", "null", "--test", "null", "--held_out", "0.25"]
+        + ["--valid", "null", "--test", "null", "--held_out", "0.25"],
     )
-    assert len(table(tmp_path / "out/train.csv")) == 4
+    assert len(read_table(tmp_path / "out/train.csv")) == 4
     with pytest.raises(SystemExit, match="error: There is no"):
-        common_voice.main([str(tmp_path / "none"), str(tmp_path / "out")])
+        folders = [str(tmp_path / "none"), str(tmp_path / "out")]
+        preparation.main(common_voice.prepare, folders)

@@ -1,16 +1,11 @@
 """From LibriSpeech's folders and transcripts to manifests."""
 
-import csv
-
 import pytest
 
+from fedenhance.data.tables import read_table
+from recipes import preparation
 from recipes.LibriSpeech.ASR import prepare as librispeech
 from tests.recipes.conftest import write
-
-
-def table(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ def test_each_utterance_becomes_a_row(corpus, tmp_path):
         "valid": 2,
         "test": 2,
     }
-    row = table(tmp_path / "out/train.csv")[0]
+    row = read_table(tmp_path / "out/train.csv")[0]
     place = "LibriSpeech/train-clean-100/19/7/19-7-0000.flac"
     assert row == {
         "ID": "19-7-0000",
@@ -52,8 +47,11 @@ def test_each_utterance_becomes_a_row(corpus, tmp_path):
 def test_subsets_add_up(corpus, tmp_path):
     subsets = ["train-clean-100", "train-clean-360"]
     librispeech.prepare(corpus, tmp_path / "out", train=subsets, clients=2)
-    assert {r["spk_id"] for r in table(tmp_path / "out/train.csv")} == {"19", "103"}
-    assert {r["spk_id"] for r in table(tmp_path / "out/client1.csv")} == {"103"}
+    assert {r["spk_id"] for r in read_table(tmp_path / "out/train.csv")} == {
+        "19",
+        "103",
+    }
+    assert {r["spk_id"] for r in read_table(tmp_path / "out/client1.csv")} == {"103"}
 
 
 def test_an_utterance_without_words_or_sound_is_named(corpus, tmp_path):
@@ -61,7 +59,7 @@ def test_an_utterance_without_words_or_sound_is_named(corpus, tmp_path):
     (folder / "19-7.trans.txt").write_text("19-7-0000 A FOX\n19-7-0009 A DOG\n")
     librispeech.prepare(corpus, tmp_path / "out")
     skipped = {
-        row["path"]: row["reason"] for row in table(tmp_path / "out/skipped.csv")
+        row["path"]: row["reason"] for row in read_table(tmp_path / "out/skipped.csv")
     }
     assert skipped == {
         "19-7-0009": "missing file",
@@ -80,5 +78,7 @@ def test_a_missing_corpus_is_named(tmp_path):
 
 
 def test_the_command_line(corpus, tmp_path):
-    librispeech.main([str(corpus), str(tmp_path / "out"), "--clients", "1"])
-    assert len(table(tmp_path / "out/client0.csv")) == 2
+    options = ["--clients", "1", "--train", "train-clean-100", "train-clean-360"]
+    folders = [str(corpus), str(tmp_path / "out")]
+    preparation.main(librispeech.prepare, [*folders, *options])
+    assert len(read_table(tmp_path / "out/client0.csv")) == 4

@@ -23,7 +23,7 @@ def edit(folder, split, old, new):
     path.write_text(text.replace(old, new))
 
 
-@pytest.mark.parametrize("storage", ["files", "packed", "chunks"])
+@pytest.mark.parametrize("storage", ["files", "packed"])
 def test_a_sound_corpus_has_no_faults(storage, corpus, tmp_path):
     prepare.prepare(corpus, tmp_path, built_in_corpus=None, storage=storage)
     assert verify.main([str(corpus), str(tmp_path)]) == 0

@@ -7,14 +7,13 @@ From the root of the repository::
         --train validated.tsv --valid null --test null
 """
 
-import argparse
 import csv
-from functools import partial
+import functools
 from pathlib import Path
 
-from recipes import transcribed
+from fedenhance.data.tables import read_table
+from recipes import preparation, transcribed
 from recipes.audio_files import Skipped, hash_order
-from recipes.manifests import prepare_and_tell
 
 NEEDED = ("client_id", "path", "sentence")
 SUFFIXES = ("", ".mp3", ".wav", ".flac")
@@ -29,12 +28,12 @@ def prepare(
     held_out=0.1,
     case="upper",
     accents=True,
-    alphabet=None,
+    alphabet: str = None,
     min_duration=0.3,
-    max_duration=None,
+    max_duration: float = None,
     clients=0,
     seed=1234,
-    jobs=None,
+    jobs: int = None,
 ):
     """Write ``train.csv``, ``valid.csv`` and ``test.csv``: ID,duration,wav,spk_id,wrd.
 
@@ -59,16 +58,10 @@ def prepare(
         ``upper``, ``lower`` or ``keep``.
     accents : bool
         Keep them.
-    alphabet : str, optional
-        Utterances with other characters than these are left out.
-    min_duration, max_duration : float
-        In seconds; utterances beyond are left out. None: no limit.
-    clients : int
-        Deal the speakers of ``train.csv`` to this many, into ``client0.csv``, ...
     seed : int
         Decides which speakers are held out.
-    jobs : int, optional
-        Threads.
+    alphabet, min_duration, max_duration, clients, jobs
+        As in :func:`recipes.transcribed.prepare`.
 
     Returns
     -------
@@ -89,21 +82,22 @@ def prepare(
                 f"There is no {path}: data_folder must hold Common Voice's tables of "
                 "one language, and clips/"
             )
-    options = {
-        "tables": {split: path.name for split, path in tables.items()},
-        "held_out": held_out,
-        "seed": seed,
-        "case": case,
-        "accents": accents,
-        "alphabet": alphabet,
-        "min_duration": min_duration,
-        "max_duration": max_duration,
-    }
     status = {str(path.resolve()): path.stat() for path in tables.values()}
-    files = {path: [s.st_size, s.st_mtime_ns] for path, s in status.items()}
-    listing = partial(list_utterances, data_folder, tables, held_out, seed)
     return transcribed.prepare(
-        save_folder, listing, data_folder, options, files, clients, jobs
+        save_folder,
+        functools.partial(list_utterances, data_folder, tables, held_out, seed),
+        data_folder,
+        {path: [s.st_size, s.st_mtime_ns] for path, s in status.items()},
+        clients,
+        jobs,
+        case,
+        accents,
+        alphabet,
+        min_duration,
+        max_duration,
+        tables={split: path.name for split, path in tables.items()},
+        held_out=held_out,
+        seed=seed,
     )
 
 
@@ -116,7 +110,7 @@ def list_utterances(data_folder, tables, held_out, seed):
         As recipes.transcribed takes them.
     list of Skipped
     """
-    listed = {split: read_table(path, data_folder) for split, path in tables.items()}
+    listed = {split: list_table(path, data_folder) for split, path in tables.items()}
     taken = {
         row[key]
         for split in ("valid", "test")
@@ -140,8 +134,8 @@ def list_utterances(data_folder, tables, held_out, seed):
     return {"train": rows, **held}, skipped
 
 
-def read_table(path, data_folder):
-    """Read one of Common Voice's tables.
+def list_table(path, data_folder):
+    """List the rows of one of Common Voice's tables.
 
     Raises
     ------
@@ -150,24 +144,16 @@ def read_table(path, data_folder):
     """
     comma = path.suffix.lower() == ".csv"
     style = {} if comma else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    rows = []
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file, **style)
-        lacking = [name for name in NEEDED if name not in (table.fieldnames or ())]
-        if lacking:
-            raise ValueError(f"{path} lacks the columns {lacking}: {table.fieldnames}")
-        for line in table:
-            clip = line["path"] or ""
-            rows.append(
-                {
-                    "ID": Path(clip).stem,
-                    "wav": find_clip(data_folder, clip),
-                    "spk_id": line["client_id"] or "unknown",
-                    "wrd": line["sentence"] or "",
-                    "path": clip,
-                }
-            )
-    return rows
+    return [
+        {
+            "ID": Path(line["path"] or "").stem,
+            "wav": find_clip(data_folder, line["path"] or ""),
+            "spk_id": line["client_id"] or "unknown",
+            "wrd": line["sentence"] or "",
+            "path": line["path"] or "",
+        }
+        for line in read_table(path, NEEDED, **style)
+    ]
 
 
 def find_clip(data_folder, clip):
@@ -186,32 +172,5 @@ def find_clip(data_folder, clip):
     return None
 
 
-def main(argv=None):
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data_folder", help="of one language: tables, and clips/")
-    parser.add_argument("save_folder", help="where the manifests go")
-
-    def table(name):
-        return None if name == "null" else name
-
-    for split, name in (("train", "train"), ("valid", "dev"), ("test", "test")):
-        parser.add_argument(f"--{split}", type=table, default=f"{name}.tsv")
-    parser.add_argument("--held_out", type=float, default=0.1)
-    parser.add_argument("--case", choices=("upper", "lower", "keep"), default="upper")
-    parser.add_argument(
-        "--accents", action=argparse.BooleanOptionalAction, default=True
-    )
-    parser.add_argument("--alphabet", help="leave out what has other characters")
-    parser.add_argument("--max_duration", type=float, help="in seconds")
-    parser.add_argument(
-        "--clients", type=int, default=0, help="also write client0.csv, ..."
-    )
-    parser.add_argument("--jobs", type=int)
-    prepare_and_tell(prepare, vars(parser.parse_args(argv)))
-
-
 if __name__ == "__main__":
-    main()
+    preparation.main(prepare)

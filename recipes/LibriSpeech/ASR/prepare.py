@@ -7,33 +7,26 @@ From the root of the repository::
 where /data holds LibriSpeech/, in whose layout the built-in corpus is as well.
 """
 
-import argparse
+import functools
 from pathlib import Path
 
-from recipes import transcribed
+from recipes import preparation, transcribed
 from recipes.audio_files import Skipped, list_files
 from recipes.LibriFSD50K.corpora import list_speech, utterance_key
-from recipes.manifests import prepare_and_tell
 from recipes.MiniLibriFSD50K import generate as built_in
-
-SUBSETS = {
-    "train": ["train-clean-100"],
-    "valid": ["dev-clean"],
-    "test": ["test-clean"],
-}
 
 
 def prepare(
-    data_folder=None,
+    data_folder: str = None,
     save_folder="manifests",
-    built_in_corpus=None,
-    train=SUBSETS["train"],
-    valid=SUBSETS["valid"],
-    test=SUBSETS["test"],
+    built_in_corpus: str = None,
+    train=("train-clean-100",),
+    valid=("dev-clean",),
+    test=("test-clean",),
     min_duration=0.3,
-    max_duration=None,
+    max_duration: float = None,
     clients=0,
-    jobs=None,
+    jobs: int = None,
 ):
     """Write ``train.csv``, ``valid.csv`` and ``test.csv``: ID,duration,wav,spk_id,wrd.
 
@@ -51,12 +44,8 @@ def prepare(
         Where the synthetic corpus is or will be.
     train, valid, test : list of str
         Subsets, such as ``train-clean-360``.
-    min_duration, max_duration : float
-        In seconds; utterances beyond are left out. None: no limit.
-    clients : int
-        Deal the speakers of ``train.csv`` to this many, into ``client0.csv``, ...
-    jobs : int, optional
-        Threads.
+    min_duration, max_duration, clients, jobs
+        As in :func:`recipes.transcribed.prepare`.
 
     Returns
     -------
@@ -70,66 +59,45 @@ def prepare(
     ValueError
         When a split would be empty.
     """
-    data_folder = find_corpus(data_folder, built_in_corpus)
+    data_folder = built_in.find_or_generate(data_folder, built_in_corpus)
     subsets = {"train": list(train), "valid": list(valid), "test": list(test)}
-    for names in subsets.values():
-        for name in names:
-            if not (data_folder / "LibriSpeech" / name).is_dir():
-                raise FileNotFoundError(
-                    f"{data_folder}/LibriSpeech has no {name}: expected "
-                    f"{name}/SPEAKER/CHAPTER/*.flac and *.trans.txt"
-                )
     files = {}
-    for names in subsets.values():
-        for name in names:
-            suffixes = {".flac", ".wav", ".txt"}
-            files |= list_files(data_folder, f"LibriSpeech/{name}", suffixes)
-    options = {
-        "subsets": subsets,
-        "min_duration": min_duration,
-        "max_duration": max_duration,
-        "case": "upper",
-        "accents": True,
-        "alphabet": None,
-    }
-
-    def listing():
-        listed, skipped = {}, []
-        for split, names in subsets.items():
-            listed[split], odd = list_utterances(data_folder, names)
-            skipped += odd
-        return listed, skipped
-
+    for name in (name for names in subsets.values() for name in names):
+        if not (data_folder / "LibriSpeech" / name).is_dir():
+            raise FileNotFoundError(
+                f"{data_folder}/LibriSpeech has no {name}: expected "
+                f"{name}/SPEAKER/CHAPTER/*.flac and *.trans.txt"
+            )
+        suffixes = {".flac", ".wav", ".txt"}
+        files |= list_files(data_folder, f"LibriSpeech/{name}", suffixes)
     return transcribed.prepare(
-        save_folder, listing, data_folder, options, files, clients, jobs
+        save_folder,
+        functools.partial(list_utterances, data_folder, subsets),
+        data_folder,
+        files,
+        clients,
+        jobs,
+        min_duration=min_duration,
+        max_duration=max_duration,
+        subsets=subsets,
     )
 
 
-def find_corpus(data_folder, built_in_corpus):
-    """Find the folder that holds LibriSpeech, or make the built-in corpus."""
-    folder = built_in.find_or_generate(data_folder, built_in_corpus)
-    if not (folder / "LibriSpeech").is_dir():
-        raise FileNotFoundError(
-            f"There is no {folder}/LibriSpeech: data_folder must hold LibriSpeech/"
-        )
-    return folder
-
-
 def list_utterances(data_folder, subsets):
-    """List utterances with their transcripts, as recipes.transcribed takes them."""
-    audio, skipped = list_speech(data_folder, subsets)
-    texts = {}
-    for subset in subsets:
-        for path in list_files(data_folder, f"LibriSpeech/{subset}", {".txt"}):
-            if path.endswith(".trans.txt"):
-                texts |= read_transcripts(Path(data_folder) / path)
-    rows = []
-    for path in audio:
-        name = Path(path).stem
-        if name not in texts:
-            skipped.append(Skipped(path, "no transcript"))
-            continue
-        rows.append(
+    """List utterances with their transcripts by split.
+
+    Returns
+    -------
+    dict of list of dict
+        As recipes.transcribed takes them.
+    list of Skipped
+    """
+    listed, skipped = {}, []
+    for split, names in subsets.items():
+        audio, misnamed = list_speech(data_folder, names)
+        texts = read_transcripts(data_folder, names)
+        stems = {path: Path(path).stem for path in audio}
+        listed[split] = [
             {
                 "ID": name,
                 "wav": path,
@@ -137,34 +105,31 @@ def list_utterances(data_folder, subsets):
                 "wrd": texts[name],
                 "path": path,
             }
-        )
-    have = {Path(path).stem for path in audio}
-    skipped += [Skipped(name, "missing file") for name in texts if name not in have]
-    return rows, skipped
+            for path, name in stems.items()
+            if name in texts
+        ]
+        skipped += misnamed
+        skipped += [
+            Skipped(path, "no transcript")
+            for path, name in stems.items()
+            if name not in texts
+        ]
+        lost = texts.keys() - stems.values()
+        skipped += [Skipped(name, "missing file") for name in lost]
+    return listed, skipped
 
 
-def read_transcripts(path):
-    """Read a ``.trans.txt``: utterance, space, words."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    pairs = (line.partition(" ") for line in lines if line.strip())
-    return {name: words for name, _, words in pairs}
-
-
-def main(argv=None):
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data_folder", help="holds LibriSpeech/")
-    parser.add_argument("save_folder", help="where the manifests go")
-    parser.add_argument("--built_in_corpus", help="make the synthetic corpus there")
-    for split, names in SUBSETS.items():
-        parser.add_argument(f"--{split}", nargs="+", default=names)
-    parser.add_argument("--max_duration", type=float, help="in seconds")
-    parser.add_argument(
-        "--clients", type=int, default=0, help="also write client0.csv, ..."
-    )
-    parser.add_argument("--jobs", type=int)
-    prepare_and_tell(prepare, vars(parser.parse_args(argv)))
+def read_transcripts(data_folder, subsets):
+    """Read all ``.trans.txt`` of subsets, with "utterance words" on each line."""
+    texts = {}
+    for subset in subsets:
+        for path in list_files(data_folder, f"LibriSpeech/{subset}", {".txt"}):
+            if path.endswith(".trans.txt"):
+                lines = (data_folder / path).read_text(encoding="utf-8").splitlines()
+                pairs = (line.partition(" ") for line in lines if line.strip())
+                texts |= {name: words for name, _, words in pairs}
+    return texts
 
 
 if __name__ == "__main__":
-    main()
+    preparation.main(prepare)
