@@ -27,127 +27,74 @@ LABELS = {
 
 
 def parse(argv):
-    """The command line; what does not begin with a command is to be scored."""
-    raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = argparse.ArgumentParser(description=__doc__, **raw)
-    commands = parser.add_subparsers(required=True, metavar="{score,compare}")
-    about = "score a trained model; the command that may be left out"
-    scoring = commands.add_parser("score", description=__doc__, help=about, **raw)
-    scoring.set_defaults(run=score)
-    add = scoring.add_argument
-    add("folder", type=Path, help="output folder of train.py")
+    """The command line; without a command it is that of ``score``."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    scoring = commands.add_parser("score", help="a trained model; may be left out")
+    scoring.add_argument("folder", type=Path, help="output folder of train.py")
     which = scoring.add_mutually_exclusive_group()
-    which.add_argument(
-        "--test_mixtures",
-        type=Path,
-        help="manifest of mixtures; default: test_mixtures.csv in the folder",
-    )
-    which.add_argument(
-        "--data_folder",
-        help="another corpus in the layout that the recipe prepares: make the fixed "
-        "mixtures of its test split",
-    )
-    add("--data_root", help="what $data_root stands for in the manifest")
+    about = "manifest of mixtures; default: test_mixtures.csv in the folder"
+    which.add_argument("--test_mixtures", type=Path, help=about)
+    about = "another corpus, laid out as the recipe prepares it: its test split"
+    which.add_argument("--data_folder", help=about)
+    about = "what $data_root stands for in the manifest"
+    scoring.add_argument("--data_root", help=about)
     about = f"among {', '.join(LABELS)}; SI-SDR is always there"
-    add("--metrics", nargs="+", default=[], metavar="METRIC", help=about)
-    add("--out", type=Path, help="default: evaluation/ in the folder")
-    add("--device", default="cpu", help="of the model; default: cpu")
-    add("--processes", type=int, help="default: one for each core")
-
-    about = "Paired differences, A minus B, on the same mixtures."
-    comparison = commands.add_parser("compare", description=about, help=about)
-    comparison.set_defaults(run=compare)
-    for name in ("a", "b"):
-        about = "scored output folder of train.py, or an utterances.csv"
-        comparison.add_argument(name, type=Path, help=about)
+    scoring.add_argument("--metrics", nargs="+", default=[], help=about)
+    about = "default: evaluation/ in the folder"
+    scoring.add_argument("--out", type=Path, help=about)
+    scoring.add_argument("--device", default="cpu", help="of the model; default: cpu")
+    about = "default: one for each core"
+    scoring.add_argument("--processes", type=int, help=about)
+    comparison = commands.add_parser("compare", help="two scored models: A minus B")
+    about = "scored output folder of train.py, or an utterances.csv"
+    comparison.add_argument("a", type=Path, help=about)
+    comparison.add_argument("b", type=Path, help=about)
     about = "default: comparison/"
     comparison.add_argument("--out", type=Path, default=Path("comparison"), help=about)
-    if argv and argv[0] not in (*commands.choices, "-h", "--help"):
-        argv = ["score", *argv]
-    return parser.parse_args(argv)
+    known = not argv or argv[0] in (*commands.choices, "-h", "--help")
+    return parser.parse_args(argv if known else ["score", *argv])
 
 
-def read_mixtures(options, trained):
+def read_mixtures(options, hparams):
     """The mixtures to score the model on, by id, see ``fixed_mixtures``."""
     from fedenhance.data.datasets import split_mixtures
     from fedenhance.data.manifests import load_manifest, save_manifest
 
-    hparams = trained.hparams
-    if options.data_folder:
-        manifests = options.out / "manifests"
-        hparams["prepare"](data_folder=options.data_folder, save_folder=str(manifests))
-        hparams = {
-            **hparams,
-            "data_folder": options.data_folder,
-            "manifest_folder": str(manifests),
-        }
-        mixtures = split_mixtures(hparams, "test")
-        save_manifest(options.out / "test_mixtures.csv", mixtures, options.data_folder)
+    root = options.data_folder
+    if root:
+        manifests = str(options.out / "manifests")
+        hparams["prepare"](data_folder=root, save_folder=manifests)
+        there = {"data_folder": root, "manifest_folder": manifests}
+        mixtures = split_mixtures({**hparams, **there}, "test")
+        save_manifest(options.out / "test_mixtures.csv", mixtures, root)
         return mixtures
     path = options.test_mixtures or options.folder / "test_mixtures.csv"
     return load_manifest(path, options.data_root or hparams["data_folder"])
 
 
-def read_signals(key, row, sample_rate, loop_noise=False):
-    """The signals of one row of a manifest.
-
-    Arguments
-    ---------
-    key : str
-        Its id.
-    row : dict
-        With ``duration``. A row with ``noisy`` and ``speech`` is a recording and its
-        clean speech; any other is a mixture of what it names. Gains are 1 by default.
-    sample_rate : int
-        In Hz.
-    loop_noise : bool
-        Repeat short noises instead of padding them.
-
-    Returns
-    -------
-    mixture : torch.Tensor
-        ``(time,)``.
-    speech : torch.Tensor or None
-        ``(time,)``; None where it is unknown.
-    """
-    from fedenhance.data.audio import read_segment
-    from fedenhance.data.mixing import read_fixed_mixture
-
-    if not row.get("duration"):
-        raise ValueError(f"the row {key} of the manifest has no duration in seconds")
-    num_samples = round(float(row["duration"]) * sample_rate)
-    reading = {"sample_rate": sample_rate, "num_samples": num_samples}
-    if row["noisy"] and row["speech"]:
-        mixture, speech = (
-            read_segment(*row[k], **reading) for k in ("noisy", "speech")
-        )
-        return mixture - mixture.mean(), speech - speech.mean()
-    sources = read_fixed_mixture(row, sample_rate, loop_noise)
-    return sources.sum(0), sources[0] if row["speech"] else None
-
-
 def enhance_all(mixtures, trained, device):
     """Yield what ``measure_utterances`` takes; leave damaged recordings out."""
-    from speechbrain.utils.logger import get_logger
+    from fedenhance.data.datasets import none_if_damaged
+    from fedenhance.data.mixing import read_fixed_mixture
 
-    from fedenhance.data.audio import DamagedAudioError
-
+    read = none_if_damaged(read_fixed_mixture)
     loop_noise = trained.hparams["mixing"].loop_noise
     for key, row in mixtures.items():
-        try:
-            mixture, speech = read_signals(key, row, trained.sample_rate, loop_noise)
-        except DamagedAudioError as error:
-            get_logger(__name__).warning("%s is left out: %s", key, error)
+        if not row.get("duration"):
+            raise ValueError(f"the row {key} of the manifest has no duration (seconds)")
+        sources = read(row, trained.sample_rate, loop_noise)
+        if sources is None:
             continue
-        estimate = trained(mixture.to(device).unsqueeze(0))[0, 0]
-        described = {
-            "id": key,
-            "n_noises": row.get("n_noises") or bool(row["noise"]) + bool(row["extra"]),
-            "noise_class": row.get("noise_class", ""),
-            "spk_id": row.get("spk_id", ""),
-        }
-        target = None if speech is None else speech.numpy()
-        yield described, estimate.cpu().numpy(), mixture.numpy(), target
+        mixture = sources.sum(0)
+        estimate = trained(mixture.to(device).unsqueeze(0))[0, 0].cpu()
+        known = {name: row.get(name, "") for name in ("noise_class", "spk_id")}
+        n_noises = row.get("n_noises") or bool(row["noise"]) + bool(row["extra"])
+        target = sources[0].numpy() if row["speech"] else None
+        row = {"id": key, "n_noises": n_noises, **known}
+        yield row, estimate.numpy(), mixture.numpy(), target
 
 
 def score(options):
@@ -160,7 +107,7 @@ def score(options):
     check_metrics(metrics)
     trained = load_trained(options.folder, options.device)
     options.out = options.out or options.folder / "evaluation"
-    mixtures = read_mixtures(options, trained)
+    mixtures = read_mixtures(options, trained.hparams)
     rows = measure_utterances(
         enhance_all(mixtures, trained, options.device),
         trained.sample_rate,
@@ -198,23 +145,21 @@ def read_scores(path):
 def write_summary(folder, summary, name, improvement=""):
     """Write a summary and its figures; show it overall and by number of noises."""
     report.write_rows(folder / f"{name}.csv", summary)
+    what = "improvement" if improvement else "difference"
     for metric, label in LABELS.items():
         column = f"{metric}{improvement}"
-        lines = [line for line in summary if line["metric"] == column]
-        if any(line["n"] for line in lines):
-            what = "improvement" if improvement else "difference"
+        if any(line["n"] for line in summary if line["metric"] == column):
             figure = report.draw_summary(summary, column, f"{label}, {what}")
             figure.savefig(folder / f"{name}_{metric}.png", dpi=150)
-    print(report.format_summary(summary, "all"))
-    print()
-    print(report.format_summary(summary, "n_noises"))
-    print(f"\nBy input SI-SDR, noise class and speaker: {folder / name}.csv")
+    for grouping in ("all", "n_noises"):
+        print(report.format_summary(summary, grouping), end="\n\n")
+    print(f"By input SI-SDR, noise class and speaker: {folder / name}.csv")
 
 
 def main(argv):
     """Run a command line; return the summary that it writes."""
     options = parse(argv)
-    return options.run(options)
+    return {"score": score, "compare": compare}[options.command](options)
 
 
 if __name__ == "__main__":

@@ -27,20 +27,16 @@ def parse(argv):
     parser.add_argument("figure", choices=[*figures.NO_PAPER, "snr"])
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS")
     parser.add_argument("--out", type=Path, default=Path("figures"))
-    parser.add_argument(
-        "--paper",
-        type=Path,
-        help="the paper's own numbers to lay over: recipes/LibriFSD50K/paper.csv",
-    )
+    about = "the paper's own numbers to lay over: recipes/LibriFSD50K/paper.csv"
+    parser.add_argument("--paper", type=Path, help=about)
     parser.add_argument(
         "--vary",
         choices=list(FACTORS),
         help="what distinguishes curves or bars, everything else being equal; default: "
         "n_clients, and p_supervised of supervision",
     )
-    parser.add_argument(
-        "--data_folder", help="of snr, where the corpus lies elsewhere now"
-    )
+    about = "of snr, where the corpus lies elsewhere now"
+    parser.add_argument("--data_folder", help=about)
     return parser.parse_args(argv)
 
 

@@ -29,8 +29,8 @@ import soundfile
 import torch
 
 from benchmarks.networks import processor_name
-from evaluate import read_signals
 from fedenhance.data.manifests import load_manifest
+from fedenhance.data.mixing import read_fixed_mixture
 from fedenhance.deploy.enhancement import MIN_PIECE, enhance_blocks
 from fedenhance.deploy.trained import load_trained
 from fedenhance.objectives.levels import si_sdr
@@ -67,8 +67,9 @@ def conversation(folder, trained, seconds):
     path = folder / "test_mixtures.csv"
     rows = load_manifest(path, trained.hparams["data_folder"])
     parts, length = [], round(seconds * trained.sample_rate)
-    for key, row in cycle(rows.items()):
-        parts.append(torch.stack(read_signals(key, row, trained.sample_rate)))
+    for row in cycle(rows.values()):
+        sources = read_fixed_mixture(row, trained.sample_rate)
+        parts.append(torch.stack([sources.sum(0), sources[0]]))
         if sum(part.shape[1] for part in parts) >= length:
             return torch.cat(parts, dim=1)[:, :length].unbind()
 

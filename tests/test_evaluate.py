@@ -191,9 +191,9 @@ def test_comparison_by_hand(run, data, tmp_path, capsys):
 def test_scoring_is_the_command_that_may_be_left_out(capsys):
     for argv in (["folder"], ["score", "folder"], ["--device", "cpu", "folder"]):
         options = evaluate.parse(argv)
-        assert (options.run, str(options.folder)) == (evaluate.score, "folder")
+        assert (options.command, str(options.folder)) == ("score", "folder")
     options = evaluate.parse(["compare", "a", "b"])
-    assert (options.run, str(options.out)) == (evaluate.compare, "comparison")
+    assert (options.command, str(options.out)) == ("compare", "comparison")
     for argv in ([], ["compare", "a"]):
         with pytest.raises(SystemExit):
             evaluate.parse(argv)

@@ -277,7 +277,8 @@ def read_fixed_mixture(row, sample_rate, loop_noise=False):
     Arguments
     ---------
     row : dict
-        As :func:`fixed_mixtures` makes them; its gains are 1 if they are absent.
+        As :func:`fixed_mixtures` makes them; its gains are 1 if they are absent. Or a
+        recording ``noisy`` and its clean ``speech``: the noise is the difference.
     sample_rate : int
         In Hz.
     loop_noise : bool
@@ -297,5 +298,8 @@ def read_fixed_mixture(row, sample_rate, loop_noise=False):
             (row["extra"], loop_noise),
         )
     ]
+    if row["speech"] and row["noisy"]:
+        recording = read_segment(*row["noisy"], sample_rate, num_samples)
+        signals[1] = recording - signals[0]
     gains = [float(row.get(name) or 1) for name in ("noise_gain", "extra_gain")]
     return stack_sources(signals, [1.0, *gains], num_samples)
