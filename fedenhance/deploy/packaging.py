@@ -14,7 +14,6 @@ network, and a model card. SpeechBrain loads it::
 
 import argparse
 import ast
-import io
 import re
 import shutil
 import sys
@@ -22,13 +21,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from speechbrain.utils.logger import get_logger
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fedenhance.deploy.trained import find_best, load_trained
+from fedenhance.deploy.trained import (
+    find_best,
+    load_trained,
+    read_experiment,
+    write_yaml,
+)
 from fedenhance.reports import markdown
 from fedenhance.reports.runs import Run
-
-logger = get_logger(__name__)
 
 SOURCES = Path(__file__).parents[1]
 
@@ -36,11 +38,11 @@ YAML_END = """
 num_spks: {num_sources}
 modules:
     separator: !ref <separator>
-    encoder: !new:fedenhance.deploy.sepformer_interface.MixtureEncoder
-    masknet: !new:fedenhance.deploy.sepformer_interface.EstimateMasks
+    encoder: !new:fedenhance.deploy.sepformer_adapter.MixtureEncoder
+    masknet: !new:fedenhance.deploy.sepformer_adapter.EstimateMasks
         separator: !ref <separator>
         consistency: !ref <consistency>
-    decoder: !new:fedenhance.deploy.sepformer_interface.EstimateDecoder
+    decoder: !new:fedenhance.deploy.sepformer_adapter.EstimateDecoder
 pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
     loadables:
 """
@@ -55,46 +57,6 @@ from speechbrain.inference.separation import SepformerSeparation
 sys.path.append(str(Path(__file__).resolve().parent))
 CustomInterface = SepformerSeparation
 '''
-
-CARD = """---
-license: apache-2.0
-library_name: speechbrain
-pipeline_tag: audio-to-audio
-tags: [speech-enhancement, federated-learning, speechbrain]
----
-# Speech enhancement: {experiment}
-
-Separates noisy recordings at {sample_rate} Hz into speech, which comes first, and
-{num_noises} noise estimates. {num_parameters:,} parameters.
-
-## Use
-
-{needs}
-
-```python
-from speechbrain.inference.interfaces import foreign_class
-
-model = foreign_class(source="path/to/this/folder")
-estimates = model.separate_batch(mixture)  # (batch, time) -> (batch, time, source)
-```
-
-`speechbrain.inference.separation.SepformerSeparation.from_hparams(source=...)` loads it
-as well, with this folder on Python's path (`PYTHONPATH`). Loading runs the Python files
-of this folder; `*.ckpt` hold tensors alone.
-
-## Training
-
-    {command}
-
-{training}
-## Results
-
-{results}
-## Licence
-
-Code and weights: Apache-2.0 (`LICENSE`). The recordings of *{data}* that the model
-learned from have licences of their own, which may limit what the weights are used for.
-"""
 
 SETTINGS = {
     "rounds": "rounds",
@@ -153,18 +115,13 @@ def package(folder, out=None, command=None):
     out = Path(out) if out else folder / "package"
     trained = load_trained(folder)
     out.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: module.state_dict()
-        for name, module in (
-            ("separator", trained.separator),
-            ("consistency", trained.consistency),
-        )
-        if isinstance(module, torch.nn.Module) and module.state_dict()
-    }
-    for name, tensors in weights.items():
-        tensors = {key: tensor.cpu() for key, tensor in tensors.items()}
-        torch.save(tensors, out / f"{name}.ckpt")
-    text = inference_yaml(folder / "hyperparams.yaml", trained.num_sources, weights)
+    weighted = []
+    for name in ("separator", "consistency"):
+        module = getattr(trained, name)
+        if isinstance(module, torch.nn.Module) and module.state_dict():
+            torch.save(module.state_dict(), out / f"{name}.ckpt")
+            weighted.append(name)
+    text = inference_yaml(folder / "hyperparams.yaml", trained.num_sources, weighted)
     (out / "hyperparams.yaml").write_text(text, encoding="utf-8")
     (out / "custom.py").write_text(CUSTOM, encoding="utf-8")
     named = set(re.findall(r"!(?:new|name|apply):([\w.]+)", text))
@@ -191,20 +148,15 @@ def inference_yaml(path, num_sources, loadables):
     str
         YAML for SpeechBrain's inference interfaces.
     """
-    from ruamel.yaml import YAML
-
-    yaml = YAML()  # keeps the tags
-    experiment = yaml.load(path.read_text(encoding="utf-8"))
+    experiment = read_experiment(path)
     network = {
         "sample_rate": experiment["sample_rate"],
         "separator": experiment["modules"]["separator"],
         "consistency": experiment.get("consistency"),
     }
-    stream = io.StringIO("# For inference, see README.md.\n")
-    stream.seek(0, io.SEEK_END)
-    yaml.dump(network, stream)
-    lines = [f"        {name}: !ref <{name}>\n" for name in loadables]
-    return stream.getvalue() + YAML_END.format(num_sources=num_sources) + "".join(lines)
+    text = "# For inference, see README.md.\n" + write_yaml(network)
+    text += YAML_END.format(num_sources=num_sources)
+    return text + "".join(f"        {name}: !ref <{name}>\n" for name in loadables)
 
 
 def carry_sources(names, folder):
@@ -254,53 +206,41 @@ def model_card(folder, trained, command, named):
     str
         Markdown.
     """
-    own = {SOURCES.name, "torch", "speechbrain"}
-    others = sorted({name.split(".")[0] for name in named} - own)
-    needs = "It needs `pip install torch torchaudio speechbrain`"
-    needs += f" and the Python modules {', '.join(others)}." if others else " alone."
-    hparams = trained.hparams
     header = (folder / "hyperparams.yaml").read_text(encoding="utf-8").splitlines()[:3]
     yaml_files = [line for line in header if line.endswith(".yaml")]
-    return CARD.format(
+    run = Run(folder)
+    packages = {name.split(".")[0] for name in named}
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("model_card.md.j2").render(
         experiment=Path(yaml_files[0]).stem if yaml_files else folder.name,
         sample_rate=trained.sample_rate,
         num_noises=trained.num_sources - 1,
         num_parameters=sum(p.numel() for p in trained.separator.parameters()),
-        needs=needs,
-        command=command or "python train.py hyperparams.yaml  # of the run's folder",
-        training=_training(folder, hparams),
-        results=_results(Run(folder).test_scores),
-        data=Path(hparams.get("data_folder") or "unknown").name,
+        others=sorted(packages - {SOURCES.name, "torch", "speechbrain"}),
+        command=command,
+        data=Path(trained.hparams.get("data_folder") or "unknown").name,
+        settings=SETTINGS,
+        hparams=trained.hparams,
+        rounds=run.rounds,
+        hours=np.nansum(run.rounds.get("hours", 0.0)),
+        best=find_best(folder / "save").meta,
+        results=_results(run.test_scores),
     )
-
-
-def _training(folder, hparams):
-    """A Markdown table of data, federation and settings."""
-    rows = [("data", Path(hparams.get("data_folder") or "unknown").name)]
-    rows += [(name, hparams[key]) for key, name in SETTINGS.items() if key in hparams]
-    rounds = Run(folder).rounds
-    if rounds:
-        rows.append(("rounds done", len(rounds["round"])))
-        hours = np.nansum(rounds.get("hours", 0.0))
-        rows.append(("hours of audio, all clients together", f"{hours:.2f}"))
-    best = find_best(folder / "save").meta
-    for key in ("round", "si_sdri", "loss"):
-        if key in best:
-            rows.append((f"best model by validation: {key}", f"{best[key]:.4g}"))
-    return markdown.table(("", ""), rows) + "\n"
 
 
 def _results(scores):
     """A Markdown table of the test metrics, by number of noises."""
-    if not scores:
-        return "None: the run left no test scores against clean references.\n"
     rows = []
     for count, columns in scores.items():
         before, gain = columns["si_sdr_in"], columns["si_sdri"].tolist()
         rows.append((count, len(gain), f"{before.mean():.2f}", markdown.spread(gain)))
     head = ("noises", "test mixtures", "SI-SDR of the input", "improvement (dB)")
-    table = markdown.table(head, rows)
-    return f"{table}\n\nMean and, for the improvement, standard deviation.\n"
+    return markdown.table(head, rows) if rows else ""
 
 
 def main(argv=None):

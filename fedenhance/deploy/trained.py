@@ -1,5 +1,6 @@
 """A finished run's folder, or its package, made into a separator again."""
 
+import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,7 +8,12 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.checkpoints import Checkpointer
 
+from fedenhance.deploy.renamed import current_names
 from fedenhance.networks.scaling import separate
+
+#: What inference and evaluation need beside plain values. All else that names objects
+#: is for training, and is not made.
+NEEDED = ("separator", "modules", "consistency", "mixing", "prepare", "pretrainer")
 
 
 class Trained(NamedTuple):
@@ -60,8 +66,7 @@ def load_trained(folder, device="cpu"):
         raise FileNotFoundError(
             f"{folder} is not the output folder of train.py: it has no {path.name}"
         )
-    with open(path, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file)
+    hparams = load_hyperpyyaml(write_yaml(read_experiment(path)))
     if "pretrainer" in hparams:
         hparams["pretrainer"].collect_files(default_source=str(folder))
         hparams["pretrainer"].load_collected()
@@ -75,6 +80,45 @@ def load_trained(folder, device="cpu"):
         hparams["sample_rate"],
         hparams,
     )
+
+
+def read_experiment(path):
+    """Read what inference and evaluation need of an experiment, names up to date.
+
+    Arguments
+    ---------
+    path : Path
+        ``hyperparams.yaml`` of a run, whose references are resolved, or of a package.
+
+    Returns
+    -------
+    dict
+        Values with their tags; no object is made.
+    """
+    from ruamel.yaml import YAML
+
+    experiment = YAML().load(current_names(path.read_text(encoding="utf-8")))
+    return {
+        key: value
+        for key, value in experiment.items()
+        if key in NEEDED or not _names_objects(value)
+    }
+
+
+def _names_objects(value):
+    if getattr(getattr(value, "tag", None), "value", None):
+        return True
+    parts = value.values() if isinstance(value, dict) else value
+    return isinstance(value, dict | list) and any(map(_names_objects, parts))
+
+
+def write_yaml(values):
+    """Return values that :func:`read_experiment` read as YAML, with their tags."""
+    from ruamel.yaml import YAML
+
+    stream = io.StringIO()
+    YAML().dump(values, stream)
+    return stream.getvalue()
 
 
 def load_best(modules, save_folder):

@@ -127,7 +127,7 @@ def test_a_learned_consistency_is_packaged(run):
 def test_a_package_carries_the_sources_it_needs_and_no_training(run):
     out = package(run)
     carried = {path.stem for path in (out / "fedenhance").rglob("*.py")}
-    needed = {"__init__", "sepformer_interface", "sudormrf", "fused", "consistency"}
+    needed = {"__init__", "sepformer_adapter", "sudormrf", "fused", "consistency"}
     assert needed <= carried
     assert not carried & {"streaming", "results", "packaging", "separation", "mixing"}
     text = (out / "hyperparams.yaml").read_text()

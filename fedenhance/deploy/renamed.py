@@ -1,0 +1,88 @@
+"""Names that changed, so that the YAML of runs made with older code still loads.
+
+Whoever renames what a YAML file may name adds a line to ``RENAMED``.
+"""
+
+import re
+
+#: Beginnings of dotted names, old -> new. The longest that fits counts.
+RENAMED = {
+    "local_modules.consistency": "fedenhance.objectives.consistency",
+    "local_modules.data_io": "fedenhance.data.datasets",
+    "local_modules.encoders": "fedenhance.recognition.convolutional",
+    "local_modules.filterbank": "fedenhance.networks.filterbank",
+    "local_modules.html_report": "fedenhance.reports.html",
+    "local_modules.inference": "fedenhance.deploy.sepformer_adapter",
+    "local_modules.live": "fedenhance.reports.live",
+    "local_modules.mixing": "fedenhance.data.mixing",
+    "local_modules.objectives": "fedenhance.objectives.mixit",
+    "local_modules.objectives.covariance": "fedenhance.objectives.penalties.covariance",
+    "local_modules.objectives.regular": "fedenhance.objectives.penalties.regular",
+    "local_modules.objectives.si_sdr": "fedenhance.objectives.levels.si_sdr",
+    "local_modules.objectives.snr": "fedenhance.objectives.levels.snr",
+    "local_modules.objectives.sparsity": "fedenhance.objectives.penalties.sparsity",
+    "local_modules.objectives.thresholded": "fedenhance.objectives.levels.thresholded",
+    "local_modules.packaging": "fedenhance.deploy.packaging",
+    "local_modules.recognition": "fedenhance.recognition.brains",
+    "local_modules.remixit": "fedenhance.training.remixit",
+    "local_modules.results": "fedenhance.reports.results",
+    "local_modules.separation": "fedenhance.training.separation",
+    "local_modules.separator": "fedenhance.networks.separator",
+    "local_modules.sudormrf": "fedenhance.networks.sudormrf",
+    "local_modules.transcripts": "fedenhance.recognition.transcripts",
+}
+#: Mask networks that were classes of their own -> the block that tells them apart.
+MASK_NETWORKS = {
+    "OriginalMaskNet": "NormalizedUConvBlock",
+    "ImprovedMaskNet": "UConvBlock",
+    "GroupCommMaskNet": "GroupCommBlock",
+    "CausalMaskNet": "CausalUConvBlock",
+}
+SIZES_OF_BLOCK = ("channels", "hidden_channels", "depth", "num_groups")
+
+_OLD_NAME = re.compile(
+    "(!(?:new|name|apply):)(" + "|".join(sorted(RENAMED, reverse=True)) + r")(?=[\w.])"
+)
+_OLD_MASK_NETWORK = re.compile(
+    r"!new:local_modules\.sudormrf\.(\w+MaskNet)\n(( +)\w+: .*\n(?:\3\w+: .*\n)*)"
+)
+
+
+def current_names(text):
+    """Bring the names in an experiment's YAML up to date.
+
+    Arguments
+    ---------
+    text : str
+        ``hyperparams.yaml`` of a run or a package, of this code or older.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> current_names("consistency: !name:local_modules.consistency.by_power")
+    'consistency: !name:fedenhance.objectives.consistency.by_power'
+    """
+    text = _OLD_MASK_NETWORK.sub(_name_block, text)
+    return _OLD_NAME.sub(lambda name: name[1] + RENAMED[name[2]], text)
+
+
+def _name_block(old):
+    """Write an old mask network's YAML, with the block named in it."""
+    name, body, indent = old.groups()
+    sizes = dict(line.strip().split(": ", 1) for line in body.splitlines())
+    own = {key: sizes[key] for key in SIZES_OF_BLOCK if key in sizes}
+    shared = {k: v for k, v in sizes.items() if k not in own or k == "channels"}
+    lines = [f"{key}: {value}" for key, value in shared.items()]
+    lines += [f"block: !name:fedenhance.networks.blocks.{MASK_NETWORKS[name]}"]
+    lines += [f"  {key}: {value}" for key, value in own.items()]
+    if name == "CausalMaskNet":
+        lines += [
+            "normalize: False",
+            "activation: !new:fedenhance.networks.blocks.PReLU",
+        ]
+    new = "OriginalMaskNet" if name == "OriginalMaskNet" else "MaskNet"
+    body = "".join(f"{indent}{line}\n" for line in lines)
+    return f"!new:fedenhance.networks.sudormrf.{new}\n{body}"

@@ -1,0 +1,71 @@
+"""Runs and packages made before names changed load, and give what they gave.
+
+``tests/fixtures/older_run`` was trained for a round when this was ``local_modules/``;
+``expected.npy`` is what that code made of the mixture here.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hyperpyyaml import load_hyperpyyaml
+
+from fedenhance.deploy.packaging import package
+from fedenhance.deploy.renamed import RENAMED, current_names
+from fedenhance.deploy.trained import load_trained
+
+RUN = Path(__file__).parents[2] / "fixtures" / "older_run"
+MIXTURE = torch.linspace(0, 60, 800).sin().unsqueeze(0)
+
+
+@pytest.fixture
+def expected():
+    return torch.from_numpy(np.load(RUN / "expected.npy"))
+
+
+@pytest.mark.parametrize("folder", [RUN, RUN / "package"], ids=["run", "package"])
+def test_what_older_code_made_gives_the_same_estimates(folder, expected):
+    torch.testing.assert_close(load_trained(folder)(MIXTURE), expected)
+
+
+def test_a_package_of_an_older_run_has_todays_names(tmp_path, expected):
+    out = package(RUN, tmp_path / "package")
+    assert "local_modules" not in (out / "hyperparams.yaml").read_text()
+    assert not (out / "fedenhance/deploy/renamed.py").exists()
+    torch.testing.assert_close(load_trained(out)(MIXTURE), expected)
+
+
+def test_no_older_name_is_left():
+    text = (RUN / "hyperparams.yaml").read_text()
+    assert "local_modules" in text
+    assert "local_modules" not in current_names(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "sizes", "blocks"),
+    [
+        ("OriginalMaskNet", "", "NormalizedUConvBlock"),
+        ("ImprovedMaskNet", "", "UConvBlock"),
+        ("GroupCommMaskNet", "  num_groups: 2\n", "GroupCommBlock"),
+        ("CausalMaskNet", "", "CausalUConvBlock"),
+    ],
+)
+def test_a_mask_network_of_its_own_class_names_its_block(old, sizes, blocks):
+    text = f"masknet: !new:local_modules.sudormrf.{old}\n"
+    text += "  num_sources: 2\n  num_bases: 8\n  channels: 4\n  hidden_channels: 6\n"
+    text += f"  num_blocks: 3\n  depth: 2\n{sizes}consistency: null\n"
+    masknet = load_hyperpyyaml(current_names(text))["masknet"]
+    assert [type(block).__name__ for block in masknet.blocks] == [blocks] * 3
+    assert masknet(torch.randn(1, 8, 4)).shape == (2, 1, 8, 4)
+
+
+@pytest.mark.parametrize("name", RENAMED.values())
+def test_a_new_name_exists(name):
+    """The beginning of a name: a module, or what begins one of its functions."""
+    module, _, start = name.rpartition(".")
+    path = Path(*name.split(".")).with_suffix(".py")
+    assert (
+        path.is_file()
+        or f"def {start}" in Path(*module.split(".")).with_suffix(".py").read_text()
+    )
