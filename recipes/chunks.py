@@ -5,10 +5,9 @@ Positions are frames of the named file.
 
 from pathlib import Path
 
-from recipes import storage
 from recipes.preparation import write_manifests
+from recipes.storage import SIDES, STORAGES
 
-SIDES = storage.SIDES
 COLUMNS = [
     *("ID", "duration", "spk_id"),
     *(f"{side}{end}" for side in SIDES for end in ("", "_start", "_stop")),
@@ -16,13 +15,28 @@ COLUMNS = [
 ]
 
 
-def checked_options(**options):
-    """Collect the options of a preparation, as the functions of this module take them.
+def checked_options(
+    *,
+    storage="files",
+    storage_folder: str = None,
+    loop_noise=False,
+    chunk_seconds=4.0,
+):
+    """Collect the options that all preparations of chunks have.
 
     Arguments
     ---------
-    **options
-        storage, storage_folder, loop_noise, chunk_seconds, and the recipe's own.
+    storage : str
+        "files": rows point into the corpora, nothing is copied. "packed": int16 arrays
+        at 16 kHz, mapped into memory.
+    storage_folder : str, optional
+        Where "packed" writes; by default a folder beside the corpora, or the save
+        folder where they are read-only.
+    loop_noise : bool
+        Noises shorter than their utterance are used from the start again, instead of
+        limiting the number of chunks.
+    chunk_seconds : float
+        Length of a chunk in seconds.
 
     Returns
     -------
@@ -33,13 +47,16 @@ def checked_options(**options):
     ValueError
         For a storage or a length of chunks that cannot be.
     """
-    if options["storage"] not in storage.STORAGES:
-        choices = ", ".join(storage.STORAGES)
-        raise ValueError(f"storage must be one of {choices}: {options['storage']!r}")
-    if options["chunk_seconds"] <= 0:
-        raise ValueError(f"chunk_seconds must be > 0: {options['chunk_seconds']}")
-    folder = options["storage_folder"]
-    return {**options, "storage_folder": None if folder is None else str(folder)}
+    if storage not in STORAGES:
+        raise ValueError(f"storage must be one of {', '.join(STORAGES)}: {storage!r}")
+    if chunk_seconds <= 0:
+        raise ValueError(f"chunk_seconds must be > 0: {chunk_seconds}")
+    return {
+        "storage": storage,
+        "storage_folder": None if storage_folder is None else str(storage_folder),
+        "loop_noise": loop_noise,
+        "chunk_seconds": chunk_seconds,
+    }
 
 
 def chunk_rows(pairs, headers, options):
@@ -103,9 +120,7 @@ def _rows_of_pair(pair, headers, options):
         yield {**row, "padded": " ".join(padded)}
 
 
-def write_chunks(
-    corpus, tables, skipped, data_folder, save_folder, options, jobs, **record
-):
+def write_chunks(corpus, tables, skipped, folders, options, jobs, **record):
     """Store the audio as the options ask for it, and write the manifests.
 
     Arguments
@@ -116,10 +131,10 @@ def write_chunks(
         Split -> rows of :func:`chunk_rows`.
     skipped : list of Skipped
         Files that were left out.
-    data_folder, save_folder : pathlib.Path
-        Of the preparation.
+    folders : (pathlib.Path, pathlib.Path)
+        The data folder and the save folder.
     options : dict
-        Of :func:`checked_options`.
+        Of :func:`checked_options`, and the recipe's own.
     jobs : int or None
         Threads; as many as cores by default.
     **record
@@ -130,20 +145,11 @@ def write_chunks(
     dict
         The record.
     """
-    write = storage.STORAGES[options["storage"]]
-    tables, broken, folder = write(
-        corpus, tables, data_folder, save_folder, options["storage_folder"], jobs
-    )
-    return write_manifests(
-        save_folder,
-        tables,
-        COLUMNS,
-        skipped + broken,
-        count,
-        options=options,
-        stored_in=folder and str(folder.resolve()),
-        **record,
-    )
+    write, chosen = STORAGES[options["storage"]], options["storage_folder"]
+    tables, broken, folder = write(corpus, tables, folders, chosen, jobs)
+    record |= {"options": options, "stored_in": folder and str(folder.resolve())}
+    skipped = skipped + broken
+    return write_manifests(folders[1], tables, COLUMNS, skipped, count, **record)
 
 
 def count(rows):

@@ -23,8 +23,8 @@ RECORD = "prepare.json"
 logger = get_logger(__name__)
 
 
-def parser_of(prepare):
-    """Make the command line of a preparation from the function's signature.
+def parser_of(prepare, shared):
+    """Make the command line of a preparation from the signature of the function.
 
     The two folders are positional, all else is an option: ``--name/--no-name`` for a
     bool, several values for a tuple; ``null`` stands for None.
@@ -32,7 +32,10 @@ def parser_of(prepare):
     Arguments
     ---------
     prepare : callable
-        What has None as its default is annotated with its type.
+        ``prepare(data_folder, save_folder, ..., **options)``; what has None as its
+        default is annotated with its type.
+    shared : callable
+        Takes the ``**options``, as arguments with keywords alone.
 
     Returns
     -------
@@ -42,7 +45,10 @@ def parser_of(prepare):
         description=inspect.getdoc(prepare),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for name, parameter in inspect.signature(prepare).parameters.items():
+    own, others = (inspect.signature(f).parameters for f in (prepare, shared))
+    parameters = {n: p for n, p in own.items() if p.kind is not p.VAR_KEYWORD}
+    parameters |= {n: p for n, p in others.items() if p.kind is p.KEYWORD_ONLY}
+    for name, parameter in parameters.items():
         default = parameter.default
         kind = type(default) if default is not None else parameter.annotation
         if name in ("data_folder", "save_folder"):
@@ -80,15 +86,9 @@ def tell(prepare, arguments):
     tqdm.write(json.dumps(record["counts"], indent=1))
 
 
-def main(prepare, argv=None):
-    """Prepare from the command line.
-
-    Arguments
-    ---------
-    prepare : callable
-    argv : list of str, optional
-    """
-    tell(prepare, vars(parser_of(prepare).parse_args(argv)))
+def main(prepare, shared, argv=None):
+    """Prepare from the command line; arguments as those of :func:`parser_of`."""
+    tell(prepare, vars(parser_of(prepare, shared).parse_args(argv)))
 
 
 def fingerprint_of(*facts):

@@ -48,12 +48,12 @@ def read_at_16k(path):
     return np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.int16)
 
 
-def leave(corpus, tables, data_folder, save_folder, chosen=None, jobs=None):
+def leave(corpus, tables, folders, chosen=None, jobs=None):
     """Leave the audio in the corpora; arguments and returns of :func:`pack`."""
     return tables, [], None
 
 
-def pack(corpus, tables, data_folder, save_folder, chosen=None, jobs=None):
+def pack(corpus, tables, folders, chosen=None, jobs=None):
     """Write all audio into int16 arrays at 16 kHz, made to be mapped into memory.
 
     There are two for each split, one of speech and one of noise. Each file is decoded
@@ -65,8 +65,8 @@ def pack(corpus, tables, data_folder, save_folder, chosen=None, jobs=None):
         Names the folder of the arrays.
     tables : dict
         Split -> rows of :func:`recipes.chunks.chunk_rows`.
-    data_folder, save_folder : pathlib.Path
-        Of the preparation.
+    folders : (pathlib.Path, pathlib.Path)
+        The data folder and the save folder.
     chosen : str, optional
         Where the arrays go; by default beside the corpora, where all experiments find
         them, or into the save folder where the corpora are read-only.
@@ -82,6 +82,7 @@ def pack(corpus, tables, data_folder, save_folder, chosen=None, jobs=None):
     folder : pathlib.Path
         Where the arrays are.
     """
+    data_folder, save_folder = folders
     folder, root = _place(corpus, data_folder, save_folder, chosen)
     # One place for each set of rows: changed options never mix with old audio.
     content = json.dumps(list(tables.values()), sort_keys=True).encode()

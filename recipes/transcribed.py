@@ -173,14 +173,15 @@ def prepare(
     listing,
     data_folder,
     files,
-    clients=0,
-    jobs=None,
+    details,
+    *,
     case="upper",
     accents=True,
-    alphabet=None,
+    alphabet: str = None,
     min_duration=0.3,
-    max_duration=None,
-    **others,
+    max_duration: float = None,
+    clients=0,
+    jobs: int = None,
 ):
     """Turn the listing of a corpus into manifests, unless that has been done.
 
@@ -194,18 +195,20 @@ def prepare(
         Holds the audio.
     files : dict
         Path -> size and time of what the listing is made from.
-    clients : int
-        Write ``client0.csv``, ... as well: the training set, dealt by speakers.
-    jobs : int, optional
-        Threads.
-    case, accents
-        Of :func:`normalize`.
+    details : dict
+        What else the listing depends on.
+    case : str
+        ``upper``, ``lower`` or ``keep``.
+    accents : bool
+        Keep them.
     alphabet : str, optional
         Utterances with other characters than these are left out.
     min_duration, max_duration : float
         In seconds; utterances beyond are left out. None: no limit.
-    **others
-        What else the listing depends on.
+    clients : int
+        Write ``client0.csv``, ... as well: the training set, dealt by speakers.
+    jobs : int, optional
+        Threads.
 
     Returns
     -------
@@ -225,9 +228,10 @@ def prepare(
         "alphabet": alphabet,
         "min_duration": min_duration,
         "max_duration": max_duration,
+        **details,
     }
     save_folder = Path(save_folder)
-    fingerprint = fingerprint_of(VERSION, options, others, clients, files)
+    fingerprint = fingerprint_of(VERSION, options, clients, files)
     record = finished(save_folder, fingerprint)
     if record:
         return record
@@ -240,12 +244,5 @@ def prepare(
     if clients:
         parts = enumerate(deal(tables["train"], clients))
         tables |= {f"client{number}": part for number, part in parts}
-    return write_manifests(
-        save_folder,
-        tables,
-        COLUMNS,
-        skipped,
-        count,
-        options={**options, **others},
-        fingerprint=fingerprint,
-    )
+    record = {"options": options, "fingerprint": fingerprint}
+    return write_manifests(save_folder, tables, COLUMNS, skipped, count, **record)

@@ -30,13 +30,10 @@ def prepare(
     save_folder="manifests",
     built_in_corpus="data/MiniLibriFSD50K",
     seed=1234,
-    storage="files",
-    storage_folder: str = None,
-    loop_noise=False,
     reuse_noises: bool = None,
-    chunk_seconds=4.0,
     train_share=0.9,
     jobs: int = None,
+    **options,
 ):
     """Write ``train.csv``, ``valid.csv`` and ``test.csv``.
 
@@ -58,25 +55,17 @@ def prepare(
         Where the synthetic corpus is or will be.
     seed : int
         Decides which noises are for validation, and which utterance has which noise.
-    storage : str
-        "files": rows point into the corpora, nothing is copied. "packed": int16 arrays
-        at 16 kHz, mapped into memory.
-    storage_folder : str, optional
-        Where "packed" writes; ``data_folder/LibriFSD50K`` by default, or the save
-        folder where the data are read-only.
-    loop_noise : bool
-        Noises shorter than their utterance are used from the start again, instead of
-        limiting the number of chunks.
     reuse_noises : bool, optional
         When there are more utterances than noises, go through the noises again, in
         another order. Otherwise the remaining utterances are left out, as in the
         paper. By default, true for corpora of less than 10,000 clips.
-    chunk_seconds : float
-        Length of a chunk in seconds.
     train_share : float
         Share of the development noises that are for training; the rest validates.
     jobs : int, optional
         Threads.
+    **options
+        Of :func:`recipes.chunks.checked_options`: storage, storage_folder, loop_noise,
+        chunk_seconds.
 
     Returns
     -------
@@ -92,15 +81,8 @@ def prepare(
     """
     save_folder = Path(save_folder)
     data_folder = built_in.find_or_generate(data_folder, built_in_corpus)
-    options = checked_options(
-        seed=seed,
-        storage=storage,
-        storage_folder=storage_folder,
-        loop_noise=loop_noise,
-        reuse_noises=reuse_noises,
-        chunk_seconds=chunk_seconds,
-        train_share=train_share,
-    )
+    options = checked_options(**options)
+    options |= {"seed": seed, "reuse_noises": reuse_noises, "train_share": train_share}
     if not 0 < train_share < 1:
         raise ValueError(f"train_share must lie in (0, 1): {train_share}")
     corpora.check_layout(data_folder)
@@ -125,8 +107,7 @@ def prepare(
         "LibriFSD50K",
         tables,
         skipped,
-        data_folder,
-        save_folder,
+        (data_folder, save_folder),
         options,
         jobs,
         fingerprint=fingerprint,
@@ -209,7 +190,7 @@ def _noise_sequence(noises, seed, split, reuse):
 
 def main(argv=None):
     """Run from the command line; returns the exit status."""
-    parser = preparation.parser_of(prepare)
+    parser = preparation.parser_of(prepare, checked_options)
     parser.add_argument(
         "--verify", action="store_true", help="then read and check every chunk"
     )

@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from fedenhance.data.audio import DamagedAudioError, read_segment
-from fedenhance.data.tables import read_table, whole_file, write_table
+from fedenhance.data.manifests import group_by, load_manifest
+from fedenhance.data.tables import whole_file, write_table
 from recipes.LibriFSD50K.corpora import SPEECH_SUBSETS
 
 SAMPLE_RATE = 16000
@@ -47,29 +48,33 @@ def statistics(data_folder, manifest_folder, save_folder, jobs=2):
     """
     save_folder = Path(save_folder)
     tables = {
-        split: read_table(Path(manifest_folder) / f"{split}.csv")
+        split: load_manifest(Path(manifest_folder) / f"{split}.csv", data_folder)
         for split in SPEECH_SUBSETS
     }
-    ratios = {
-        split: input_snrs(rows, data_folder, jobs, split)
+    ratios = {split: input_snrs(rows, jobs, split) for split, rows in tables.items()}
+    sizes = [
+        {"split": split, **_sizes(list(rows.values()), ratios[split])}
         for split, rows in tables.items()
-    }
-    sizes = [_sizes(split, rows, ratios[split]) for split, rows in tables.items()]
+    ]
     classes = [
         {"split": split, "noise_class": name, "chunks": number}
         for split, rows in tables.items()
-        for name, number in sorted(Counter(r["noise_class"] for r in rows).items())
+        for name, number in sorted(
+            Counter(row["noise_class"] for row in rows.values()).items()
+        )
     ]
     snrs = [
         {
             "split": split,
-            "ID": row["ID"],
+            "ID": key,
             "noise_class": row["noise_class"],
             "snr_one_noise": f"{one:.3f}",
             "snr_two_noises": f"{two:.3f}",
         }
         for split, rows in tables.items()
-        for row, one, two in zip(rows, *ratios[split].values(), strict=True)
+        for (key, row), one, two in zip(
+            rows.items(), *ratios[split].values(), strict=True
+        )
     ]
     write_table(save_folder / "statistics.csv", sizes)
     write_table(save_folder / "noise_classes.csv", classes)
@@ -78,7 +83,7 @@ def statistics(data_folder, manifest_folder, save_folder, jobs=2):
     return ratios
 
 
-def _sizes(split, rows, ratios):
+def _sizes(rows, ratios):
     distinct = {
         name: len({row[column] for row in rows})
         for name, column in (
@@ -92,9 +97,8 @@ def _sizes(split, rows, ratios):
         for noises, values in zip(("one", "two"), ratios.values(), strict=True)
         for q, value in zip(QUARTILES, quartile(values), strict=True)
     }
-    hours = sum(float(row["duration"]) for row in rows) / 3600
-    sizes = {"split": split, "chunks": len(rows), "hours": f"{hours:.3f}"}
-    return {**sizes, **distinct, **quartiles}
+    hours = sum(row["duration"] for row in rows) / 3600
+    return {"chunks": len(rows), "hours": f"{hours:.3f}", **distinct, **quartiles}
 
 
 def quartile(ratios):
@@ -108,33 +112,7 @@ def quartile(ratios):
     return np.percentile(ratios[np.isfinite(ratios)], QUARTILES)
 
 
-def read_chunk(row, side, data_folder):
-    """Read one side of a chunk, as training does.
-
-    Arguments
-    ---------
-    row : dict
-        Of the manifest.
-    side : str
-        "speech" or "noise".
-    data_folder : str
-        Replaces ``$data_root``.
-
-    Returns
-    -------
-    torch.Tensor
-        float32, (time,)
-    """
-    return read_segment(
-        row[side].replace("$data_root", str(data_folder), 1),
-        int(row[f"{side}_start"]),
-        int(row[f"{side}_stop"]),
-        SAMPLE_RATE,
-        round(float(row["duration"]) * SAMPLE_RATE),
-    )
-
-
-def input_snrs(rows, data_folder, jobs=2, name="chunks"):
+def input_snrs(rows, jobs=2, name="chunks"):
     """Measure the input SNR of every chunk of a split.
 
     The second noise of a chunk is the noise of the chunk half the speaker's rows
@@ -142,10 +120,8 @@ def input_snrs(rows, data_folder, jobs=2, name="chunks"):
 
     Arguments
     ---------
-    rows : list of dict
-        Of a manifest.
-    data_folder : str
-        Replaces ``$data_root``.
+    rows : dict
+        Id -> row, as :func:`fedenhance.data.manifests.load_manifest` gives them.
     jobs : int
         Threads.
     name : str
@@ -159,24 +135,24 @@ def input_snrs(rows, data_folder, jobs=2, name="chunks"):
     """
 
     def measure(row, other):
+        count = round(row["duration"] * SAMPLE_RATE)
+        segments = (row["speech"], row["noise"], other["noise"])
         try:
             speech, noise, extra = (
-                read_chunk(r, side, data_folder).double().numpy()
-                for r, side in ((row, "speech"), (row, "noise"), (other, "noise"))
+                read_segment(*segment, SAMPLE_RATE, count).double().numpy()
+                for segment in segments
             )
         except DamagedAudioError:
             return np.nan, np.nan
         return snr(speech, noise), snr(speech, noise + extra)
 
-    speakers = {}
-    for row in rows:
-        speakers.setdefault(row["spk_id"], []).append(row)
     others = {}
-    for own in speakers.values():
-        shifted = own[len(own) // 2 :] + own[: len(own) // 2]
-        others.update(zip((row["ID"] for row in own), shifted, strict=True))
+    for own in group_by(rows, "spk_id").values():
+        half = len(own) // 2
+        others.update(zip(own, own[half:] + own[:half], strict=True))
     with ThreadPoolExecutor(jobs) as pool:
-        found = pool.map(measure, rows, [others[row["ID"]] for row in rows])
+        second = [rows[others[key]] for key in rows]
+        found = pool.map(measure, rows.values(), second)
         found = list(tqdm(found, name, len(rows), leave=False))
     one, two = np.array(found).T
     return {1: one, 2: two}

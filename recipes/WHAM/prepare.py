@@ -37,11 +37,8 @@ def prepare(
     save_folder,
     speech="wsj0",
     seed=1234,
-    storage="files",
-    storage_folder: str = None,
-    loop_noise=False,
-    chunk_seconds=4.0,
     jobs: int = None,
+    **options,
 ):
     """Write ``train.csv``, ``valid.csv`` and ``test.csv`` in LibriFSD50K's columns.
 
@@ -62,8 +59,10 @@ def prepare(
         "wsj0" or "librispeech".
     seed : int
         Of the pairing with LibriSpeech.
-    storage, storage_folder, loop_noise, chunk_seconds, jobs
-        As in :func:`recipes.LibriFSD50K.prepare.prepare`.
+    jobs : int, optional
+        Threads.
+    **options
+        Of :func:`recipes.chunks.checked_options`.
 
     Returns
     -------
@@ -79,14 +78,7 @@ def prepare(
         speakers.
     """
     data_folder, save_folder = Path(data_folder), Path(save_folder)
-    options = checked_options(
-        speech=speech,
-        seed=seed,
-        storage=storage,
-        storage_folder=storage_folder,
-        loop_noise=loop_noise,
-        chunk_seconds=chunk_seconds,
-    )
+    options = {**checked_options(**options), "speech": speech, "seed": seed}
     if speech not in PAIRINGS:
         raise ValueError(f"speech must be one of {', '.join(PAIRINGS)}: {speech!r}")
     _check_layout(data_folder, speech)
@@ -114,15 +106,9 @@ def prepare(
         preparation.check_tables(tested, skipped, ("spk_id",))
     else:
         preparation.check_tables(tables, skipped, ("ID", "spk_id", "noise_id"))
+    folders = (data_folder, save_folder)
     return write_chunks(
-        "WHAM",
-        tables,
-        skipped,
-        data_folder,
-        save_folder,
-        options,
-        jobs,
-        fingerprint=fingerprint,
+        "WHAM", tables, skipped, folders, options, jobs, fingerprint=fingerprint
     )
 
 
@@ -197,4 +183,4 @@ PAIRINGS = {"wsj0": pair_wsj0, "librispeech": pair_librispeech}
 
 
 if __name__ == "__main__":
-    preparation.main(prepare)
+    preparation.main(prepare, checked_options)

@@ -1,10 +1,12 @@
 """From Common Voice's tables to manifests."""
 
+import functools
+
 import pytest
 import soundfile
 
 from fedenhance.data.tables import read_table
-from recipes import preparation
+from recipes import preparation, transcribed
 from recipes.CommonVoice.ASR import prepare as common_voice
 from tests.recipes.conftest import wave
 
@@ -155,12 +157,12 @@ def test_a_split_with_nothing_usable_says_why(prepare, corpus):
 
 
 def test_the_command_line(corpus, tmp_path):
-    preparation.main(
-        common_voice.prepare,
+    run = functools.partial(preparation.main, common_voice.prepare, transcribed.prepare)
+    run(
         [str(corpus), str(tmp_path / "out"), "--train", "validated.tsv"]
         + ["--valid", "null", "--test", "null", "--held_out", "0.25"],
     )
     assert len(read_table(tmp_path / "out/train.csv")) == 4
     with pytest.raises(SystemExit, match="error: There is no"):
         folders = [str(tmp_path / "none"), str(tmp_path / "out")]
-        preparation.main(common_voice.prepare, folders)
+        run(folders)

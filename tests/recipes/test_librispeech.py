@@ -3,7 +3,7 @@
 import pytest
 
 from fedenhance.data.tables import read_table
-from recipes import preparation
+from recipes import preparation, transcribed
 from recipes.LibriSpeech.ASR import prepare as librispeech
 from tests.recipes.conftest import write
 
@@ -80,5 +80,5 @@ def test_a_missing_corpus_is_named(tmp_path):
 def test_the_command_line(corpus, tmp_path):
     options = ["--clients", "1", "--train", "train-clean-100", "train-clean-360"]
     folders = [str(corpus), str(tmp_path / "out")]
-    preparation.main(librispeech.prepare, [*folders, *options])
+    preparation.main(librispeech.prepare, transcribed.prepare, [*folders, *options])
     assert len(read_table(tmp_path / "out/client0.csv")) == 4

@@ -26,14 +26,8 @@ def prepare(
     valid="dev.tsv",
     test="test.tsv",
     held_out=0.1,
-    case="upper",
-    accents=True,
-    alphabet: str = None,
-    min_duration=0.3,
-    max_duration: float = None,
-    clients=0,
     seed=1234,
-    jobs: int = None,
+    **options,
 ):
     """Write ``train.csv``, ``valid.csv`` and ``test.csv``: ID,duration,wav,spk_id,wrd.
 
@@ -54,14 +48,10 @@ def prepare(
     held_out : float
         Share of the speakers of ``train`` that each of these takes, at least one. 0:
         there is none, as on a client's own machine.
-    case : str
-        ``upper``, ``lower`` or ``keep``.
-    accents : bool
-        Keep them.
     seed : int
         Decides which speakers are held out.
-    alphabet, min_duration, max_duration, clients, jobs
-        As in :func:`recipes.transcribed.prepare`.
+    **options
+        Of :func:`recipes.transcribed.prepare`, such as ``case`` and ``max_duration``.
 
     Returns
     -------
@@ -83,21 +73,15 @@ def prepare(
                 "one language, and clips/"
             )
     status = {str(path.resolve()): path.stat() for path in tables.values()}
+    files = {path: [s.st_size, s.st_mtime_ns] for path, s in status.items()}
+    details = {
+        "tables": {split: path.name for split, path in tables.items()},
+        "held_out": held_out,
+        "seed": seed,
+    }
+    listing = functools.partial(list_utterances, data_folder, tables, held_out, seed)
     return transcribed.prepare(
-        save_folder,
-        functools.partial(list_utterances, data_folder, tables, held_out, seed),
-        data_folder,
-        {path: [s.st_size, s.st_mtime_ns] for path, s in status.items()},
-        clients,
-        jobs,
-        case,
-        accents,
-        alphabet,
-        min_duration,
-        max_duration,
-        tables={split: path.name for split, path in tables.items()},
-        held_out=held_out,
-        seed=seed,
+        save_folder, listing, data_folder, files, details, **options
     )
 
 
@@ -173,4 +157,4 @@ def find_clip(data_folder, clip):
 
 
 if __name__ == "__main__":
-    preparation.main(prepare)
+    preparation.main(prepare, transcribed.prepare)

@@ -23,10 +23,7 @@ def prepare(
     train=("train-clean-100",),
     valid=("dev-clean",),
     test=("test-clean",),
-    min_duration=0.3,
-    max_duration: float = None,
-    clients=0,
-    jobs: int = None,
+    **options,
 ):
     """Write ``train.csv``, ``valid.csv`` and ``test.csv``: ID,duration,wav,spk_id,wrd.
 
@@ -44,8 +41,8 @@ def prepare(
         Where the synthetic corpus is or will be.
     train, valid, test : list of str
         Subsets, such as ``train-clean-360``.
-    min_duration, max_duration, clients, jobs
-        As in :func:`recipes.transcribed.prepare`.
+    **options
+        Of :func:`recipes.transcribed.prepare`, such as ``max_duration``.
 
     Returns
     -------
@@ -70,16 +67,9 @@ def prepare(
             )
         suffixes = {".flac", ".wav", ".txt"}
         files |= list_files(data_folder, f"LibriSpeech/{name}", suffixes)
+    listing = functools.partial(list_utterances, data_folder, subsets)
     return transcribed.prepare(
-        save_folder,
-        functools.partial(list_utterances, data_folder, subsets),
-        data_folder,
-        files,
-        clients,
-        jobs,
-        min_duration=min_duration,
-        max_duration=max_duration,
-        subsets=subsets,
+        save_folder, listing, data_folder, files, {"subsets": subsets}, **options
     )
 
 
@@ -132,4 +122,4 @@ def read_transcripts(data_folder, subsets):
 
 
 if __name__ == "__main__":
-    preparation.main(prepare)
+    preparation.main(prepare, transcribed.prepare)
