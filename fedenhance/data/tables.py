@@ -80,6 +80,20 @@ def write_table(path, rows, columns=None):
         writer.writerows(rows)
 
 
+def grouped(rows, key):
+    """Rows by what ``key(row)`` says, in the order in which they come.
+
+    Example
+    -------
+    >>> grouped(["a1", "b1", "a2"], lambda row: row[0])
+    {'a': ['a1', 'a2'], 'b': ['b1']}
+    """
+    groups = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
 def write_json(path, value):
     """Write a JSON file, whole or not at all, with sorted keys."""
     with whole_file(path) as partial:

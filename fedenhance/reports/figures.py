@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from speechbrain.utils.logger import get_logger
 
-from fedenhance.data.tables import read_table
+from fedenhance.data.tables import grouped, read_table
 from fedenhance.reports.runs import FACTORS, common_curves, swept_runs, window_means
 
 logger = get_logger(__name__)
@@ -36,7 +36,6 @@ CURVES = {
     "si_sdri_2": "SI-SDRi, two noises (dB)",
     "loss": "Loss",
 }
-BOUND = {"color": "black", "linestyle": "--", "label": "IID upper bound"}
 NO_PAPER = {"convergence": [], "transfer": [], "supervision": []}
 
 
@@ -117,10 +116,8 @@ def convergence(runs, paper=NO_PAPER, vary="n_clients"):
     """
     starts = {("Federated", "-"): _swept(runs, vary)}
     scratch = [run for run in runs if not run.is_pretrained]
-    alone = {}
-    for run in scratch:
-        if run.is_individual and vary == "n_clients":
-            alone.setdefault(run.hparams[vary], []).append(run)
+    alone = [run for run in scratch if run.is_individual and vary == "n_clients"]
+    alone = grouped(alone, lambda run: run.hparams[vary])
 
     def band(rounds, values):
         return rounds, values.mean(0), values.min(0), values.max(0)
@@ -304,8 +301,8 @@ def _lay_over(axes, paper, noises, colours):
 
 def _add_hours(figure, runs):
     """Add axes of the hours that the clients process in so many rounds."""
-    hours = np.array([run.hours_per_round() for run in runs])
-    mean = hours.mean()
+    hours = [run.rounds.get("hours", np.array(np.nan)).mean() for run in runs]
+    mean = np.mean(hours)
     if not np.ptp(hours) <= 0.1 * mean:
         logger.info("No axis of hours: they are not the same a round in all runs.")
         return

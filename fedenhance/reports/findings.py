@@ -6,11 +6,14 @@ random start that differ in their number of clients alone are compared, unless t
 finding is about another factor; ablations are left out.
 """
 
+import math
 from itertools import pairwise
+from operator import attrgetter
 from statistics import fmean, stdev
 
 import numpy as np
 
+from fedenhance.data.tables import grouped
 from fedenhance.reports import markdown
 from fedenhance.reports.runs import swept_runs
 
@@ -59,10 +62,9 @@ def describe(differences):
     >>> describe([-1.0, 3.0])["holds"]
     'no'
     """
-    single = len(differences) == 1
     return {
         "mean": fmean(differences),
-        "deviation": float("nan") if single else stdev(differences),
+        "deviation": stdev(differences) if len(differences) > 1 else math.nan,
         "lowest": min(differences),
         "highest": max(differences),
         "seeds": len(differences),
@@ -72,10 +74,8 @@ def describe(differences):
 
 def by_seed(runs, value):
     """A value for each seed, the mean over runs that share it."""
-    found = {}
-    for run in runs:
-        found.setdefault(run.seed, []).append(value(run))
-    return {seed: fmean(values) for seed, values in found.items()}
+    groups = grouped(runs, attrgetter("seed"))
+    return {seed: fmean(map(value, own)) for seed, own in groups.items()}
 
 
 def gains(better, worse, value):

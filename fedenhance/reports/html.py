@@ -7,6 +7,7 @@ sent to others. Colours follow the reader's light or dark theme. The page itself
 
 import base64
 import io
+from operator import itemgetter
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +15,7 @@ import numpy as np
 import soundfile
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fedenhance.data.tables import grouped
 from fedenhance.reports.figures import training_curves
 from fedenhance.reports.runs import Run
 
@@ -147,8 +149,7 @@ def client_rows(rows):
 
     clients = []
     everything = total(rows, "weight") or 1.0
-    for name in dict.fromkeys(row["client"] for row in rows):
-        own = [row for row in rows if row["client"] == name]
+    for name, own in grouped(rows, itemgetter("client")).items():
         good = [row for row in own if row["status"] == "ok"]
         last = good[-1] if good else {}
         clients.append(

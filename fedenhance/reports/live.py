@@ -13,6 +13,7 @@ from speechbrain.utils.train_logger import TensorboardLogger, WandBLogger
 
 from fedenhance.data.datasets import evaluation_set
 from fedenhance.data.manifests import load_manifest
+from fedenhance.reports.metrics import require
 from fedenhance.reports.results import example_signals, spread_evenly
 
 
@@ -26,10 +27,8 @@ class TensorBoard(TensorboardLogger):
     """
 
     def __init__(self, folder):
-        try:
-            super().__init__(Path(folder) / "tensorboard")
-        except ImportError as error:
-            raise missing("tensorboard") from error
+        require("live: TensorBoard", "tensorboard")
+        super().__init__(Path(folder) / "tensorboard")
 
     def log_round(self, number, values, sounds, figures, sample_rate):
         """Log numbers, signals ``(time,)`` and figures of matplotlib, all by name."""
@@ -56,10 +55,9 @@ class WandB(WandBLogger):
     """
 
     def __init__(self, folder, **options):
-        try:
-            import wandb
-        except ImportError as error:
-            raise missing("wandb") from error
+        require("live: Weights & Biases", "wandb")
+        import wandb
+
         name = Path(folder).as_posix().replace("/", "-")
         settings = {"project": "fedenhance", "id": name, "resume": "allow"}
         super().__init__(wandb.init, dir=str(folder), **{**settings, **options})
@@ -73,11 +71,6 @@ class WandB(WandBLogger):
         }
         images = {name: self.wandb.Image(figure) for name, figure in figures.items()}
         self.log_stats({"epoch": number, **values, **audio, **images})
-
-
-def missing(package):
-    """The error of a package that has to be installed."""
-    return ImportError(f"live: {package} is not installed: pip install {package}")
 
 
 @dataclass

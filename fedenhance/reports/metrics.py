@@ -39,11 +39,6 @@ def si_sdr(estimate, target, sample_rate):
     Returns
     -------
     float
-
-    Raises
-    ------
-    UndefinedMetricError
-        If the target is silent.
     """
     pair = (torch.from_numpy(np.asarray(x, np.float64)) for x in (estimate, target))
     return float(levels.si_sdr(*pair))
@@ -66,16 +61,9 @@ def sdr(estimate, target, sample_rate):
     Returns
     -------
     float
-
-    Raises
-    ------
-    UndefinedMetricError
-        If a signal is silent.
     """
     import fast_bss_eval
 
-    if not np.any(estimate):
-        raise UndefinedMetricError("the estimate is silent")
     target, estimate = (np.asarray(x, np.float64)[None] for x in (target, estimate))
     # Level does not matter to SDR, but does to the conditioning of its equations.
     target, estimate = target / np.abs(target).max(), estimate / np.abs(estimate).max()
@@ -99,7 +87,7 @@ def pesq(estimate, target, sample_rate):
     Raises
     ------
     UndefinedMetricError
-        If a signal is silent, too short, or without speech.
+        If the signals are too short, or without speech.
     ValueError
         At any other sample rate.
     """
@@ -108,8 +96,6 @@ def pesq(estimate, target, sample_rate):
 
     if sample_rate != 16000:
         raise ValueError(f"PESQ (wide band) needs 16000 Hz, not {sample_rate} Hz")
-    if not np.any(estimate):
-        raise UndefinedMetricError("the estimate is silent")
     try:
         return float(itu_pesq(sample_rate, target, estimate, "wb"))
     except PesqError as error:
@@ -172,8 +158,6 @@ def dnsmos(estimate, target, sample_rate):
 
     Raises
     ------
-    UndefinedMetricError
-        If the estimate is silent.
     ValueError
         At any other sample rate.
     """
@@ -181,23 +165,17 @@ def dnsmos(estimate, target, sample_rate):
 
     if sample_rate != 16000:
         raise ValueError(f"DNSMOS needs 16000 Hz, not {sample_rate} Hz")
-    peak = np.abs(estimate).max(initial=0)
-    if peak == 0:
-        raise UndefinedMetricError("the estimate is silent")
-    scores = microsoft_dnsmos.run(estimate / max(peak, 1.0), sample_rate)
-    return float(scores["ovrl_mos"])
+    scaled = estimate / max(np.abs(estimate).max(), 1.0)
+    return float(microsoft_dnsmos.run(scaled, sample_rate)["ovrl_mos"])
 
 
-METRICS = {
-    "si_sdr": si_sdr,
-    "sdr": sdr,
-    "pesq": pesq,
-    "estoi": estoi,
-    "dnsmos": dnsmos,
-}
+METRICS = {metric.__name__: metric for metric in (si_sdr, sdr, pesq, estoi, dnsmos)}
 """Name -> ``(estimate, target, sample_rate) -> float``; each the higher the better."""
 
 WITHOUT_REFERENCE = {"dnsmos"}
+
+UNDEFINED_IN_SILENCE = {"sdr", "pesq", "dnsmos"}
+"""What says nothing about a silent estimate."""
 
 PACKAGES = {
     "sdr": ["fast-bss-eval"],
@@ -225,11 +203,20 @@ def check_metrics(names):
     for name in names:
         if name not in METRICS:
             raise ValueError(f"no metric {name}: choose from {', '.join(METRICS)}")
-        packages = PACKAGES.get(name, [])
-        if not all(find_spec(package.replace("-", "_")) for package in packages):
-            raise ImportError(
-                f"the metric {name} needs: pip install {' '.join(packages)}"
-            )
+        require(f"the metric {name}", *PACKAGES.get(name, ()))
+
+
+def require(what, *packages):
+    """Raise an ImportError that says what to install, unless the packages are there.
+
+    Example
+    -------
+    >>> require("this test", "pytest", "no-such-package")
+    Traceback (most recent call last):
+    ImportError: this test needs: pip install pytest no-such-package
+    """
+    if not all(find_spec(package.replace("-", "_")) for package in packages):
+        raise ImportError(f"{what} needs: pip install {' '.join(packages)}")
 
 
 def measure(estimate, target, sample_rate, metrics):
@@ -274,6 +261,8 @@ def measure(estimate, target, sample_rate, metrics):
                     raise UndefinedMetricError("the target is silent")
             if not np.all(np.isfinite(estimate)):
                 raise UndefinedMetricError("the estimate is not finite")
+            if name in UNDEFINED_IN_SILENCE and not np.any(estimate):
+                raise UndefinedMetricError("the estimate is silent")
             values[name] = round(METRICS[name](estimate, target, sample_rate), 6)
         except UndefinedMetricError as error:
             values[name] = float("nan")

@@ -6,6 +6,7 @@ experiment; nothing else is averaged over.
 
 import re
 from functools import cached_property, reduce
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 
@@ -13,7 +14,7 @@ import numpy as np
 import yaml
 from speechbrain.utils.logger import get_logger
 
-from fedenhance.data.tables import read_table
+from fedenhance.data.tables import grouped, read_table
 from fedenhance.reports import markdown
 
 logger = get_logger(__name__)
@@ -92,11 +93,12 @@ class Run:
             Number of noises, as text -> ``si_sdr_in``, ``si_sdr`` and ``si_sdri``
             -> ``(mixture,)``
         """
-        scores = {}
-        for row in self.read("test_metrics.csv"):
-            own = {name: row.get(name) for name in ("si_sdr_in", "si_sdr", "si_sdri")}
-            scores.setdefault(row["n_noises"], []).append(own)
-        return {count: as_columns(scores[count]) for count in sorted(scores)}
+        rows = grouped(self.read("test_metrics.csv"), itemgetter("n_noises"))
+        names = ("si_sdr_in", "si_sdr", "si_sdri")
+        return {
+            count: as_columns({name: row.get(name) for name in names} for row in own)
+            for count, own in sorted(rows.items())
+        }
 
     def read(self, name):
         """Rows of a table of its folder, as text; none without such a file."""
@@ -154,11 +156,6 @@ class Run:
             return np.zeros(0), np.zeros(0)
         known = np.isfinite(self.rounds[column])
         return self.rounds["round"][known], self.rounds[column][known]
-
-    def hours_per_round(self):
-        """Hours of audio that the clients process in a round; NaN if unknown."""
-        hours = self.rounds.get("hours", np.zeros(0))
-        return float(hours.mean()) if len(hours) else float("nan")
 
     def reached(self, column):
         """A metric of the model that is best in validation.
@@ -281,13 +278,15 @@ def swept_runs(runs, factor, pretrained=False):
         for run in runs
         if run.is_pretrained == pretrained and not (run.is_individual or run.is_iid)
     ]
-    sweeps = {}
-    for run in federations:
-        others = {**run.settings}
-        value = others.pop(factor)
-        sweep = sweeps.setdefault(str(sorted(others.items())), {})
-        sweep.setdefault(value, []).append(run)
-    taken = max(sweeps.values(), key=len, default={})
+
+    def others(run):
+        return str(sorted(item for item in run.settings.items() if item[0] != factor))
+
+    sweeps = [
+        grouped(alike, lambda run: run.settings[factor])
+        for alike in grouped(federations, others).values()
+    ]
+    taken = max(sweeps, key=len, default={})
     left = len(federations) - sum(map(len, taken.values()))
     if left:
         logger.info("%d runs do not belong to the sweep over %s.", left, factor)
@@ -315,18 +314,13 @@ def experiments_table(rows):
     |---|---|---|---|---|
     | iid | 2 | 2.00 ± 1.41 | 2.00 ± 0.00 | 3.0 |
     """
-    experiments = {}
-    for row in rows:
-        experiments.setdefault(row["experiment"], []).append(row)
     header = ["experiment", "seeds", "one noise", "two noises", "minutes a run"]
     lines = []
-    for name, own in experiments.items():
-        reached = [
-            markdown.spread([row[f"si_sdri_{count}"] for row in own])
-            for count in (1, 2)
-        ]
-        minutes = fmean(row["minutes"] for row in own)
-        lines.append([name, len(own), *reached, f"{minutes:.1f}"])
+    for name, own in grouped(rows, itemgetter("experiment")).items():
+        one, two = ([row[f"si_sdri_{count}"] for row in own] for count in (1, 2))
+        minutes = f"{fmean(row['minutes'] for row in own):.1f}"
+        reached = markdown.spread(one), markdown.spread(two)
+        lines.append([name, len(own), *reached, minutes])
     return markdown.table(header, lines)
 
 

@@ -7,12 +7,14 @@ it is counted, and left out.
 """
 
 import math
+from functools import partial
 from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from fedenhance.data.tables import read_table, write_table
+from fedenhance.data.tables import grouped, read_table, write_table
 from fedenhance.reports import markdown
 
 SNR_EDGES = (-10, -5, 0, 5, 10, 15, 20)
@@ -190,18 +192,16 @@ def group_rows(rows):
     """
     groups = {("all", "all"): rows}
     for grouping in GROUPINGS:
-        found = {}
-        for row in rows:
-            if grouping == "input_snr":
-                value = snr_bin(float(row.get("si_sdr_in", "nan")))
-            else:
-                value = str(row.get(grouping, ""))
-            if value:
-                found.setdefault(value, []).append(row)
-        groups |= {
-            (grouping, value): found[value] for value in sorted(found, key=_rank)
-        }
+        found = grouped(rows, partial(_group_of, grouping))
+        found.pop("", None)
+        groups |= {(grouping, name): found[name] for name in sorted(found, key=_rank)}
     return groups
+
+
+def _group_of(grouping, row):
+    if grouping == "input_snr":
+        return snr_bin(float(row.get("si_sdr_in", "nan")))
+    return str(row.get(grouping, ""))
 
 
 def _rank(value):
@@ -388,9 +388,7 @@ def draw_summary(summary, metric, label, most=20):
     matplotlib.figure.Figure
     """
     lines = [line for line in summary if line["metric"] == metric and line["n"]]
-    panels = {}
-    for line in lines:
-        panels.setdefault(line["grouping"], []).append(line)
+    panels = grouped(lines, itemgetter("grouping"))
     (overall,) = panels.pop("all")
     columns = min(2, len(panels)) or 1
     height = -(-len(panels) // columns) or 1

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from importlib.machinery import ModuleSpec
 
 import pytest
 import torch
@@ -117,7 +118,9 @@ def test_wandb_goes_on_with_the_run_of_its_folder(monkeypatch, tmp_path):
     def audio(signal, sample_rate):
         return signal.shape, sample_rate
 
-    module = types.SimpleNamespace(init=init, Audio=audio, Image=str)
+    module = types.ModuleType("wandb")
+    module.init, module.Audio, module.Image = init, audio, str
+    module.__spec__ = ModuleSpec("wandb", None)
     monkeypatch.setitem(sys.modules, "wandb", module)
     sink = live.WandB("results/a/1", project="mine")
     sounds = {"a/noisy": torch.zeros(100)}
