@@ -37,7 +37,7 @@ from fedenhance.data.manifests import (
     load_manifest,
     take_isolated_noises,
 )
-from fedenhance.training.separation import summarize
+from fedenhance.training.separation import mean_scores
 from recipes.LibriFSD50K.prepare import prepare
 
 FOREVER = 10**6
@@ -191,7 +191,7 @@ def score(hparams, snapshots):
     for seconds, state in snapshots.kept:
         brain.modules.load_state_dict(state)
         brain.test(test_set, hparams["test_dataloader_opts"])
-        found = summarize(brain.utterances)
+        found = mean_scores(brain.utterances)
         names = ("si_sdri_1", "si_sdri_2")
         rows.append({"seconds": seconds, **{name: found[name] for name in names}})
     return rows

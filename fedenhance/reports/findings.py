@@ -106,7 +106,7 @@ def few_converge_faster(runs, column):
 
 
 def pretraining_helps(runs, column):
-    """From a pre-trained against from a random start, early and late."""
+    """From a pre-trained against from a random start, first and late."""
 
     def first(run):
         return float(run.curve(column)[1][0])
@@ -117,12 +117,10 @@ def pretraining_helps(runs, column):
 
     scratch = swept_runs(runs, "n_clients")
     for count, started in swept_runs(runs, "n_clients", pretrained=True).items():
-        for does, when, value in (
-            ("starts higher", "first evaluation", first),
-            ("stays higher", "last quarter", late),
-        ):
-            differences = gains(started, scratch.get(count, []), value)
-            yield f"pre-training {does}", f"C = {count:g}, {when}", differences
+        sides, case = (started, scratch.get(count, [])), f"C = {count:g}"
+        early = gains(*sides, first)
+        yield "pre-training starts higher", f"{case}, first evaluation", early
+        yield "pre-training stays higher", f"{case}, last quarter", gains(*sides, late)
 
 
 def supervision_helps(runs, column):

@@ -10,6 +10,7 @@ import os
 import warnings
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -299,9 +300,7 @@ def measure_utterance(job):
     return row
 
 
-def measure_utterances(
-    utterances, sample_rate, metrics, processes=None, total=None, progressbar=True
-):
+def measure_utterances(utterances, sample_rate, metrics, processes=None, total=None):
     """Metrics of many utterances, in parallel.
 
     Arguments
@@ -318,7 +317,6 @@ def measure_utterances(
         One for each core by default; 1 works in this process.
     total : int or None
         Number of utterances, for the progress bar.
-    progressbar : bool
 
     Returns
     -------
@@ -328,12 +326,9 @@ def measure_utterances(
     check_metrics(metrics)
     jobs = ((*utterance, sample_rate, tuple(metrics)) for utterance in utterances)
     processes = processes or os.cpu_count() or 1
-    results = (
-        map(measure_utterance, jobs)
-        if processes == 1
-        else _map_ahead(measure_utterance, jobs, processes)
-    )
-    rows = list(tqdm(results, total=total, unit="utterance", disable=not progressbar))
+    run = map if processes == 1 else partial(_map_ahead, processes)
+    results = run(measure_utterance, jobs)
+    rows = list(tqdm(results, total=total, unit="utterance"))
     for name, count in count_failures(rows, metrics).items():
         if count:
             logger.warning("%s is undefined for %d of %d", name, count, len(rows))
@@ -362,7 +357,7 @@ def count_failures(rows, metrics):
     return {name: sum(row[name] != row[name] for row in rows) for name in metrics}
 
 
-def _map_ahead(function, jobs, processes):
+def _map_ahead(processes, function, jobs):
     """Map in order, with a bounded number of jobs on their way."""
     # Not fork, for the parent has threads of PyTorch; the server imports only once.
     context = multiprocessing.get_context("forkserver")

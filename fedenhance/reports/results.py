@@ -14,7 +14,7 @@ from fedenhance.data.tables import write_table
 from fedenhance.networks.scaling import separate
 from fedenhance.reports.figures import training_curves
 from fedenhance.reports.runs import Run
-from fedenhance.training.separation import summarize
+from fedenhance.training.separation import mean_scores
 
 logger = get_logger(__name__)
 
@@ -129,7 +129,7 @@ def announce(brain, datasets, hparams):
     hparams : dict
         With ``output_folder``.
     """
-    stats = summarize(brain.utterances)
+    stats = mean_scores(brain.utterances)
     improvements = [
         f"{stats[key]:.2f} dB with {noises}"
         for key, noises in (("si_sdri_1", "one noise"), ("si_sdri_2", "two noises"))

@@ -301,15 +301,15 @@ def compare(rows, other_rows):
 def _paired(rows, other_rows, metrics):
     """Rows of the same mixture, in the order of the first."""
     first, second = ({row["id"]: row for row in table} for table in (rows, other_rows))
-    for key in first | second:
-        if key not in first:
-            problem = "missing in the first"
-        elif key not in second:
-            problem = "missing in the second"
-        elif not _same_mixture(first[key], second[key], metrics):
-            problem = "another mixture in the second"
-        else:
-            continue
+    problems = {key: "missing in the first" for key in second if key not in first}
+    problems |= {key: "missing in the second" for key in first if key not in second}
+    problems |= {
+        key: "another mixture in the second"
+        for key in first
+        if key in second and not _same_mixture(first[key], second[key], metrics)
+    }
+    if problems:
+        key, problem = next(iter(problems.items()))
         raise ValueError(
             f"the models were not scored on the same mixtures: {key} is {problem}; "
             "evaluate both with the same --test_mixtures"

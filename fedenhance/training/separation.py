@@ -116,7 +116,7 @@ class Separation(AudioBrain):
 
     def evaluation_stats(self):
         """Means over the utterances of the stage."""
-        return summarize(self.utterances)
+        return mean_scores(self.utterances)
 
     @property
     def keep_best(self):
@@ -159,7 +159,7 @@ def describe_utterances(batch, estimates, sources):
     ]
 
 
-def summarize(utterances):
+def mean_scores(utterances):
     """Mean SI-SDR and improvements over utterances, in dB.
 
     Arguments
@@ -176,7 +176,7 @@ def summarize(utterances):
     Example
     -------
     >>> row = {"si_sdr": 4.0, "si_sdri": 3.0, "n_noises": 1}
-    >>> summarize([row, {**row, "si_sdri": 5.0, "n_noises": 2}])
+    >>> mean_scores([row, {**row, "si_sdri": 5.0, "n_noises": 2}])
     {'si_sdr': 4.0, 'si_sdri': 4.0, 'si_sdri_1': 3.0, 'si_sdri_2': 5.0}
     """
     if not utterances:

@@ -175,9 +175,7 @@ def utterances(count):
 
 
 def test_improvement_is_after_minus_before():
-    rows = measure_utterances(
-        utterances(1), RATE, ["si_sdr"], processes=1, progressbar=False
-    )
+    rows = measure_utterances(utterances(1), RATE, ["si_sdr"], processes=1)
     (row,) = rows
     assert row["si_sdr_in"] == pytest.approx(10, abs=0.5)
     assert row["si_sdr"] == pytest.approx(20, abs=0.5)
@@ -188,10 +186,8 @@ def test_improvement_is_after_minus_before():
 def test_processes_change_nothing_and_failures_are_counted():
     skip_without("estoi")
     options = {"sample_rate": RATE, "metrics": ["si_sdr", "estoi"]}
-    alone = measure_utterances(utterances(9), processes=1, progressbar=False, **options)
-    together = measure_utterances(
-        utterances(9), processes=2, progressbar=False, **options
-    )
+    alone = measure_utterances(utterances(9), processes=1, **options)
+    together = measure_utterances(utterances(9), processes=2, **options)
     np.testing.assert_equal(together, alone)
     assert [row["id"] for row in alone] == [f"u{i}" for i in range(9)]
     assert count_failures(alone, ["si_sdr", "estoi"]) == {"si_sdr": 1, "estoi": 1}
@@ -212,7 +208,7 @@ def test_utterances_are_read_no_further_than_needed(monkeypatch):
             yield utterance
 
     jobs = ((*utterance, RATE, ("si_sdr",)) for utterance in counted())
-    results = metrics._map_ahead(metrics.measure_utterance, jobs, processes=1)
+    results = metrics._map_ahead(1, metrics.measure_utterance, jobs)
     next(results)
     results.close()
     assert taken <= 5

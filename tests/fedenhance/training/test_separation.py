@@ -10,7 +10,7 @@ from fedenhance.data.audio import Segment
 from fedenhance.data.datasets import collate, dataio_prepare
 from fedenhance.networks.scaling import separate
 from fedenhance.training.graphs import Graphed
-from fedenhance.training.separation import Separation, mixtures_of, summarize
+from fedenhance.training.separation import Separation, mean_scores, mixtures_of
 
 LOADER = {"batch_size": 4, "collate_fn": collate}
 
@@ -96,7 +96,7 @@ def test_learns_to_remove_noise(brain, hparams, p_supervised):
     datasets = dataio_prepare(hparams)
     fit(brain, datasets, range(1, 16))
     brain.evaluate(datasets["test"], test_loader_kwargs=dict(LOADER))
-    assert summarize(brain.utterances)["si_sdri"] > 3
+    assert mean_scores(brain.utterances)["si_sdri"] > 3
 
 
 def test_counts_examples_and_hours(brain, hparams):
