@@ -2,7 +2,7 @@
 
 A recording flows through generators of blocks ``(..., time)``::
 
-    read_blocks -> resample_blocks -> cut -> separate_pieces -> join -> resample_blocks
+    read_blocks -> cut -> separate_pieces -> join
 
 Up to ``piece`` seconds are separated at once: the result is that of the network on the
 whole recording. A longer recording is cut into pieces of this length that overlap; the
@@ -14,7 +14,6 @@ to the clean speech: where the noise changes, the shorter pieces were.
 """
 
 import math
-import os
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from itertools import islice
@@ -25,11 +24,12 @@ import torchaudio
 from speechbrain.utils.logger import get_logger
 
 from fedenhance.data.audio import DamagedAudioError
+from fedenhance.data.tables import whole_file
 
 logger = get_logger(__name__)
 
 BLOCK = 1 << 18
-"""Frames that are read, or at most written, at a time."""
+"""Frames that are read at a time."""
 
 OVERLAP = 2.0
 """Seconds that neighbouring pieces have in common, at least."""
@@ -136,7 +136,13 @@ def enhance_file(
         raise ValueError(f"a piece must be {MIN_PIECE:g} s or more, not {piece:g} s")
     with ExitStack() as stack:
         recording = stack.enter_context(open_recording(source))
-        files = [stack.enter_context(written(path, recording)) for path in targets]
+        kind = (recording.samplerate, recording.channels, recording.subtype)
+        kind += (recording.endian, recording.format)
+        files = []
+        for path in targets:
+            partial = stack.enter_context(whole_file(path))
+            file = soundfile.SoundFile(partial, "w", *kind)
+            files.append(stack.enter_context(file))
         blocks = enhance_blocks(
             read_blocks(recording, source),
             recording.frames,
@@ -186,31 +192,6 @@ def open_recording(path):
         yield file
 
 
-@contextmanager
-def written(path, like):
-    """Open a file to write, which has its name once it is complete.
-
-    Arguments
-    ---------
-    path : Path
-    like : soundfile.SoundFile
-        Gives rate, channels and format.
-
-    Yields
-    ------
-    soundfile.SoundFile
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    kind = (like.samplerate, like.channels, like.subtype, like.endian, like.format)
-    try:
-        with soundfile.SoundFile(partial, "w", *kind) as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def read_blocks(file, name):
     """Read a file from its beginning to its end.
 
@@ -231,19 +212,17 @@ def read_blocks(file, name):
         If there are fewer frames than the file says, or one is not finite.
     """
     position = 0
-    while position < file.frames:
-        wanted = min(BLOCK, file.frames - position)
-        try:
-            frames = file.read(wanted, dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
-            raise DamagedAudioError(f"{name}: {error}") from error
-        if len(frames) < wanted:
-            raise DamagedAudioError(f"{name}: ends before frame {file.frames}")
-        block = torch.from_numpy(frames).T
-        if not block.isfinite().all():
-            raise DamagedAudioError(f"{name}: holds NaN or infinity")
-        yield block
-        position += wanted
+    try:
+        for frames in file.blocks(BLOCK, dtype="float32", always_2d=True):
+            block = torch.from_numpy(frames).T
+            if not block.isfinite().all():
+                raise DamagedAudioError(f"{name}: holds NaN or infinity")
+            yield block
+            position += len(frames)
+    except soundfile.SoundFileError as error:
+        raise DamagedAudioError(f"{name}: {error}") from error
+    if position < file.frames:
+        raise DamagedAudioError(f"{name}: ends before frame {file.frames}")
 
 
 def enhance_blocks(blocks, num_frames, ratio, trained, piece, batch_size, num_sources):
@@ -274,86 +253,37 @@ def enhance_blocks(blocks, num_frames, ratio, trained, piece, batch_size, num_so
         return
     # In lowest terms a ratio of odd rates needs a filter of gigabytes. Both ways use
     # the same approximation, exact for the usual rates: no drift is left.
-    rate, network_rate = ratio.limit_denominator(1000).as_integer_ratio()
-    num_samples = -(-num_frames * network_rate // rate)
-    length = min(num_samples, round(piece * trained.sample_rate))
-    starts = piece_starts(num_samples, length, round(OVERLAP * trained.sample_rate))
-    pieces = cut(resample_blocks(blocks, rate, network_rate), starts, length)
-    estimates = separate_pieces(pieces, trained, batch_size, num_sources)
-    joined = join(estimates, starts, round(FADE * trained.sample_rate))
+    ratio = ratio.limit_denominator(1000)
+    rate, step = ratio * trained.sample_rate, ratio.numerator
+    length = min(num_frames, round(piece * rate / step) * step)
+    starts = piece_starts(num_frames, length, round(OVERLAP * rate), step)
+    pieces = cut(blocks, starts, length)
+    estimates = separate_pieces(pieces, ratio, trained, batch_size, num_sources)
     left = num_frames
-    for block in resample_blocks(joined, network_rate, rate):
+    for block in join(estimates, starts, round(FADE * rate)):
         yield block[..., :left]
         left -= block.shape[-1]
 
 
-def resample_blocks(blocks, old_rate, new_rate):
-    """Resample a signal that is given in blocks, without seams.
-
-    The blocks returned are together what ``torchaudio`` gives for the whole signal.
-
-    Arguments
-    ---------
-    blocks : Iterable of torch.Tensor
-        ``(..., time)``.
-    old_rate, new_rate : int
-        Without a common divisor; the old one is a block of the resampling filter.
-
-    Yields
-    ------
-    torch.Tensor
-        ``(..., time)``.
-
-    Example
-    -------
-    >>> signal = torch.randn(1, 3000)
-    >>> blocks = resample_blocks(signal.split(700, dim=1), 441, 160)
-    >>> whole = torchaudio.functional.resample(signal, 441, 160)
-    >>> torch.allclose(torch.cat(list(blocks), dim=1), whole, atol=1e-5)
-    True
-    """
-    if old_rate == new_rate:
-        yield from blocks
-        return
-    resample = torchaudio.transforms.Resample(old_rate, new_rate)
-    # The filter spans 6 zero crossings (at 0.99 of the lower rate) on either side.
-    context = old_rate * math.ceil(7 / min(old_rate, new_rate))
-    skipped = context // old_rate * new_rate
-    buffer, received, returned = None, 0, 0
-    for block in blocks:
-        received += block.shape[-1]
-        if buffer is None:
-            buffer = torch.nn.functional.pad(block, (context, 0))
-        else:
-            buffer = torch.cat([buffer, block], dim=-1)
-        periods = (buffer.shape[-1] - 2 * context) // old_rate
-        if periods > 0:
-            size, new_size = periods * old_rate, periods * new_rate
-            new = resample(buffer[..., : size + 2 * context])
-            yield new[..., skipped : skipped + new_size]
-            buffer = buffer[..., size:]
-            returned += new_size
-    if buffer is not None:
-        left = -(-received * new_rate // old_rate) - returned
-        new = resample(torch.nn.functional.pad(buffer, (0, context)))
-        yield new[..., skipped : skipped + left]
-
-
-def piece_starts(total, length, overlap):
+def piece_starts(total, length, overlap, step=1):
     """Where to cut pieces of one length that cover a signal evenly.
 
     Arguments
     ---------
     total : int
-        Samples of the signal.
+        Frames of the signal.
     length : int
-        Samples of a piece, at most ``total``.
+        Frames of a piece.
     overlap : int
-        Samples that neighbours have in common, at least.
+        Frames that neighbours have in common, a step or so more or less.
+    step : int
+        Frames from one instant that a resampled signal has too to the next: the pieces
+        start at such, and sound the same where they overlap.
 
     Returns
     -------
     list of int
+        The last piece ends less than a step after the signal.
 
     Example
     -------
@@ -365,7 +295,8 @@ def piece_starts(total, length, overlap):
     if total <= length:
         return [0]
     last = -(-(total - overlap) // (length - overlap)) - 1
-    return [round(i * (total - length) / last) for i in range(last + 1)]
+    steps = -(-(total - length) // step)
+    return [round(i * steps / last) * step for i in range(last + 1)]
 
 
 def cut(blocks, starts, length):
@@ -378,7 +309,7 @@ def cut(blocks, starts, length):
     starts : list of int
         Where the pieces start, ascending.
     length : int
-        Samples of each.
+        Frames of each; zeros where the signal has ended.
 
     Yields
     ------
@@ -388,26 +319,29 @@ def cut(blocks, starts, length):
     Example
     -------
     >>> blocks = torch.arange(6).split(2)
-    >>> [piece.tolist() for piece in cut(blocks, starts=[0, 2], length=4)]
-    [[0, 1, 2, 3], [2, 3, 4, 5]]
+    >>> [piece.tolist() for piece in cut(blocks, starts=[0, 3], length=4)]
+    [[0, 1, 2, 3], [3, 4, 5, 0]]
     """
     blocks = iter(blocks)
     buffer, position = next(blocks), 0
     for start in starts:
-        while position + buffer.shape[-1] < start + length:
-            buffer = torch.cat([buffer, next(blocks)], dim=-1)
+        while (missing := start + length - position - buffer.shape[-1]) > 0:
+            block = next(blocks, buffer.new_zeros(*buffer.shape[:-1], missing))
+            buffer = torch.cat([buffer, block], dim=-1)
         buffer = buffer[..., start - position :]
         position = start
         yield buffer[..., :length]
 
 
-def separate_pieces(pieces, trained, batch_size, num_sources):
+def separate_pieces(pieces, ratio, trained, batch_size, num_sources):
     """Separate each channel of each piece, ``batch_size`` of them together.
 
     Arguments
     ---------
     pieces : Iterable of torch.Tensor
         ``(channel, time)``, all alike.
+    ratio : Fraction
+        Their rate over the network's.
     trained : fedenhance.deploy.trained.Trained
     batch_size : int
     num_sources : int
@@ -418,16 +352,19 @@ def separate_pieces(pieces, trained, batch_size, num_sources):
     torch.Tensor
         ``(channel, source, time)`` for each piece.
     """
+    rate, network_rate = ratio.as_integer_ratio()
+    to_network = torchaudio.transforms.Resample(rate, network_rate)
+    back = torchaudio.transforms.Resample(network_rate, rate)
     pieces = iter(pieces)
     device = next(trained.separator.parameters()).device
     while group := list(islice(pieces, 1)):
-        num_channels = len(group[0])
+        num_channels, length = group[0].shape
         group += islice(pieces, max(batch_size // num_channels, 1) - 1)
         estimates = [
-            trained(mixtures.to(device))[:, :num_sources].cpu()
+            back(trained(to_network(mixtures).to(device))[:, :num_sources].cpu())
             for mixtures in torch.cat(group).split(batch_size)
         ]
-        yield from torch.cat(estimates).split(num_channels)
+        yield from torch.cat(estimates)[..., :length].split(num_channels)
 
 
 def join(pieces, starts, fade):
