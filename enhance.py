@@ -52,23 +52,7 @@ def parse(argv):
         "bounds the memory; shorter may suit changing noise better (default: 40)",
     )
     parser.add_argument("--overwrite", action="store_true")
-    options = parser.parse_args(argv)
-    if options.batch_size < 1:
-        parser.error("--batch_size must be 1 or more")
-    return options
-
-
-def count_seconds(recordings):
-    """Seconds of audio in files, as far as they can be read."""
-    import soundfile
-
-    seconds = 0.0
-    for path in recordings:
-        try:
-            seconds += soundfile.info(path).duration
-        except (OSError, soundfile.SoundFileError, TypeError):
-            continue  # named when its turn comes
-    return seconds
+    return parser.parse_args(argv)
 
 
 def main(argv):
@@ -77,37 +61,25 @@ def main(argv):
     from tqdm import tqdm
 
     from fedenhance.data.audio import DamagedAudioError
-    from fedenhance.deploy.enhancement import (
-        enhance_file,
-        find_recordings,
-        source_names,
-    )
+    from fedenhance.deploy import enhancement
     from fedenhance.deploy.trained import load_trained
 
-    recordings = find_recordings(options.inputs, options.out)
+    recordings = enhancement.find_recordings(options.inputs, options.out)
     trained = load_trained(options.model, options.device)
-    work = {
-        source: source_names(target, trained.num_sources)
-        if options.sources == "all"
-        else [target]
-        for source, target in recordings.items()
-    }
-    if not options.overwrite:
-        work = {s: ts for s, ts in work.items() if not all(t.exists() for t in ts)}
-    damaged = 0
-    with tqdm(total=count_seconds(work), unit="s", disable=None) as bar:
+    work, damaged = {}, 0
+    for source, target in recordings.items():
+        targets = [target]
+        if options.sources == "all":
+            targets = enhancement.source_names(target, trained.num_sources)
+        if options.overwrite or not all(path.exists() for path in targets):
+            work[source] = targets
+    with tqdm(total=enhancement.count_seconds(work), unit="s", disable=None) as bar:
         bar.bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
         for source, targets in work.items():
             bar.set_description(source.name)
+            sizes = options.piece, options.batch_size
             try:
-                enhance_file(
-                    trained,
-                    source,
-                    targets,
-                    piece=options.piece,
-                    batch_size=options.batch_size,
-                    progress=bar.update,
-                )
+                enhancement.enhance_file(trained, source, targets, *sizes, bar.update)
             except DamagedAudioError as error:
                 damaged += 1
                 bar.write(f"skipped {error}", file=sys.stderr)

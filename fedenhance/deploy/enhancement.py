@@ -100,6 +100,17 @@ def _is_recording(path):
     return path.suffix.lower() in SUFFIXES and path.is_file() and not hidden
 
 
+def count_seconds(recordings):
+    """Seconds of audio in files, as far as they can be read."""
+    seconds = 0.0
+    for path in recordings:
+        try:
+            seconds += soundfile.info(path).duration
+        except (OSError, soundfile.SoundFileError, TypeError):
+            continue  # named when its turn comes
+    return seconds
+
+
 def enhance_file(
     trained, source, targets, piece=40.0, batch_size=1, progress=lambda seconds: None
 ):
@@ -130,10 +141,12 @@ def enhance_file(
         If the recording cannot be read to its end, is not finite, or is of a format
         that cannot be written; the message names it.
     ValueError
-        If the pieces are too short.
+        If the pieces are too short, or ``batch_size`` is not positive.
     """
     if piece < MIN_PIECE:
         raise ValueError(f"a piece must be {MIN_PIECE:g} s or more, not {piece:g} s")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more, not {batch_size}")
     with ExitStack() as stack:
         recording = stack.enter_context(open_recording(source))
         kind = (recording.samplerate, recording.channels, recording.subtype)

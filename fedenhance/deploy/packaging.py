@@ -58,21 +58,6 @@ sys.path.append(str(Path(__file__).resolve().parent))
 CustomInterface = SepformerSeparation
 '''
 
-SETTINGS = {
-    "rounds": "rounds",
-    "epochs": "epochs",
-    "n_clients": "clients",
-    "p_available_users": "fraction of the clients in a round",
-    "local_epoch_p": "local epochs",
-    "p_supervised": "fraction with clean references",
-    "available_speech_percentage": "fraction of the recordings, beside isolated noise",
-    "segment": "seconds of an example",
-    "batch_size": "batch size",
-    "learning_rate": "learning rate",
-    "seed": "seed",
-}
-"""Keys of an experiment that its card tells."""
-
 
 def write_package(brain, datasets, hparams):
     """Write the package of a run that just ended; for ``results`` in YAML.
@@ -224,7 +209,6 @@ def model_card(folder, trained, command, named):
         others=sorted(packages - {SOURCES.name, "torch", "speechbrain"}),
         command=command,
         data=Path(trained.hparams.get("data_folder") or "unknown").name,
-        settings=SETTINGS,
         hparams=trained.hparams,
         rounds=run.rounds,
         hours=np.nansum(run.rounds.get("hours", 0.0)),

@@ -12,6 +12,7 @@ from hyperpyyaml import load_hyperpyyaml
 
 from fedenhance.data.audio import DamagedAudioError
 from fedenhance.deploy.enhancement import (
+    count_seconds,
     cut,
     enhance_blocks,
     enhance_file,
@@ -186,9 +187,17 @@ def test_damaged_files_are_named_and_leave_nothing(unchanged, tmp_path):
     assert list((tmp_path / "out").glob("*")) == []
 
 
-def test_short_pieces_are_refused(unchanged, tmp_path):
+def test_short_pieces_and_no_batches_are_refused(unchanged, tmp_path):
     with pytest.raises(ValueError, match="a piece must be 6 s or more, not 1 s"):
         enhance_file(unchanged, tmp_path / "a.wav", [tmp_path / "b.wav"], piece=1.0)
+    with pytest.raises(ValueError, match="batch_size must be 1 or more, not 0"):
+        enhance_file(unchanged, tmp_path / "a.wav", [tmp_path / "b.wav"], batch_size=0)
+
+
+def test_files_that_cannot_be_read_count_no_seconds(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(3 * RATE // 2).numpy(), RATE)
+    (tmp_path / "b.wav").write_text("not audio")
+    assert count_seconds(tmp_path / name for name in ("a.wav", "b.wav", "c.wav")) == 1.5
 
 
 def touch(path):
