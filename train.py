@@ -6,49 +6,12 @@
 Every top-level key of the file can be overridden on the command line.
 """
 
-import difflib
 import sys
 
 import speechbrain as sb
-from hyperpyyaml import load_hyperpyyaml
+from speechbrain.utils.distributed import run_on_main
 
-
-def load_experiment(hparams_file, overrides):
-    """Load a YAML file; complain about a key that it does not have.
-
-    Arguments
-    ---------
-    hparams_file : str
-    overrides : str
-        YAML, as ``speechbrain.parse_arguments`` returns it.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    ValueError
-        Naming the unknown key.
-    """
-    with open(hparams_file, encoding="utf-8") as file:
-        text = file.read()
-    keys = _keys(text)
-    for key in _keys(overrides):
-        if key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{hparams_file} has no key {key}{hint}")
-    with open(hparams_file, encoding="utf-8") as file:
-        return load_hyperpyyaml(file, overrides)
-
-
-def _keys(text):
-    """Top-level keys of a YAML text."""
-    from ruamel.yaml import YAML
-
-    node = YAML().compose(text)
-    return [] if node is None else [key.value for key, _ in node.value]
+from based_yaml import load_hparams, save_hparams
 
 
 def train_centrally(hparams, run_opts, datasets):
@@ -86,16 +49,17 @@ def main(argv):
     """
     hparams_file, options, overrides = sb.parse_arguments(argv)
     run_opts = {name: options[name] for name in options.overridden_args}
-    hparams = load_experiment(hparams_file, overrides)
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+    hparams = load_hparams(hparams_file, overrides)
+    folder = hparams["output_folder"]
+    sb.create_experiment_directory(folder)
+    run_on_main(save_hparams, [hparams_file, overrides, folder])
     if hparams.get("prepare"):
-        sb.utils.distributed.run_on_main(hparams["prepare"])
+        run_on_main(hparams["prepare"])
+    datasets = hparams["datasets"](hparams)
     federation = hparams.get("federation")
     if federation:
-        brain = federation.run(hparams_file, overrides, run_opts, hparams)
-        datasets = federation.datasets(hparams)
+        brain = federation.run(hparams_file, overrides, run_opts, hparams, datasets)
     else:
-        datasets = hparams["datasets"](hparams)
         brain = train_centrally(hparams, run_opts, datasets)
     brain.evaluate(
         datasets["test"],

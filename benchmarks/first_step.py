@@ -27,13 +27,13 @@ def main(argv):
     marks["import speechbrain, torch"] = now()
     import train
 
-    load = train.load_experiment
+    load = train.load_hparams
 
-    def load_experiment(*arguments):
+    def load_hparams(*arguments):
         marks["read the arguments"] = now()
         hparams = load(*arguments)
         marks["load the YAML, import flwr"] = now()
-        prepare, datasets = hparams["prepare"], hparams["federation"].datasets
+        prepare, datasets = hparams["prepare"], hparams["datasets"]
 
         def prepared():
             prepare()
@@ -44,10 +44,10 @@ def main(argv):
             marks["load the manifests"] = now()
             return made
 
-        hparams["prepare"], hparams["federation"].datasets = prepared, loaded
+        hparams["prepare"], hparams["datasets"] = prepared, loaded
         return hparams
 
-    train.load_experiment = load_experiment
+    train.load_hparams = load_hparams
     fit_batch = speechbrain.Brain.fit_batch
 
     def first(brain, batch):

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import speechbrain as sb
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.dataio.dataset import DynamicItemDataset
 from torch.utils.data import DataLoader
 
+from based_yaml import load_hparams
 from fed.site import restrict, rows_of
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.networks.scaling import separate
@@ -84,10 +84,11 @@ def few_batches(batches, hparams):
     Where a client has fewer recordings they come again, as other examples.
     """
     train_set = dataio_prepare(hparams)["train"]
-    held = hparams["federation"].partition(rows_of(train_set))
     count, rows = batches * hparams["batch_size"], {}
-    for _, ids in sorted(held.items()):
-        rows |= take(train_set.data, ids, count)
+    for client, ids in sorted(train_set.clients.items()):
+        taken = take(train_set.data, ids, count)
+        rows |= taken
+        train_set.clients[client] = list(taken)
     train_set.data, train_set.data_ids = rows, list(rows)
     return {"train": train_set}
 
@@ -153,8 +154,7 @@ class Case:
         """Load the experiment; return it and the overrides, as text."""
         settings = {**self.settings, "output_folder": folder}
         overrides = "\n".join(f"{key}: {value}" for key, value in settings.items())
-        with open(self.file, encoding="utf-8") as file:
-            return load_hyperpyyaml(file, overrides), overrides
+        return load_hparams(self.file, overrides), overrides
 
 
 def recordings(args, folder, **sizes):
@@ -203,12 +203,18 @@ def recordings(args, folder, **sizes):
 # ---------------------------------------------------------------------------- codes
 
 
+def clients_of(train_set, federation):
+    """Who holds which rows, as the federation sees it."""
+    deal = federation.partition
+    return deal(rows_of(train_set)) if deal else train_set.clients
+
+
 def bare(case, rounds, clock=time.process_time):
     """PyTorch and nothing else: the floor."""
     with tempfile.TemporaryDirectory() as folder:
         hparams, _ = case.load(folder)
         train_set = hparams["federation"].datasets(hparams)["train"]
-        held = hparams["federation"].partition(rows_of(train_set))
+        held = clients_of(train_set, hparams["federation"])
         clients = list(held.values())[: hparams["federation"].sampled(len(held))]
         modules = torch.nn.ModuleDict(hparams["modules"]).to(case.device)
         marks = [clock()]
@@ -278,7 +284,7 @@ def flower(case, rounds, clock=time.process_time):
     with tempfile.TemporaryDirectory() as folder:
         hparams, _ = case.load(folder)
         train_set = hparams["federation"].datasets(hparams)["train"]
-        held = hparams["federation"].partition(rows_of(train_set))
+        held = clients_of(train_set, hparams["federation"])
         brain = hparams["brain"](
             modules=hparams["modules"],
             opt_class=hparams["opt_class"],

@@ -330,7 +330,7 @@ class WholeFiles(torch.utils.data.Dataset):
     def __init__(self, folder, clients, groups, seconds, p_single_mix=0.0):
         self.num_samples = round(seconds * SAMPLE_RATE)
         self.p_single_mix = p_single_mix
-        self.data, self.pools = {}, {}
+        self.data, self.pools, self.clients = {}, {}, {}
         for client, number in clients.items():
             place = Path(folder) / "train" / str(number)
             noises = sorted(place.glob("noise/*.wav"))
@@ -340,6 +340,7 @@ class WholeFiles(torch.utils.data.Dataset):
                 row = {"speech": place / "speech" / noise.name, "noise": noise}
                 row |= {"client": client, "group": groups[client]}
                 self.data[f"{number}/{noise.stem}"] = row
+            self.clients[client] = [f"{number}/{n.stem}" for n in noises[:half]]
         self.data_ids = list(self.data)
 
     def __len__(self):

@@ -207,23 +207,21 @@ def rounds(args, clock):
         for place, name, part in PARTS:
             counted = watch.wrap(getattr(place, name), part)
             stack.enter_context(mock.patch.object(place, name, counted))
-        load = train.load_experiment
+        load = train.load_hparams
         more = {}
 
-        def load_experiment(*arguments):
+        def load_hparams(*arguments):
             with watch("load the YAML"):
                 hparams = load(*arguments)
             federation = hparams["federation"]
             more.update(times_more(federation, args.rounds))
             federation.rounds = args.rounds
             hparams["prepare"] = watch.wrap(hparams["prepare"], "prepare")
-            federation.datasets = watch.wrap(federation.datasets, "datasets")
+            hparams["datasets"] = watch.wrap(hparams["datasets"], "datasets")
             hparams["results"] = [watch.wrap(r, "results") for r in hparams["results"]]
             return hparams
 
-        stack.enter_context(
-            mock.patch.object(train, "load_experiment", load_experiment)
-        )
+        stack.enter_context(mock.patch.object(train, "load_hparams", load_hparams))
         argv = [HPARAMS, "--noprogressbar", "--num_threads", str(args.threads)]
         with watch(DYNAMO):
             # PyTorch's first optimizer does, which would count as a part of a round.
@@ -296,7 +294,7 @@ def network(args, clock):
             f"{name[2:]}: {value}"
             for name, value in zip(argv[::2], argv[1::2], strict=True)
         )
-        hparams = train.load_experiment(HPARAMS, overrides)
+        hparams = train.load_hparams(HPARAMS, overrides)
         hparams["prepare"]()
         dataset = dataio_prepare(hparams)["train"]
     separator = hparams["modules"]["separator"].train()

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain import Stage
 
+from based_yaml import load_hparams
 from benchmarks import measuring, original
 from benchmarks.loops import HERE, RUN_OPTS
 from fed.brain import federate
@@ -132,8 +132,7 @@ def load(name, args, folder, **settings):
     }
     Path(folder).mkdir()
     overrides = "\n".join(f"{key}: {value}" for key, value in settings.items())
-    with open(HERE.parent / "hparams" / f"{name}.yaml", encoding="utf-8") as file:
-        return load_hyperpyyaml(file, overrides)
+    return load_hparams(HERE.parent / "hparams" / f"{name}.yaml", overrides)
 
 
 def federated(args, snapshots, folder, **settings):

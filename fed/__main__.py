@@ -8,21 +8,18 @@ The recipe's own modules are found first, as when its train.py is run.
 import sys
 
 import speechbrain as sb
-from hyperpyyaml import load_hyperpyyaml
+
+from based_yaml import load_hparams, save_hparams
 
 
 def main(argv):
     """Load the YAML, train, and leave the results in its output folder."""
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
-    with open(hparams_file, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, overrides)
+    hparams = load_hparams(hparams_file, overrides)
     if "federation" not in hparams:
         raise ValueError(f"{hparams_file} needs the keys 'brain' and 'federation'.")
-    sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
+    sb.create_experiment_directory(hparams["output_folder"])
+    save_hparams(hparams_file, overrides, hparams["output_folder"])
     return hparams["federation"].run(hparams_file, overrides, run_opts, hparams)
 
 

@@ -80,8 +80,8 @@ class Federation:
     mods : list of callable
         Flower's ClientApp mods, such as LocalDpMod.
     maximize, minimize : str
-        What is recorded. The column of rounds.csv by which the best model is kept:
-        ``valid_...``.
+        What is recorded. The validation metric by which the best model is kept, as the
+        Brain logs it or as rounds.csv has it: ``loss`` or ``valid_loss``.
     evaluate_every : int
         Rounds from one evaluation to the next; the last is always evaluated.
     totals : list of str
@@ -140,13 +140,13 @@ class Federation:
 
     def __post_init__(self):
         """Refuse arguments that do not fit together."""
-        self.metric = self.maximize or self.minimize or "valid_loss"
+        metric = self.maximize or self.minimize or "loss"
+        self.metric = f"valid_{metric.removeprefix('valid_')}"
         if self.maximize and self.minimize:
             raise ValueError("Give maximize or minimize, not both.")
-        if not self.metric.startswith("valid_"):
+        if self.metric.startswith("valid_test_"):
             raise ValueError(
-                f"The best model is chosen on validation: '{self.metric}' must be a "
-                "metric that starts with valid_."
+                "The best model is chosen on validation, not on test data."
             )
         for name, fits, interval in (
             ("fraction", 0 < self.fraction <= 1, "(0, 1]"),

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 import torch
-from hyperpyyaml import load_hyperpyyaml
 
+from based_yaml import load_hparams
 from fed.memory import keep_freed_memory
 from fed.site import Site
 
@@ -81,8 +81,7 @@ def load(origin):
         hparams_file, overrides, run_opts = json.loads(origin)
         keep_freed_memory()
         torch.set_num_threads(int(run_opts.pop("num_threads", 1)))
-        with open(hparams_file, encoding="utf-8") as file:
-            hparams = load_hyperpyyaml(file, overrides)
+        hparams = load_hparams(hparams_file, overrides)
         if hparams.get("prepare"):
             hparams["prepare"]()
         register(origin, Site(hparams, hparams["federation"], run_opts))

@@ -33,7 +33,11 @@ ROOMS = (
     {"deploy"},
 )
 # Where the distribution is not named as the module.
-DISTRIBUTIONS = {"espeakng_loader": "espeakng-loader", "yaml": "hyperpyyaml"}
+DISTRIBUTIONS = {
+    "espeakng_loader": "espeakng-loader",
+    "ruamel": "hyperpyyaml",
+    "yaml": "hyperpyyaml",
+}
 
 
 def name_of(path):

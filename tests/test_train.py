@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 import train
+from fedenhance.data.datasets import dataio_prepare
 from tests.conftest import RATE
 
 ROOT = Path(train.__file__).parent
@@ -107,10 +108,28 @@ def test_the_same_seed_gives_the_same_losses(arguments, tmp_path):
     assert losses[0] == losses[1]
 
 
-def test_the_same_yaml_trains_centrally(arguments, tmp_path):
-    brain = train.main(arguments("centralized", epochs=2, p_supervised=0.5))
+@pytest.mark.parametrize(
+    "federated", [{"name": "fedenhance", "federation": "null"}, {"name": "centralized"}]
+)
+def test_the_same_yaml_trains_centrally(arguments, federated, tmp_path):
+    brain = train.main(arguments(**federated, epochs=2, p_supervised=0.5))
     assert len(table(tmp_path / "out/test_metrics.csv")) == 4
+    assert not (tmp_path / "out/rounds.csv").exists()
     assert brain.num_examples == 2 * 8
+
+
+@pytest.mark.parametrize("name", ["fedenhance", "centralized"])
+def test_datasets_are_made_once(arguments, name, monkeypatch):
+    made = []
+
+    def counted(hparams):
+        made.append(dataio_prepare(hparams))
+        return made[-1]
+
+    monkeypatch.setattr("fedenhance.data.datasets.dataio_prepare", counted)
+    length = {"rounds": 1} if name == "fedenhance" else {"epochs": 1}
+    train.main(arguments(name, results="[]", **length))
+    assert len(made) == 1
 
 
 def test_real_clients_train_without_any_reference(arguments, tiny_corpus, tmp_path):

@@ -1,18 +1,26 @@
-"""Every YAML loads, and every key of it is used."""
+"""Every YAML loads, every key of it is used, and none is a copy of another."""
 
 import ast
 import functools
+import itertools
 import re
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.run_opts import RunOptions
+
+from based_yaml import load_hparams, open_hparams
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = sorted(
     [*ROOT.glob("hparams/*.yaml"), *ROOT.glob("recipes/**/hparams/*.yaml")]
+)
+# Of which experiments are made: they do not stand alone.
+BASES = sorted(
+    [*ROOT.glob("hparams/bases/*.yaml"), *ROOT.glob("recipes/**/hparams/bases/*.yaml")]
 )
 MODELS = sorted(
     [*ROOT.glob("hparams/models/*.yaml"), *ROOT.glob("recipes/**/models/*.yaml")]
@@ -41,12 +49,17 @@ Names.add_multi_constructor("!", plain)
 
 
 def top_level(path):
-    return yaml.load(path.read_text(), Names)
+    return yaml.load(open_hparams(path).getvalue(), Names)
+
+
+def own_keys(path):
+    """The keys that a file itself has."""
+    return {k: v for k, v in yaml.load(path.read_text(), Names).items() if k != "base"}
 
 
 def references(path):
     """Collects what <key> and <key[inner]> name, comments aside."""
-    uncommented = re.sub(r"(^|\s)#.*", "", path.read_text())
+    uncommented = re.sub(r"(^|\s)#.*", "", open_hparams(path).getvalue())
     names = re.findall(r"<([^<>\s]+)>", uncommented)
     return {part for name in names for part in re.findall(r"[\w-]+", name)}
 
@@ -93,20 +106,26 @@ def placeholders(path, folder):
 
 @pytest.mark.parametrize("path", EXPERIMENTS + MODELS, ids=name_of)
 def test_yaml_loads(path, tmp_path):
-    overrides = placeholders(path, tmp_path)
+    load(path, tmp_path)
+
+
+def load(path, folder):
+    overrides = placeholders(path, folder)
     if "output_folder" in top_level(path):
-        overrides["output_folder"] = str(tmp_path / "output")
-    with path.open(encoding="utf-8") as file:
-        assert load_hyperpyyaml(file, overrides).keys() >= overrides.keys()
+        overrides["output_folder"] = str(folder / "output")
+    text = "\n".join(f"{key}: {value}" for key, value in overrides.items())
+    hparams = load_hparams(path, text)
+    assert hparams.keys() >= overrides.keys()
+    return hparams
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS + MODELS, ids=name_of)
+@pytest.mark.parametrize("path", EXPERIMENTS + BASES + MODELS, ids=name_of)
 def test_every_key_is_used(path):
     """By a !ref, by our code, by SpeechBrain's Brain, or by its effect (!apply)."""
-    keys = top_level(path)
+    keys = own_keys(path)
     used = set(RunOptions.__dataclass_fields__)
     # A model's keys are also used by the experiments: !ref <models[separator]>.
-    for reader in [path, *(EXPERIMENTS if path in MODELS else [])]:
+    for reader in [path, *(EXPERIMENTS if path not in EXPERIMENTS else [])]:
         used |= references(reader)
     unused = [
         key
@@ -129,7 +148,32 @@ def test_a_model_is_self_contained(path):
 
 
 def test_there_are_experiments_and_models():
-    assert EXPERIMENTS and MODELS
+    assert EXPERIMENTS and BASES and MODELS
+
+
+def lines_of(path):
+    """Counts the lines of a file, without indentation, blanks and comments."""
+    lines = (re.sub(r"(^|\s)#.*", "", x).strip() for x in path.read_text().splitlines())
+    return Counter(line for line in lines if line)
+
+
+def test_no_experiment_is_a_copy_of_another():
+    files = [*EXPERIMENTS, *BASES, *sorted(ROOT.glob("benchmarks/*.yaml"))]
+    for one, other in itertools.combinations(files, 2):
+        shared = (lines_of(one) & lines_of(other)).total()
+        pair = f"{name_of(one)} and {name_of(other)}"
+        assert shared <= 25, f"{pair} share {shared} lines: make one the other's base"
+
+
+CENTRAL = [path for path in EXPERIMENTS if top_level(path)["federation"] is None]
+
+
+@pytest.mark.parametrize("path", CENTRAL, ids=name_of)
+def test_central_training_needs_no_federation(path, tmp_path, monkeypatch):
+    for name in [n for n in sys.modules if n.split(".")[0] in ("fed", "flwr")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fed", None)  # it cannot be imported
+    assert load(path, tmp_path)["federation"] is None
 
 
 def test_an_unused_key_is_noticed(tmp_path):

@@ -110,8 +110,10 @@ def plot_convergence(brain, datasets, hparams):
     brain, datasets
         Not used here.
     hparams : dict
-        With ``output_folder``; needs its ``rounds.csv``.
+        With ``output_folder``; without ``rounds.csv`` in it nothing is drawn.
     """
+    if not (Path(hparams["output_folder"]) / "rounds.csv").exists():
+        return
     path = Path(hparams["output_folder"]) / "figures" / "convergence.png"
     path.parent.mkdir(exist_ok=True)
     training_curves(Run(hparams["output_folder"])).savefig(path, dpi=150)

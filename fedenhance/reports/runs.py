@@ -174,8 +174,8 @@ class Run:
         if not self.rounds:
             tested = self.test_scores.get(column.removeprefix("test_si_sdri_"))
             return fmean(tested["si_sdri"].tolist()) if tested else float("nan")
-        criterion = self.hparams.get("maximize") or "valid_si_sdri"
-        rounds, values = self.curve(criterion)
+        criterion = self.hparams.get("maximize") or "si_sdri"
+        rounds, values = self.curve(f"valid_{criterion.removeprefix('valid_')}")
         at, found = self.curve(column)
         if not len(rounds):
             return float("nan")

@@ -45,7 +45,7 @@ def test_recordings_come_again_where_a_client_has_too_few(tiny_corpus, tmp_path)
     }
     hparams, _ = Case(str(file), settings).load(tmp_path)
     train_set = hparams["datasets"](hparams)["train"]
-    held = hparams["federation"].partition(loops.rows_of(train_set))
+    held = train_set.clients
     assert [len(ids) for ids in held.values()] == [4, 4, 4, 4]
     first, second, *again = held["0"]
     assert again == [f"{first} again 1", f"{second} again 1"]

@@ -163,6 +163,11 @@ def test_a_metric_that_nobody_reports_is_named(train):
         train(federation={"maximize": "valid_sdr"})
 
 
+def test_a_metric_is_one_of_validation():
+    for name in ("si_sdri", "valid_si_sdri"):
+        assert fed.Federation(None, maximize=name).metric == "valid_si_sdri"
+
+
 def test_test_never_chooses_the_model():
     with pytest.raises(ValueError, match="valid"):
         fed.Federation(datasets=None, maximize="test_si_sdri")

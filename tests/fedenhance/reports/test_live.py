@@ -7,11 +7,11 @@ from importlib.machinery import ModuleSpec
 import pytest
 import torch
 
+from based_yaml import load_hparams
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.reports import live
 from tests.conftest import RATE
 from tests.test_yaml import ROOT
-from train import load_experiment
 
 
 class Sink:
@@ -80,7 +80,7 @@ def test_nothing_is_opened_unless_asked_for(tmp_path):
 def test_sinks_are_chosen_on_the_command_line(tmp_path):
     overrides = "live: [!name:fedenhance.reports.live.TensorBoard ]\n"
     overrides += f"output_folder: {tmp_path}"
-    hparams = load_experiment(ROOT / "hparams" / "fedenhance.yaml", overrides)
+    hparams = load_hparams(ROOT / "hparams" / "fedenhance.yaml", overrides)
     (callback,) = hparams["federation"].callbacks
     assert callback.sinks == [live.TensorBoard]
 
