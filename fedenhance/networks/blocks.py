@@ -141,14 +141,7 @@ class UConvBlock(nn.Module):
 class NormalizedUConvBlock(UConvBlock):
     """U-ConvBlock of the original member: normalised, PReLUs with many slopes.
 
-    Arguments
-    ---------
-    channels : int
-        Channels of input and output.
-    hidden_channels : int
-        Channels of the depthwise convolutions.
-    depth : int
-        Resolutions.
+    Its sizes are named as those of :class:`UConvBlock`.
 
     Example
     -------
@@ -169,14 +162,7 @@ class NormalizedUConvBlock(UConvBlock):
 class CausalUConvBlock(nn.Module):
     """U-ConvBlock without future: causal convolutions and no normalisation.
 
-    Arguments
-    ---------
-    channels : int
-        Channels of input and output.
-    hidden_channels : int
-        Channels of the depthwise convolutions.
-    depth : int
-        Resolutions.
+    Its sizes are named as those of :class:`UConvBlock`.
 
     Example
     -------

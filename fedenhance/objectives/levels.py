@@ -66,19 +66,9 @@ def si_sdr(estimates, targets):
 
 @of_inner_products
 def snr(estimates, targets):
-    """Signal-to-noise ratio.
+    """Signal-to-noise ratio in dB, higher is better.
 
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        Estimates, shape (..., time).
-    targets : torch.Tensor
-        Targets, of the same shape; either may lack leading dimensions.
-
-    Returns
-    -------
-    torch.Tensor
-        SNR in dB, higher is better, shape (...).
+    Arguments and returns are those of :func:`si_sdr`.
 
     Example
     -------

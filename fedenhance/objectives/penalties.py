@@ -78,19 +78,10 @@ def covariance(estimates, weight=1.0):
     """Penalty on correlated sources: the energy of their covariances.
 
     The squared covariances of different sources (Wisdom et al., WASPAA 2021), summed
-    and divided by the square of the total power, so that level does not matter.
+    and divided by the square of the total power, so that level does not matter: 0 for
+    uncorrelated sources, below 1 for others.
 
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        Estimated sources, shape (batch, source, time).
-    weight : float
-        Factor of the result.
-
-    Returns
-    -------
-    torch.Tensor
-        Penalty, 0 for uncorrelated sources, below 1, shape (batch,).
+    Arguments and returns are those of :func:`sparsity`.
 
     Example
     -------
