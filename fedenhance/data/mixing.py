@@ -5,12 +5,35 @@ training example is a noisy recording plus one isolated noise drawn from the sam
 (Tzinis et al., "Separate But Together", WASPAA 2021, section 2.1).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from fedenhance.data.audio import DamagedAudioError, read_segment
 from fedenhance.data.manifests import example_generator, is_isolated_noise
+
+
+def input_snr(speech, noise):
+    """Signal-to-noise ratio of a mixture whose parts are known.
+
+    Arguments
+    ---------
+    speech, noise : torch.Tensor
+        Waveforms, ``(time,)``.
+
+    Returns
+    -------
+    float
+        In dB; infinite where one of them is silent, NaN where both are.
+
+    Example
+    -------
+    >>> round(input_snr(torch.ones(4), torch.full((4,), 0.1)), 4)
+    20.0
+    """
+    ratio = speech.square().mean() / noise.square().mean()
+    return float(10 * torch.log10(ratio))
 
 
 def gain_for_snr(speech, noise, snr):
@@ -30,13 +53,11 @@ def gain_for_snr(speech, noise, snr):
 
     Example
     -------
-    >>> gain_for_snr(torch.tensor([2.0, -2.0]), torch.tensor([1.0, 1.0]), snr=0.0)
-    2.0
+    >>> gain_for_snr(torch.tensor([0.1, -0.1]), torch.tensor([1.0, 1.0]), snr=-20.0)
+    1.0
     """
-    speech_power, noise_power = speech.square().mean(), noise.square().mean()
-    if speech_power == 0 or noise_power == 0:
-        return 1.0
-    return float(torch.sqrt(speech_power / noise_power) * 10 ** (-snr / 20))
+    present = input_snr(speech, noise)
+    return 10 ** ((present - snr) / 20) if math.isfinite(present) else 1.0
 
 
 def stack_sources(signals, gains, num_samples):

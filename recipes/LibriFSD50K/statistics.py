@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fedenhance.data.audio import DamagedAudioError, read_segment
 from fedenhance.data.manifests import group_by, load_manifest
+from fedenhance.data.mixing import input_snr
 from fedenhance.data.tables import whole_file, write_table
 from recipes.LibriFSD50K.corpora import SPEECH_SUBSETS
 
@@ -139,12 +140,12 @@ def input_snrs(rows, jobs=2, name="chunks"):
         segments = (row["speech"], row["noise"], other["noise"])
         try:
             speech, noise, extra = (
-                read_segment(*segment, SAMPLE_RATE, count).double().numpy()
+                read_segment(*segment, SAMPLE_RATE, count).double()
                 for segment in segments
             )
         except DamagedAudioError:
             return np.nan, np.nan
-        return snr(speech, noise), snr(speech, noise + extra)
+        return input_snr(speech, noise), input_snr(speech, noise + extra)
 
     others = {}
     for own in group_by(rows, "spk_id").values():
@@ -156,28 +157,6 @@ def input_snrs(rows, jobs=2, name="chunks"):
         found = list(tqdm(found, name, len(rows), leave=False))
     one, two = np.array(found).T
     return {1: one, 2: two}
-
-
-def snr(speech, noise):
-    """Signal-to-noise ratio.
-
-    Arguments
-    ---------
-    speech, noise : numpy.ndarray
-        (time,)
-
-    Returns
-    -------
-    float
-        dB; infinite when one of them is silent.
-
-    Example
-    -------
-    >>> round(float(snr(np.ones(4), np.full(4, 0.1))), 6)
-    20.0
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return 10 * np.log10(np.sum(speech**2) / np.sum(noise**2))
 
 
 def plot(ratios, path):
