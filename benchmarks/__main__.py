@@ -6,14 +6,13 @@ fails or takes too long does not stop the others. Tables go to results/benchmark
 ``--out benchmarks/results`` puts them where the committed ones are, for git to compare.
 """
 
-import argparse
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from benchmarks import OUT
+from benchmarks import OUT, measuring
 
 WHOLE = {
     "networks": "--threads 1 --clock cpu --batch-size 1 --repeats 3".split(),
@@ -43,11 +42,7 @@ TABLES = {"networks": "networks_one_thread.csv"}
 
 def parse(argv):
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = measuring.describe(__doc__)
     parser.add_argument("names", nargs="*", metavar="BENCHMARK", help=str([*WHOLE]))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument(
@@ -56,10 +51,7 @@ def parse(argv):
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
     parser.add_argument("--note", default="", help="to go with the machine's name")
     args = parser.parse_args(argv)
-    args.names = args.names or list(WHOLE)
-    for name in args.names:
-        if name not in WHOLE:
-            parser.error(f"no benchmark {name}: there are {', '.join(WHOLE)}")
+    args.names = measuring.choose(parser, "benchmark", args.names, WHOLE)
     return args
 
 
@@ -75,12 +67,10 @@ def command(name, args):
     words += (QUICK if args.quick else WHOLE)[name]
     if args.authors and name in WITH_AUTHORS:
         words += ["--authors", str(args.authors)]
-    if name in TABLES:
-        return [*words, "--out", str(args.out / TABLES[name])]
     if name == "objectives":
         return words
     note = ["--note", args.note] if args.note else []
-    return [*words, "--out", str(args.out), *note]
+    return [*words, "--out", str(args.out / TABLES.get(name, "")), *note]
 
 
 def run(name, args):
@@ -89,10 +79,9 @@ def run(name, args):
     begin = time.perf_counter()
     limit = 60 * MINUTES.get(name, 5)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = command(name, args)
     try:
-        code = subprocess.run(
-            command(name, args), timeout=limit, env=environment
-        ).returncode
+        code = subprocess.run(words, timeout=limit, env=environment).returncode
         outcome = "done" if code == 0 else f"failed ({code})"
     except subprocess.TimeoutExpired:
         outcome = f"stopped after {limit} s"

@@ -24,6 +24,8 @@ import io
 import statistics
 import tempfile
 import time
+from functools import partial
+from itertools import count
 from pathlib import Path
 from unittest import mock
 
@@ -45,9 +47,6 @@ from fedenhance.data.manifests import (
     take_isolated_noises,
 )
 from fedenhance.data.mixing import MixtureOfMixtures
-from fedenhance.networks.scaling import separate
-from fedenhance.objectives.mixit import constrained_mixit
-from fedenhance.training.separation import mixtures_of
 from recipes.audio_files import list_files, read_headers
 from recipes.LibriFSD50K.prepare import prepare
 from recipes.storage import read_at_16k
@@ -103,31 +102,21 @@ def rewrite(root, target):
             soundfile.write(target / "x.wav", wave, rate)
 
 
-def seconds_of(call, clock=time.perf_counter):
-    """Seconds of a call, of the wall clock unless another is given."""
-    start = clock()
-    call()
-    return clock() - start
-
-
 def preparation(args, clock):
-    """Preparation against rewriting; medians of some repeats, taken in turns."""
+    """Preparation against rewriting, in turns, by the wall clock."""
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        synthetic_tree(root / "data", share=0.05 if args.quick else 1.0)
-        times = {"rewrite": [], "prepare": []}
-        for number in range(args.repeats):
-            times["rewrite"].append(seconds_of(lambda: rewrite(root / "data", root)))
-            save = root / f"save{number}"
-            call = lambda save=save: prepare(  # noqa: E731
-                root / "data", save, built_in_corpus=None, jobs=2
-            )
-            times["prepare"].append(seconds_of(call))
-        data = root / "data"
+        data, saves = Path(folder, "data"), count()
+        synthetic_tree(data, share=0.05 if args.quick else 1.0)
+        calls = {
+            "rewrite": lambda: rewrite(data, Path(folder)),
+            "prepare": lambda: prepare(
+                data, Path(folder, f"save{next(saves)}"), built_in_corpus=None, jobs=2
+            ),
+        }
+        found = measuring.median_seconds(calls, args.repeats, time.perf_counter)
         files = sum(path.suffix in (".flac", ".wav") for path in data.rglob("*"))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    rows = [{"what": n, "files": files, "seconds": m} for n, m in medians.items()]
-    rows[1]["speed_up"] = medians["rewrite"] / medians["prepare"]
+    rows = [{"what": n, "files": files, "seconds": s} for n, s in found.items()]
+    rows[1]["speed_up"] = found["rewrite"] / found["prepare"]
     measuring.report(args, "preparation", rows)
 
 
@@ -146,8 +135,10 @@ def scan(args, clock):
                 files = list(list_files(folder, "audio", {".wav"}))
                 read_headers(folder, files, jobs=2)
 
-            read()  # the first one reads the directory from the disk
-            seconds = statistics.median(seconds_of(read) for _ in range(args.repeats))
+            # The first one reads the directory from the disk.
+            seconds = measuring.median_seconds(
+                {"read": read}, args.repeats, time.perf_counter, warm_up=1
+            )["read"]
         row = {"files": number, "seconds": seconds}
         rows.append({**row, "microseconds_per_file": 1e6 * seconds / number})
     measuring.report(args, "scan", rows)
@@ -160,22 +151,21 @@ def load(args, clock):
     """Batches a second of each storage, and the bytes that a batch needs."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, dataset, clients in storages(args, Path(folder)):
-            whole = [ids[: len(ids) // BATCH_SIZE * BATCH_SIZE] for ids in clients]
+        for name, dataset in storages(args, Path(folder)):
+            held = dataset.clients.values()
+            whole = [ids[: len(ids) // BATCH_SIZE * BATCH_SIZE] for ids in held]
             whole = [ids for ids in whole if ids]
             together = [example for ids in whole for example in ids]
-            calls = {
+            passes = {
                 "one_client": lambda d=dataset, i=together: [loader(d, i)],
                 "many_clients": lambda d=dataset, w=whole: (loader(d, i) for i in w),
             }
-            amount = bytes_of(calls["one_client"])  # and fills the page cache
-            rates = measuring.alternate(
-                {
-                    n: lambda c=call: batches_per_second(c, args.seconds, clock)
-                    for n, call in calls.items()
-                },
-                args.repeats,
-            )
+            amount = bytes_of(passes["one_client"])  # and fills the page cache
+            calls = {
+                name: partial(batches_per_second, loaders, args.seconds, clock)
+                for name, loaders in passes.items()
+            }
+            rates = measuring.alternate(calls, args.repeats)
             medians = {n: statistics.median(values) for n, values in rates.items()}
             rows.append({"storage": name, **medians, "mb_per_batch": amount / 1e6})
         if args.authors:
@@ -186,7 +176,7 @@ def load(args, clock):
 
 
 def storages(args, folder):
-    """Yield name, dataset and the clients' ids of each way to keep recordings."""
+    """Yield name and dataset of each way to keep recordings."""
     for storage in ("packed", "files"):
         manifests = folder / storage
         prepare(
@@ -199,14 +189,13 @@ def storages(args, folder):
         if args.quick:
             few = list(group_by(rows, "client"))[:4]
             rows = {key: row for key, row in rows.items() if row["client"] in few}
-        name = {"files": "as recorded"}.get(storage, storage)
-        yield name, *dataset_of(rows)
+        yield {"files": "as recorded"}.get(storage, storage), dataset_of(rows)
     for suffix in ("wav", "flac"):
-        yield f"{suffix} files", *dataset_of(convert(rows, folder / suffix, suffix))
+        yield f"{suffix} files", dataset_of(convert(rows, folder / suffix, suffix))
     numbers = original.write_tree(rows, folder / "tree", SECONDS)
     groups = original.groups_of(rows)
-    dataset = original.WholeFiles(folder / "tree", numbers, groups, SECONDS)
-    yield "original, our code", dataset, clients_in(dataset)
+    whole_files = original.WholeFiles(folder / "tree", numbers, groups, SECONDS)
+    yield "original, our code", whole_files
 
 
 def clients_of(data_folder, manifest):
@@ -217,14 +206,8 @@ def clients_of(data_folder, manifest):
 
 
 def dataset_of(rows):
-    """The training set of some rows, and the ids of each of its clients."""
-    dataset = training_set(rows, MixtureOfMixtures(segment=SECONDS))
-    return dataset, clients_in(dataset)
-
-
-def clients_in(dataset):
-    """Lists the ids of each client."""
-    return list(group_by(dataset.data, "client").values())
+    """The training set of some rows."""
+    return training_set(rows, MixtureOfMixtures(segment=SECONDS))
 
 
 def convert(rows, folder, suffix):
@@ -304,13 +287,12 @@ def load_original(args, folder, clock):
         args.authors, folder / "tree", SECONDS, min(size, BATCH_SIZE)
     )
     before = bytes_read()
-    amount = sum(1 for _ in batches)
-    amount = (bytes_read() - before) / amount
-    rates = [
+    number = sum(1 for _ in batches)
+    amount = (bytes_read() - before) / number
+    rate = statistics.median(
         batches_per_second(lambda: [batches], args.seconds, clock)
         for _ in range(args.repeats)
-    ]
-    rate = statistics.median(rates)
+    )
     return {"storage": "original", "one_client": rate, "mb_per_batch": amount / 1e6}
 
 
@@ -336,30 +318,26 @@ def switch(args, clock):
             view = restrict(dataset, ids)
             return brain.make_dataloader(view, sb.Stage.TRAIN, **options)
 
-        held = list(group_by(dataset.data, "client").values())
-        kept = set(dataset.data_ids)
-        held = [[i for i in ids if i in kept] for ids in held]
-        together = [i for ids in held for i in ids]
+        held = list(dataset.clients.values())
+        together = list(dataset.data_ids)
         passes = {
             "one": lambda: sum(1 for _ in made(together)),
             "many": lambda: [sum(1 for _ in made(ids)) for ids in held],
             "construction": lambda: [made(ids) for ids in held],
             "first iteration": lambda: [iter(made(ids)) for ids in held],
         }
-        calls = {n: lambda c=c: seconds_of(c, clock) for n, c in passes.items()}
-        times = measuring.alternate(calls, 3 if args.quick else 15)
+        repeats = 3 if args.quick else 15
+        best = measuring.median_seconds(passes, repeats - 1, clock, warm_up=1)
         step = step_seconds(hparams, next(iter(made(together))), clock)
-    best = {name: statistics.median(values[1:]) for name, values in times.items()}
     switches = (best["many"] - best["one"]) / (clients - 1)
+    started = best["first iteration"] - best["construction"]
     row = {
         "clients": clients,
         "batches": batches,
         "ms_of_a_batch": 1e3 * best["one"] / (clients * batches),
         "ms_of_a_switch": 1e3 * switches,
         "ms_to_make_a_loader": 1e3 * best["construction"] / clients,
-        "ms_to_start_it": 1e3
-        * (best["first iteration"] - best["construction"])
-        / clients,
+        "ms_to_start_it": 1e3 * started / clients,
         "ms_of_a_step": 1e3 * step,
         "switch_to_step": switches / step,
         "switch_to_update": switches / (batches * step),
@@ -369,18 +347,12 @@ def switch(args, clock):
 
 def step_seconds(hparams, batch, clock, repeats=10):
     """Median seconds of a training step on one batch."""
-    separator = hparams["modules"]["separator"].train()
-    optimizer = hparams["opt_class"](separator.parameters())
-    sources = batch.sources.data
-
-    def step():
-        estimates = separate(separator, sources.sum(1), hparams["consistency"])
-        constrained_mixit(estimates, mixtures_of(sources)).mean().backward()
-        torch.nn.utils.clip_grad_norm_(separator.parameters(), 5.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return statistics.median([seconds_of(step, clock) for _ in range(repeats)][1:])
+    modules = torch.nn.ModuleDict(hparams["modules"]).train()
+    optimizer = hparams["opt_class"](modules.parameters())
+    step = partial(
+        loops.take_step, loops.separation_loss, modules, optimizer, batch, hparams
+    )
+    return measuring.median_seconds({"": step}, repeats - 1, clock, warm_up=1)[""]
 
 
 SECTIONS = {"prepare": preparation, "scan": scan, "load": load, "switch": switch}
@@ -388,19 +360,13 @@ SECTIONS = {"prepare": preparation, "scan": scan, "load": load, "switch": switch
 
 def parse(argv):
     """The command line."""
-    parser = measuring.parser(__doc__)
-    measuring.add_data(parser)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=str([*SECTIONS]))
-    parser.add_argument("--authors", type=Path, metavar="DIR")
+    parser = measuring.parser(__doc__, SECTIONS, data=True, authors=True)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--seconds", type=float, default=4.0, help="for each storage and repeat"
     )
-    args = parser.parse_args(argv)
-    measuring.check_sections(parser, args, SECTIONS)
-    if args.quick:
-        args.repeats, args.seconds = 1, 0.3
-    return args
+    quick = {"repeats": 1, "seconds": 0.3}
+    return measuring.parse(parser, argv, SECTIONS, quick)
 
 
 def main(argv=None):

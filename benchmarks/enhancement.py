@@ -12,8 +12,6 @@ lengths: the difference is relative to what comes out at once, and SI-SDR says w
 the two is nearer to the clean speech.
 """
 
-import argparse
-import csv
 import os
 import resource
 import subprocess
@@ -21,14 +19,14 @@ import sys
 import tempfile
 import time
 from fractions import Fraction
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
 
-from benchmarks.networks import processor_name
+from benchmarks import COMMITTED, measuring
 from fedenhance.data.manifests import load_manifest
 from fedenhance.data.mixing import read_fixed_mixture
 from fedenhance.deploy.enhancement import MIN_PIECE, enhance_blocks
@@ -36,17 +34,13 @@ from fedenhance.deploy.trained import load_trained
 from fedenhance.objectives.levels import si_sdr
 
 FILE_RATE = 44100
-COLUMNS = [
-    *("measured", "seconds", "piece", "wall_seconds", "cpu_seconds", "peak_mb"),
-    *("difference_db", "si_sdr_input", "si_sdr", "machine"),
-]
+COLUMNS = ["measured", "seconds", "piece", "wall_seconds", "cpu_seconds", "peak_mb"]
+COLUMNS += ["difference_db", "si_sdr_input", "si_sdr"]
 
 
 def parse(argv):
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measuring.describe(__doc__)
     parser.add_argument("folder", type=Path, help="output folder of train.py")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the long file")
     parser.add_argument(
@@ -56,9 +50,7 @@ def parse(argv):
         "--pieces", nargs="+", type=float, default=[MIN_PIECE, 10.0, 20.0, 40.0]
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--out", type=Path, default=Path("benchmarks/results/enhancement.csv")
-    )
+    parser.add_argument("--out", type=Path, default=COMMITTED / "enhancement.csv")
     return parser.parse_args(argv)
 
 
@@ -94,11 +86,8 @@ def run_command(folder, path, out, threads):
     environment = {"OMP_NUM_THREADS": str(threads)}
     start, peak = time.perf_counter(), 0
     with subprocess.Popen(command, env={**os.environ, **environment}) as process:
-        status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:
-            for line in status.read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    peak = max(peak, int(line.split()[1]) / 1024)
+            peak = max(peak, measuring.peak_resident_mb(process.pid))
             time.sleep(0.2)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed")
@@ -118,26 +107,14 @@ def measure_long(args, trained):
         path = Path(folder) / "long.wav"
         write_long(path, mixture, trained, seconds)
         costs = run_command(args.folder, path, Path(folder) / "out", args.threads)
-    return {
-        "measured": "enhance.py, 44.1 kHz stereo",
-        "seconds": seconds,
-        "piece": "default",
-        **costs,
-    }
+    what = {"measured": "enhance.py, 44.1 kHz stereo", "seconds": seconds}
+    return {**what, "piece": "default", **costs}
 
 
 def in_pieces(mixture, trained, piece):
     """The speech of a mixture ``(time,)`` that is cut into pieces."""
-    length = len(mixture)
-    blocks = enhance_blocks(
-        mixture.unsqueeze(0).split(1 << 18, dim=1),
-        length,
-        Fraction(1),
-        trained,
-        piece,
-        1,
-        1,
-    )
+    parts = mixture.unsqueeze(0).split(1 << 18, dim=1)
+    blocks = enhance_blocks(parts, len(mixture), Fraction(1), trained, piece, 1, 1)
     return torch.cat(list(blocks), dim=-1)[0, 0]
 
 
@@ -166,20 +143,12 @@ def main(argv=None):
     args = parse(argv)
     torch.set_num_threads(args.threads)
     trained = load_trained(args.folder)
-    machine = f"{processor_name()}, threads: {args.threads}, no GPU"
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(args.out, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        for rows in ([measure_long(args, trained)], measure_pieces(args, trained)):
-            for row in rows:
-                row = {
-                    key: f"{value:.4g}" if isinstance(value, float) else value
-                    for key, value in row.items()
-                }
-                print(", ".join(f"{key} {value}" for key, value in row.items()))
-                writer.writerow({**row, "machine": machine})
-                file.flush()
+    machine = f"{measuring.processor_name()}, threads: {args.threads}, no GPU"
+    rows = []
+    for row in chain([measure_long(args, trained)], measure_pieces(args, trained)):
+        rows.append(row)
+        measuring.save(args.out, rows, machine, COLUMNS)
+    print(measuring.table(rows))
 
 
 if __name__ == "__main__":

@@ -32,14 +32,13 @@ import threading
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks import loops, measuring, networks, original
-from benchmarks.rounds import CODES, original_tree, run_original
+from benchmarks import loops, measuring, models
+from benchmarks.rounds import CODES, original_code
 
 SECONDS = 4.0
 SAMPLED = "utilization.gpu,memory.used,power.draw"
@@ -50,11 +49,7 @@ MOVES_NOTHING |= {"new_empty_strided"}
 
 def parse(argv):
     """The command line."""
-    parser = measuring.parser(__doc__)
-    measuring.add_data(parser)
-    measuring.add_device(parser, default="cuda")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=str([*SECTIONS]))
-    parser.add_argument("--authors", type=Path, metavar="DIR")
+    parser = measuring.parser(__doc__, SECTIONS, device="cuda", data=True, authors=True)
     parser.add_argument("--batch_size", type=int, default=6)
     parser.add_argument("--batches", type=int, default=60, help="of each client")
     parser.add_argument("--num_workers", type=int, default=4, help="that read and mix")
@@ -67,15 +62,12 @@ def parse(argv):
         "--codes", nargs="+", choices=[*CODES, "original"], help="default: all"
     )
     parser.set_defaults(model="sudormrf_groupcomm")
-    args = parser.parse_args(argv)
-    measuring.check_sections(parser, args, SECTIONS)
+    quick = {"batches": 10, "repeats": 2}
+    args = measuring.parse(parser, argv, SECTIONS, quick)
     if args.codes and "original" in args.codes and not args.authors:
         parser.error("the original needs --authors")
     if suffix(args) and args.codes not in (None, ["ours"]):
         parser.error("--precision, --compile and --no-graphs are for ours alone")
-    original.check_authors(parser, args)
-    if args.quick:
-        args.batches, args.repeats = 10, 2
     return args
 
 
@@ -95,14 +87,11 @@ class Watch:
         self.clock, self.samples = clock, []
 
     def __enter__(self):
-        query = [
-            "nvidia-smi",
-            f"--query-gpu={SAMPLED}",
-            "--format=csv,noheader,nounits",
-        ]
-        card = f"--id=GPU-{torch.cuda.get_device_properties().uuid}"
+        card = f"GPU-{torch.cuda.get_device_properties().uuid}"
+        command = f"nvidia-smi --query-gpu={SAMPLED} --format=csv,noheader,nounits"
+        command += f" --id={card} --loop-ms=100"
         self.process = subprocess.Popen(
-            [*query, card, "--loop-ms=100"], stdout=subprocess.PIPE, text=True
+            command.split(), stdout=subprocess.PIPE, text=True
         )
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
@@ -166,10 +155,7 @@ def training(args, clock):
         if suffix(args):
             calls = {"ours": calls["ours"]}
         elif args.authors:
-            tree = original_tree(case, folder, sizes)
-            argv = original.arguments(Path(folder) / "start.pt", rounds=2, **sizes)
-            where = args.authors, tree, argv, args.device
-            calls["original"] = partial(run_original, *where)
+            calls["original"] = original_code(args, case, folder, sizes)
         for name in args.codes or calls:
             seconds, seen = watched(calls[name], args.rounds, clock)
             row = {"code": name, "precision": args.precision, "compiled": args.compile}
@@ -225,22 +211,16 @@ class Traffic(TorchDispatchMode):
 def steps(args, clock):
     """Rows of a table: a training step of our network and the authors'."""
     args.seconds, copied = SECONDS, copy_bandwidth(clock)
-    batch, rows = networks.make_batch(args), []
+    batch, rows = models.make_batch(args), []
     for code in ("ours",) if args.compile else ("ours", "authors"):
-        network = networks.build(args.model, code, args)
+        network = models.build(args.model, code, args)
         if network is None:
             continue
-        step = partial(networks.train, network, batch, args)
-        for _ in range(3):
-            step()
-        times = []
-        for _ in range(args.repeats):
-            start = clock()
-            step()
-            times.append(clock() - start)
+        step = partial(models.train, network, batch, args)
+        found = measuring.median_seconds({code: step}, args.repeats, clock, warm_up=3)
         kernels, launches = kernel_time(step)
         row = {"code": code, "precision": args.precision, "compiled": args.compile}
-        row |= {"seconds": statistics.median(times), "kernels": launches}
+        row |= {"seconds": found[code], "kernels": launches}
         row["kernel_seconds"] = kernels
         if not args.compile:  # what a compiled kernel moves is not to be seen
             with Traffic() as traffic:
@@ -255,11 +235,9 @@ def steps(args, clock):
 def copy_bandwidth(clock, size=2**28, repeats=10):
     """Return the GB a second that a copy from memory to memory reads and writes."""
     source, target = torch.randn(2, size, device="cuda")
-    target.copy_(source)
-    start = clock()
-    for _ in range(repeats):
-        target.copy_(source)
-    return repeats * 2 * 4 * size / 1e9 / (clock() - start)
+    copy = partial(target.copy_, source)
+    seconds = measuring.median_seconds({"copy": copy}, repeats, clock, warm_up=1)
+    return 2 * 4 * size / 1e9 / seconds["copy"]
 
 
 def kernel_time(call):
@@ -281,7 +259,7 @@ def largest(args, clock):
     """Rows of a table: the largest batch of our network and of the authors'."""
     args.seconds, rows = SECONDS, []
     for code in ("ours", "authors"):
-        network = networks.build(args.model, code, args)
+        network = models.build(args.model, code, args)
         if network is not None:
             fits = partial(fits_memory, network, args)
             found = bisect(fits, tolerance=0.25 if args.quick else 0.02)
@@ -295,7 +273,7 @@ def fits_memory(network, args, batch_size):
     """Whether a training step of a batch fits the memory of the GPU."""
     args.batch_size, kept = batch_size, args.batch_size
     try:
-        networks.train(network, networks.make_batch(args), args)
+        models.train(network, models.make_batch(args), args)
         return True
     except torch.cuda.OutOfMemoryError:
         return False

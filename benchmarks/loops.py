@@ -6,7 +6,6 @@ weighs as many examples as the client has.
 """
 
 import copy
-import csv
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader
 from based_yaml import load_hparams
 from fed.site import restrict, rows_of
 from fedenhance.data.datasets import dataio_prepare
+from fedenhance.data.tables import read_table
 from fedenhance.networks.scaling import separate
 from fedenhance.training.separation import mixtures_of
 from recipes.LibriFSD50K.prepare import prepare
@@ -87,8 +87,8 @@ def few_batches(batches, hparams):
     count, rows = batches * hparams["batch_size"], {}
     for client, ids in sorted(train_set.clients.items()):
         taken = take(train_set.data, ids, count)
-        rows |= taken
         train_set.clients[client] = list(taken)
+        rows |= taken
     train_set.data, train_set.data_ids = rows, list(rows)
     return {"train": train_set}
 
@@ -203,19 +203,28 @@ def recordings(args, folder, **sizes):
 # ---------------------------------------------------------------------------- codes
 
 
-def clients_of(train_set, federation):
-    """Who holds which rows, as the federation sees it."""
-    deal = federation.partition
-    return deal(rows_of(train_set)) if deal else train_set.clients
+def shares(hparams):
+    """Load the training data of an experiment, and deal it as its federation does.
+
+    Returns
+    -------
+    train_set : Dataset
+    clients : list of list
+        Ids of each client.
+    """
+    federation = hparams["federation"]
+    train_set = federation.datasets(hparams)["train"]
+    if federation.partition is None:
+        return train_set, list(train_set.clients.values())
+    return train_set, list(federation.partition(rows_of(train_set)).values())
 
 
 def bare(case, rounds, clock=time.process_time):
     """PyTorch and nothing else: the floor."""
     with tempfile.TemporaryDirectory() as folder:
         hparams, _ = case.load(folder)
-        train_set = hparams["federation"].datasets(hparams)["train"]
-        held = clients_of(train_set, hparams["federation"])
-        clients = list(held.values())[: hparams["federation"].sampled(len(held))]
+        train_set, clients = shares(hparams)
+        clients = clients[: hparams["federation"].sampled(len(clients))]
         modules = torch.nn.ModuleDict(hparams["modules"]).to(case.device)
         marks = [clock()]
         for _ in range(rounds):
@@ -234,38 +243,42 @@ def bare_round(case, hparams, modules, train_set, clients):
         optimizer = hparams["opt_class"](modules.parameters())
         view = restrict(train_set, ids)
         for batch in DataLoader(view, **hparams["train_dataloader_opts"]):
-            case.loss(modules, batch, hparams).backward()
-            norm = hparams["max_grad_norm"]
-            torch.nn.utils.clip_grad_norm_(modules.parameters(), norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            take_step(case.loss, modules, optimizer, batch, hparams)
         for name, weight in modules.state_dict().items():
             mean[name] += weight / len(clients)
     modules.load_state_dict(mean)
 
 
-def in_process(case, rounds, clock=time.process_time):
-    """Our federation, in this process."""
-    marks = [clock()]
+def take_step(loss, modules, optimizer, batch, hparams):
+    """Train on one batch."""
+    loss(modules, batch, hparams).backward()
+    torch.nn.utils.clip_grad_norm_(modules.parameters(), hparams["max_grad_norm"])
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def federate(case, rounds, callbacks=()):
+    """Train our federation; return the rows of its rounds.csv."""
     with tempfile.TemporaryDirectory() as folder:
         hparams, overrides = case.load(folder)
         federation = hparams["federation"]
         federation.rounds = federation.evaluate_every = rounds
-        federation.callbacks = [lambda *_: marks.append(clock())]
+        federation.callbacks = callbacks
         federation.run(case.file, overrides, case.run_opts, hparams)
+        return read_table(Path(folder) / "rounds.csv")
+
+
+def in_process(case, rounds, clock=time.process_time):
+    """Our federation, in this process."""
+    marks = [clock()]
+    federate(case, rounds, [lambda *_: marks.append(clock())])
     return np.diff(marks).tolist()
 
 
 def on_ray(case, rounds, clock=time.perf_counter):
     """Our federation on Ray, a worker for each core; always by the wall clock."""
     case = replace(case, settings={**case.settings, "runtime": "ray"})
-    with tempfile.TemporaryDirectory() as folder:
-        hparams, overrides = case.load(folder)
-        federation = hparams["federation"]
-        federation.rounds = federation.evaluate_every = rounds
-        federation.run(case.file, overrides, case.run_opts, hparams)
-        with open(Path(folder) / "rounds.csv", newline="", encoding="utf-8") as file:
-            return [float(row["seconds"]) for row in csv.DictReader(file)]
+    return [float(row["seconds"]) for row in federate(case, rounds)]
 
 
 def flower(case, rounds, clock=time.process_time):
@@ -275,37 +288,21 @@ def flower(case, rounds, clock=time.process_time):
     its fastest, without the processes and the messages of its simulation.
     """
     # Imported here, so that the memory of our runtime is without it.
-    from flwr.server.client_manager import SimpleClientManager
-    from flwr.server.server import Server
-    from flwr.server.strategy import FedAvg
-
-    from benchmarks.flower_stock import Client, Proxy
+    from benchmarks.flower_stock import serve
 
     with tempfile.TemporaryDirectory() as folder:
         hparams, _ = case.load(folder)
-        train_set = hparams["federation"].datasets(hparams)["train"]
-        held = clients_of(train_set, hparams["federation"])
+        train_set, clients = shares(hparams)
         brain = hparams["brain"](
             modules=hparams["modules"],
             opt_class=hparams["opt_class"],
             hparams=hparams,
             run_opts=case.run_opts,
         )
-        manager = SimpleClientManager()
-        options = hparams["train_dataloader_opts"]
-        for name, ids in held.items():
-            client = Client(brain, train_set, ids, options)
-            manager.register(Proxy(name, client.to_client()))
         marks = []
-        strategy = FedAvg(
-            fraction_fit=hparams["federation"].fraction,
-            fraction_evaluate=0.0,
-            min_fit_clients=1,
-            min_available_clients=len(held),
-            on_fit_config_fn=lambda _: marks.append(clock()) or {},
-        )
-        server = Server(client_manager=manager, strategy=strategy)
-        server.set_max_workers(1)
-        server.fit(rounds, timeout=None)
+        views = [restrict(train_set, ids) for ids in clients]
+        options = hparams["train_dataloader_opts"]
+        fraction = hparams["federation"].fraction
+        serve(brain, views, options, fraction, rounds, lambda: marks.append(clock()))
         marks.append(clock())
     return np.diff(marks).tolist()

@@ -1,93 +1,152 @@
 """What the benchmarks share: the command line, clocks, memory, fitted lines, tables."""
 
 import argparse
-import csv
+import contextlib
 import datetime
 import logging
 import multiprocessing
 import os
+import platform
+import statistics
 import time
+from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from benchmarks import OUT
-from benchmarks.networks import CLOCKS, processor_name
+from benchmarks.models import checkout
 from fed.memory import keep_freed_memory
+from fedenhance.data.tables import read_table, write_table
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
-def parser(doc, clock="cpu"):
-    """Make the command line that all benchmarks have in common.
+def describe(doc):
+    """Make a command line that prints the docstring of a script as it is."""
+    form = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=doc, formatter_class=form)
+
+
+def parser(
+    doc,
+    sections=None,
+    out=OUT,
+    clock="cpu",
+    threads=1,
+    device=None,
+    data=False,
+    authors=False,
+):
+    """Make the command line that benchmarks have in common.
 
     Arguments
     ---------
     doc : str
         Of the script.
+    sections : iterable of str
+        Parts that can be asked for, where there are some.
+    out : Path
+        The default: a folder, or a CSV file where there is one table.
     clock : str
-        Its default, a key of ``CLOCKS``.
+        The default, a key of ``CLOCKS``.
+    threads : int
+        The default.
+    device : str
+        The default of benchmarks that run on GPUs as well.
+    data : bool
+        Whether a network is trained on recordings.
+    authors : bool
+        Whether the authors' code may run beside ours.
 
     Returns
     -------
     argparse.ArgumentParser
     """
-    made = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = describe(doc)
+    if sections:
+        made.add_argument("sections", nargs="*", metavar="SECTION", help=str(sections))
     made.add_argument("--quick", action="store_true", help="much smaller, to try it")
-    made.add_argument(
-        "--out", type=Path, default=OUT, metavar="DIR", help=f"of tables ({OUT})"
-    )
+    made.add_argument("--out", type=Path, default=out, help="of tables (%(default)s)")
     made.add_argument("--note", default="", help="to go with the machine's name")
-    made.set_defaults(device="cpu")
-    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--threads", type=int, default=threads)
     made.add_argument(
         "--clock",
         choices=sorted(CLOCKS),
         default=clock,
         help="cpu leaves out what other programs take; for one thread",
     )
+    made.set_defaults(device="cpu")
+    if device:
+        made.add_argument(
+            "--device", default=device, help="cpu or cuda, which is timed by the wall"
+        )
+    if data:
+        made.add_argument(
+            "--data_folder",
+            default="data/MiniLibriFSD50K",
+            help="LibriSpeech/ and FSD50K/; the built-in corpus by default",
+        )
+        made.add_argument("--model", default="sudormrf_groupcomm_small")
+    if authors:
+        made.add_argument(
+            "--authors", type=Path, metavar="DIR", help="with their checkouts"
+        )
     return made
 
 
-def add_data(made, models=True):
-    """Add the options of benchmarks that read recordings.
+def parse(made, argv, sections=None, quick=None, needs=("fedenhance",)):
+    """Parse a command line; complain about what there is not.
 
     Arguments
     ---------
     made : argparse.ArgumentParser
-    models : bool
-        Whether there is a network to choose.
+        Of :func:`parser`.
+    argv : list of str
+    sections : iterable of str
+        All are taken where none is asked for.
+    quick : dict
+        Options of a trial.
+    needs : tuple of str
+        Checkouts that ``--authors`` must hold.
+
+    Returns
+    -------
+    argparse.Namespace
     """
-    made.add_argument(
-        "--data_folder",
-        default="data/MiniLibriFSD50K",
-        help="LibriSpeech/ and FSD50K/; the built-in corpus by default",
-    )
-    if models:
-        made.add_argument("--model", default="sudormrf_groupcomm_small")
+    args = made.parse_args(argv)
+    if sections:
+        args.sections = choose(made, "section", args.sections, sections)
+    if getattr(args, "authors", None):
+        try:
+            for name in needs:
+                checkout(args.authors, name)
+        except FileNotFoundError as error:
+            made.error(str(error))
+    if args.quick:
+        vars(args).update(quick or {})
+    return args
 
 
-def add_device(made, default="cpu"):
-    """Add the option of benchmarks that run on GPUs as well.
-
-    Arguments
-    ---------
-    made : argparse.ArgumentParser
-    default : str
-    """
-    made.add_argument(
-        "--device", default=default, help="cpu or cuda, which is timed by the wall"
-    )
+def choose(made, what, names, known):
+    """Take all by default; complain on the command line about one that is not there."""
+    for name in names:
+        if name not in known:
+            made.error(f"no {what} {name}: there are {', '.join(known)}")
+    return names or list(known)
 
 
-def begin(args):
-    """Settle threads, seed, log, and whether memory is measured; return the clock.
+def begin(args, keep_memory=True):
+    """Settle threads, seed, log and memory; say what the machine is; give the clock.
 
     Arguments
     ---------
     args : argparse.Namespace
-        Of :func:`parser`.
+        Of :func:`parse`.
+    keep_memory : bool
+        Federations keep freed memory; what they are compared with shall have it too.
 
     Returns
     -------
@@ -98,14 +157,30 @@ def begin(args):
     args.peak_memory = (lambda *_: float("nan")) if args.quick else peak_memory
     if on_gpu(args):
         args.clock, args.peak_memory = "wall", peak_gpu_memory
-    # Federations do so; whatever they are compared with shall have it too.
-    keep_freed_memory()
+    if keep_memory:
+        keep_freed_memory()
     # Programs and workers that are started from here obey as well.
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     logging.disable(logging.WARNING)
+    print(machine(args))
     return synchronized if on_gpu(args) else CLOCKS[args.clock]
+
+
+def run_sections(args, sections):
+    """Run the sections asked for, each called with the arguments and the clock.
+
+    Returns
+    -------
+    list of dict
+        The rows that they return, if they do.
+    """
+    clock, rows = begin(args), []
+    for section in args.sections:
+        print(f"--- {section}", flush=True)
+        rows += sections[section](args, clock) or []
+    return rows
 
 
 def on_gpu(args):
@@ -119,15 +194,6 @@ def synchronized():
     return time.perf_counter()
 
 
-def peak_gpu_memory(call, *arguments):
-    """Return the MB that PyTorch holds on the GPU at the peak of a call."""
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    call(*arguments)
-    return (torch.cuda.max_memory_allocated() - before) / 2**20
-
-
 def machine(args):
     """Say what was measured on, and when."""
     today = datetime.date.today().isoformat()
@@ -137,6 +203,21 @@ def machine(args):
         f"{args.note and f' ({args.note})'}, threads: {args.threads}, "
         f"{args.clock} clock, PyTorch {torch.__version__}, {today}"
     )
+
+
+def processor_name():
+    """Return the processor's name, from Linux where it is known there."""
+    return linux_says("cpuinfo", "model name") or platform.processor()
+
+
+def linux_says(file, name):
+    """Return what a file of /proc says under some name; empty where it does not."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc", file).read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == name:
+                return value.strip()
+    return ""
 
 
 def fit(x, y):
@@ -161,8 +242,7 @@ def fit(x, y):
     (1.0, 2.0)
     """
     x, y = np.float64(x), np.float64(y)
-    design = np.stack([np.ones_like(x), x], 1)
-    (intercept, slope), *_ = np.linalg.lstsq(design / y[:, None], np.ones_like(y))
+    slope, intercept = np.polyfit(x, y, 1, w=1 / y)
     error = np.abs((intercept + slope * x) / y - 1).max()
     a, b = np.argsort(x)[-2:]
     exponent = np.log(y[b] / y[a]) / np.log(x[b] / x[a])
@@ -170,21 +250,11 @@ def fit(x, y):
     return {name: float(v) for name, v in {**found, "error": error}.items()}
 
 
-def check_sections(parser, args, sections):
-    """Take all sections by default; complain about one that does not exist."""
-    args.sections = args.sections or list(sections)
-    for section in args.sections:
-        if section not in sections:
-            parser.error(f"no section {section}: there are {', '.join(sections)}")
-
-
-def run_sections(args, sections):
-    """Say what the machine is, and run the sections asked for."""
-    clock = begin(args)
-    print(machine(args))
-    for section in args.sections:
-        print(f"--- {section}", flush=True)
-        sections[section](args, clock)
+def seconds_of(call, clock):
+    """Seconds of a call."""
+    start = clock()
+    call()
+    return clock() - start
 
 
 def alternate(calls, repeats):
@@ -207,41 +277,31 @@ def alternate(calls, repeats):
     return found
 
 
-def anonymous_memory(process):
-    """Return the bytes of memory that are a process's own, and its parent's id.
-
-    Code and data that are mapped from files are left out: all processes share them.
+def median_seconds(calls, repeats, clock, warm_up=0):
+    """Time calls that take turns.
 
     Arguments
     ---------
-    process : int or str
-        Its id.
+    calls : dict of callable
+    repeats : int
+    clock : callable
+    warm_up : int
+        Turns before, which do not count.
 
     Returns
     -------
-    tuple of int
-        Zeros where the system does not say, or the process is gone.
+    dict of float
+        By the name of the call.
     """
-    try:
-        text = Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return 0, 0
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    amounts = [fields.get(name, "0 kB") for name in ("RssAnon", "RssShmem")]
-    return 1024 * sum(int(a.split()[0]) for a in amounts), int(fields["PPid"])
+    timed = {name: partial(seconds_of, call, clock) for name, call in calls.items()}
+    times = alternate(timed, warm_up + repeats)
+    return {name: statistics.median(found[warm_up:]) for name, found in times.items()}
 
 
-def family_memory(process):
-    """Return the bytes of memory of a process and all its descendants."""
-    everyone = {
-        int(path.name): anonymous_memory(path.name)
-        for path in Path("/proc").glob("[0-9]*")
-    }
-    family, size = {process}, 0
-    while len(family) > size:
-        size = len(family)
-        family |= {child for child, (_, parent) in everyone.items() if parent in family}
-    return sum(everyone.get(member, (0, 0))[0] for member in family)
+def in_fresh_process(call, *arguments):
+    """Return what a call returns, in a process of its own; all is pickled."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(call, arguments)
 
 
 def peak_memory(call, *arguments):
@@ -280,6 +340,42 @@ def _ready(call, threads):
     return os.getpid()
 
 
+def family_memory(process):
+    """Return the bytes of memory of a process and all its descendants.
+
+    Code and data that are mapped from files are left out: all processes share them.
+    """
+    sizes, children = {}, defaultdict(list)
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it may be gone
+            lines = (path / "status").read_text().splitlines()
+            fields = dict(line.split(":", 1) for line in lines if ":" in line)
+            own = (fields.get(name, "0 kB") for name in ("RssAnon", "RssShmem"))
+            sizes[int(path.name)] = 1024 * sum(int(text.split()[0]) for text in own)
+            children[int(fields["PPid"])].append(int(path.name))
+
+    def total(member):
+        return sizes.get(member, 0) + sum(map(total, children[member]))
+
+    return total(process)
+
+
+def peak_gpu_memory(call, *arguments):
+    """Return the MB that PyTorch holds on the GPU at the peak of a call."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call(*arguments)
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def peak_resident_mb(process="self"):
+    """Return the most memory that a process has had; NaN where Linux does not say."""
+    # Unlike ru_maxrss it does not include the parent process.
+    kilobytes, *_ = linux_says(f"{process}/status", "VmHWM").split() or ["nan"]
+    return float(kilobytes) / 1024
+
+
 def cell(value):
     """Format a value for a table.
 
@@ -315,29 +411,41 @@ def table(rows):
     cells = [names, *([cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
-    for line in cells:
-        first, *rest = zip(line, widths, strict=True)
-        padded = [first[0].ljust(first[1]), *(c.rjust(w) for c, w in rest)]
-        lines.append("  ".join(padded).rstrip())
+    for first, *rest in cells:
+        padded = [c.rjust(w) for c, w in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *padded]).rstrip())
     return "\n".join(lines)
 
 
-def report(args, name, rows):
-    """Print a table, and write it as ``<name>.csv``.
+def save(path, rows, machine, columns=None):
+    """Write a table anew, so that a run that is stopped leaves what it measured.
 
     Arguments
     ---------
-    args : argparse.Namespace
-        Of :func:`parser`.
-    name : str
+    path : Path
     rows : list of dict
+    machine : str
+        What was measured on, the last column.
+    columns : iterable of str
+        Those of the rows by default.
     """
-    print(table(rows), flush=True)
-    print()
-    args.out.mkdir(parents=True, exist_ok=True)
-    where = machine(args)
-    names = list(dict.fromkeys(key for row in rows for key in row))
-    with open(args.out / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*names, "machine"])
-        writer.writerows([*(cell(row.get(n)) for n in names), where] for row in rows)
+    columns = columns or dict.fromkeys(name for row in rows for name in row)
+    cells = ({name: cell(value) for name, value in row.items()} for row in rows)
+    rows = [{**row, "machine": machine} for row in cells]
+    write_table(path, rows, [*columns, "machine"])
+
+
+def report(args, name, rows):
+    """Print a table, and write it as ``<name>.csv``."""
+    print(f"{table(rows)}\n", flush=True)
+    save(args.out / f"{name}.csv", rows, machine(args))
+
+
+def append(path, rows, columns):
+    """Add rows to a table, floats with three decimals; make it if it is not there."""
+    old = read_table(path) if path.exists() else []
+    new = [
+        {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}
+        for row in rows
+    ]
+    write_table(path, [*old, *new], columns)

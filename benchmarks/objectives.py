@@ -15,9 +15,18 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
-from fedenhance.reports import scores as report
+import torch
+from hyperpyyaml import load_hyperpyyaml
+
+from benchmarks import measuring
+from benchmarks.experiments import trained
+from fedenhance.networks.scaling import separate
+from fedenhance.objectives.mixit import mixit
+from fedenhance.reports.markdown import spread, table
+from fedenhance.reports.scores import read_rows, write_rows
 
 MODULE = "!name:fedenhance.objectives.mixit"
 SELF_TRAINING = ["--brain", "!name:fedenhance.training.remixit.RemixIT"]
@@ -30,15 +39,13 @@ def unsupervised(objective):
     return ["--objectives", f"{{unsupervised: {MODULE}.{objective} }}"]
 
 
+CONSTRAINED = unsupervised("constrained_mixit")
 # Objective -> the objective it starts from, arguments of train.py.
 RUNS = {
     "noisy_target": (None, unsupervised("noisy_target")),
     "mixit": (None, unsupervised("mixit")),
-    "constrained_mixit": (None, unsupervised("constrained_mixit")),
-    "constrained_mixit_longer": (
-        "constrained_mixit",
-        unsupervised("constrained_mixit"),
-    ),
+    "constrained_mixit": (None, CONSTRAINED),
+    "constrained_mixit_longer": ("constrained_mixit", CONSTRAINED),
     "remixit": ("constrained_mixit", SELF_TRAINING),
     "supervised": (None, ["--p_supervised", "1.0"]),
 }
@@ -47,9 +54,7 @@ RUNS = {
 
 def parse(argv):
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measuring.describe(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train with every objective")
     train.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
@@ -72,56 +77,43 @@ def parse(argv):
 
 def run_one(options, name, seed):
     """Train with one objective and score the model; return its row."""
-    start, arguments = RUNS[name]
+    start, extra = RUNS[name]
     folder = options.out / name / str(seed)
     scores = folder / "evaluation" / "utterances.csv"
     if not scores.is_file():
         if start:
             run_one(options, start, seed)
             source = options.out / start / str(seed)
-            arguments = [*arguments, "--federation", f"{{initial_model: {source}}}"]
-        settings = ["--seed", str(seed), "--output_folder", str(folder)]
-        settings += ["--rounds", str(options.rounds), *arguments, *options.options]
-        call("train.py", options.hparams, *settings)
-        call("evaluate.py", str(folder))
-    rows = report.read_rows(scores)
-    (overall,) = [
-        line
-        for line in report.summarize(rows, ["si_sdri"])
-        if line["grouping"] == "all"
-    ]
-    counts = {
-        f"si_sdri_{count}": statistics.fmean(
-            row["si_sdri"] for row in rows if row["n_noises"] == str(count)
-        )
-        for count in (1, 2)
-    }
-    return {"objective": name, "seed": seed, "si_sdri": overall["mean"], **counts}
+            extra = [*extra, "--federation", f"{{initial_model: {source}}}"]
+        extra = ["--rounds", str(options.rounds), *extra, *options.options]
+        trained(folder, options.hparams, seed, extra)
+        subprocess.run([sys.executable, "evaluate.py", str(folder)], check=True)
+    rows = read_rows(scores)
+    found = {"objective": name, "seed": seed, "si_sdri": mean_of(rows)}
+    for count in ("1", "2"):
+        own = [row for row in rows if row["n_noises"] == count]
+        found[f"si_sdri_{count}"] = mean_of(own)
+    return found
 
 
-def call(*command):
-    """Run a script of the repository."""
-    subprocess.run([sys.executable, *command], check=True)
+def mean_of(rows):
+    """Mean SI-SDR improvement, of the utterances that have one."""
+    return statistics.fmean(r["si_sdri"] for r in rows if r["si_sdri"] == r["si_sdri"])
 
 
 def tabulate(rows):
     """Mean and standard deviation over seeds, as a Markdown table."""
-    columns = ["si_sdri", "si_sdri_1", "si_sdri_2"]
-    lines = [
-        "SI-SDR improvement in dB on the test set: mean over seeds (their deviation).",
-        "",
-        "| objective | seeds | all | one noise | two noises |",
-        "|---|---|---|---|---|",
-    ]
+    lines = []
     for name in dict.fromkeys(row["objective"] for row in rows):
-        members = [row for row in rows if row["objective"] == name]
-        cells = []
-        for column in columns:
-            values = [row[column] for row in members]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f"{statistics.fmean(values):.2f} ({spread:.2f})")
-        lines.append(f"| {name} | {len(members)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        own = [row for row in rows if row["objective"] == name]
+        columns = ("si_sdri", "si_sdri_1", "si_sdri_2")
+        cells = [spread([row[column] for row in own]) for column in columns]
+        lines.append([name, len(own), *cells])
+    return (
+        "SI-SDR improvement in dB on the test set: mean ± deviation over seeds.\n\n"
+        + table(["objective", "seeds", "all", "one noise", "two noises"], lines)
+        + "\n"
+    )
 
 
 def train(options):
@@ -131,19 +123,13 @@ def train(options):
     for seed in options.seeds:
         for name in options.objectives:
             rows.append(run_one(options, name, seed))
-            report.write_rows(options.out / "objectives.csv", rows)
+            write_rows(options.out / "objectives.csv", rows)
             (options.out / "objectives.md").write_text(tabulate(rows))
     print(tabulate(rows))
 
 
 def cost(options):
     """Time the objective alone and the network's training step."""
-    import torch
-    from hyperpyyaml import load_hyperpyyaml
-
-    from fedenhance.networks.scaling import separate
-    from fedenhance.objectives.mixit import mixit
-
     torch.set_num_threads(options.threads)
     with open(options.model, encoding="utf-8") as file:
         separator = load_hyperpyyaml(file)["separator"].to(options.device)
@@ -161,32 +147,20 @@ def cost(options):
         optimizer.step()
         optimizer.zero_grad()
 
-    for _ in range(2):
-        objective(), step()
-    of_mixit, of_step = (
-        fastest(function, options.repeats, options.device)
+    clock = time.perf_counter if options.device == "cpu" else measuring.synchronized
+    calls = {
+        function: partial(measuring.seconds_of, function, clock)
         for function in (objective, step)
-    )
+    }
+    times = measuring.alternate(calls, 2 + options.repeats)
+    # The fastest: what other programs add is left out.
+    of_mixit, of_step = (min(found[2:]) for found in times.values())
     print(
         f"{Path(options.model).stem}, batch {size[0]} of {options.seconds:g} s, "
         f"{estimates.shape[1]} sources, {options.device}, {options.threads} thread(s): "
         f"MixIT {1000 * of_mixit:.1f} ms, training step {1000 * of_step:.0f} ms, "
         f"{100 * of_mixit / (of_mixit + of_step):.2f} % of the step"
     )
-
-
-def fastest(function, repeats, device):
-    """Seconds of the fastest call: what other programs add is left out."""
-    import torch
-
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        if device != "cpu":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 if __name__ == "__main__":

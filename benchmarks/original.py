@@ -20,7 +20,6 @@ import runpy
 import sys
 import tempfile
 import types
-import warnings
 from pathlib import Path
 from unittest import mock
 
@@ -29,49 +28,19 @@ import soundfile
 import torch
 from scipy.io import wavfile
 
-from benchmarks.networks import AUTHORS_SIZES, build_ours
+from benchmarks.models import (
+    AUTHORS_SIZES,
+    SAMPLE_RATE,
+    build_ours,
+    checkout,
+    imports_from,
+)
 from fedenhance.data.audio import read_segment
 from fedenhance.data.manifests import is_isolated_noise
 from fedenhance.networks.authors import to_reference
 
-SAMPLE_RATE = 16000
 PACKAGE = "fedenhance"
 SCRIPT = Path(PACKAGE) / "experiments" / "run_federated.py"
-
-
-def checkout(authors):
-    """Find the checkout of fedenhance.
-
-    Arguments
-    ---------
-    authors : Path
-        The folder that holds it.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    FileNotFoundError
-        When it is not there.
-    """
-    folder = Path(authors) / "fedenhance"
-    if not (folder / SCRIPT).is_file():
-        raise FileNotFoundError(
-            f"--authors: {folder / SCRIPT} is missing; clone github.com/etzinis/"
-            f"fedenhance into {authors}"
-        )
-    return folder
-
-
-def check_authors(parser, args):
-    """Complain on the command line about a checkout that is asked for and missing."""
-    if args.authors:
-        try:
-            checkout(args.authors)
-        except FileNotFoundError as error:
-            parser.error(str(error))
 
 
 def write_tree(rows, folder, seconds):
@@ -134,18 +103,16 @@ class Silent:
 @contextlib.contextmanager
 def without_gpu(device):
     """Let ``.cuda()`` change nothing, unless a GPU is what to run on."""
-    if torch.device(device).type == "cuda":
-        yield
-        return
-    with (
-        mock.patch.object(torch.Tensor, "cuda", lambda self: self),
-        mock.patch.object(torch.nn.Module, "cuda", lambda self: self),
-    ):
+    with contextlib.ExitStack() as stack:
+        if torch.device(device).type != "cuda":
+            for owner in (torch.Tensor, torch.nn.Module):
+                stays = mock.patch.object(owner, "cuda", lambda self: self)
+                stack.enter_context(stays)
         yield
 
 
 @contextlib.contextmanager
-def importable(authors, tree=""):
+def importable(authors, tree):
     """Let the original's modules be imported from a checkout.
 
     Arguments
@@ -158,32 +125,17 @@ def importable(authors, tree=""):
     comet, globbing = types.ModuleType("comet_ml"), types.ModuleType("glob2")
     comet.Experiment = Silent
     globbing.glob = lambda pattern: sorted(glob.glob(pattern))
-    folder = checkout(authors)
-    stand_ins = {"comet_ml": comet, "glob2": globbing}
     with (
         tempfile.TemporaryDirectory() as logs,
-        mock.patch.object(sys, "path", [str(folder), *sys.path]),
         mock.patch.dict(os.environ),
-        warnings.catch_warnings(),
+        imports_from(checkout(authors, PACKAGE), comet_ml=comet, glob2=globbing),
     ):
-        warnings.simplefilter("ignore")
-        forget(PACKAGE, *stand_ins)
-        sys.modules.update(stand_ins)
-        try:
-            config = importlib.import_module(f"{PACKAGE}.__config__")
-            config.CHUNK_LIBRI_FS50K, config.FED_LOG_DIR = str(tree), logs
-            yield
-        finally:
-            forget(PACKAGE, *stand_ins)
+        config = importlib.import_module(f"{PACKAGE}.__config__")
+        config.CHUNK_LIBRI_FS50K, config.FED_LOG_DIR = str(tree), logs
+        yield
 
 
-def forget(*packages):
-    """Let modules of these packages be imported anew."""
-    for name in [n for n in sys.modules if n.split(".")[0] in packages]:
-        del sys.modules[name]
-
-
-def loader(authors, tree, seconds, batch_size, num_workers=0):
+def loader(authors, tree, seconds, batch_size):
     """Make the original's loader of the first client.
 
     Returns
@@ -203,7 +155,7 @@ def loader(authors, tree, seconds, batch_size, num_workers=0):
             zero_pad=True,
             augment=True,
         )
-        return dataset.get_generator(batch_size=batch_size, num_workers=num_workers)
+        return dataset.get_generator(batch_size=batch_size, num_workers=0)
 
 
 def arguments(warm_up, model, **sizes):
@@ -216,7 +168,7 @@ def arguments(warm_up, model, **sizes):
     model : str
         A groupcomm network of hparams/models.
     **sizes : dict
-        ``clients``, ``rounds``, ``batch_size``, ``seconds``, ``num_workers``.
+        ``clients``, ``batch_size``, ``seconds``, ``num_workers``.
 
     Returns
     -------
@@ -230,7 +182,6 @@ def arguments(warm_up, model, **sizes):
         "model_type": "sudo_groupcomm_v2",
         "warmup_checkpoint": warm_up,
         "n_fed_nodes": sizes["clients"],
-        "n_global_epochs": sizes["rounds"],
         "batch_size": sizes["batch_size"],
         "audio_timelength": float(sizes["seconds"]),
         "n_jobs": sizes.get("num_workers", 0),
@@ -275,10 +226,9 @@ def rounds_of(authors, tree, argv, clock, device="cpu"):
 
     with importable(authors, tree):
         sys.modules["comet_ml"].Experiment = Experiment
-        setup = importlib.import_module(f"{PACKAGE}.experiments.utils.dataset_setup")
-        losses = importlib.import_module(
-            f"{PACKAGE}.experiments.utils.cometml_loss_report"
-        )
+        utils = f"{PACKAGE}.experiments.utils"
+        setup = importlib.import_module(f"{utils}.dataset_setup")
+        losses = importlib.import_module(f"{utils}.cometml_loss_report")
         losses.report_losses_mean_and_std = report
         setup.enhancement_federated_setup = training_alone(setup)
         with (
@@ -287,7 +237,8 @@ def rounds_of(authors, tree, argv, clock, device="cpu"):
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
-            runpy.run_path(str(checkout(authors) / SCRIPT), run_name="original")
+            script = checkout(authors, PACKAGE) / SCRIPT
+            runpy.run_path(str(script), run_name="original")
     return np.subtract(marks["end"], marks["start"]).tolist()
 
 

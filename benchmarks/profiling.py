@@ -18,23 +18,24 @@
 import contextlib
 import importlib
 import json
-import multiprocessing
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
+from functools import partial
 from math import ceil
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import speechbrain as sb
 import torch
 
 import train
-from benchmarks import measuring, networks
+from benchmarks import measuring, models
+from benchmarks.loops import Case
 from fed import client, ledger, server, site, strategy
 from fed.memory import keep_freed_memory
 from fedenhance.data.datasets import dataio_prepare
@@ -126,7 +127,7 @@ def start(args, clock):
     """Rows: when the experiment gets how far; and imports by package."""
     with tempfile.TemporaryDirectory() as folder:
         argv = ["-m", "benchmarks.first_step", HPARAMS, "--noprogressbar"]
-        argv += settings(args, folder)
+        argv += words_of(settings(args, folder))
         # The first run prepares the corpus and fills the page cache.
         timed = run_python(["-X", "importtime", *argv]).stderr
         runs = []
@@ -139,12 +140,12 @@ def start(args, clock):
         wall, interpreter, marks = min(runs, key=lambda run: run[0])
         rows = [{"part": "start Python, and leave", "wall_seconds": interpreter}]
         last = 0.0, 0.0
-        for part, seconds in marks.items():
-            row = {"part": part, "wall_seconds": seconds[0] - last[0]}
-            rows.append({**row, "cpu_seconds": seconds[1] - last[1]})
-            last = seconds
-        total = {"part": "in all", "wall_seconds": wall, "cpu_seconds": last[1]}
-        measuring.report(args, "profile_start", [*rows, total])
+        for part, now in marks.items():
+            spent = {"wall_seconds": now[0] - last[0], "cpu_seconds": now[1] - last[1]}
+            rows.append({"part": part, **spent})
+            last = now
+        rows.append({"part": "in all", "wall_seconds": wall, "cpu_seconds": last[1]})
+        measuring.report(args, "profile_start", rows)
     measuring.report(args, "profile_imports", imports(timed))
 
 
@@ -185,13 +186,17 @@ def imports(text, most=15):
 
 
 def settings(args, folder):
-    """Arguments of train.py."""
-    options = {
+    """What is changed of the default experiment."""
+    return {
         "output_folder": folder,
         "data_folder": args.data_folder,
         "p_supervised": 0.5,
         "models": f"!include:models/{args.model}.yaml",
     }
+
+
+def words_of(options):
+    """Options as words of a command line."""
     return [
         word for name, value in options.items() for word in (f"--{name}", str(value))
     ]
@@ -222,12 +227,12 @@ def rounds(args, clock):
             return hparams
 
         stack.enter_context(mock.patch.object(train, "load_hparams", load_hparams))
-        argv = [HPARAMS, "--noprogressbar", "--num_threads", str(args.threads)]
         with watch(DYNAMO):
             # PyTorch's first optimizer does, which would count as a part of a round.
             importlib.import_module("torch._dynamo")
         with watch("the rest"):
-            train.main(argv[:2] + settings(args, folder))
+            words = words_of(settings(args, folder))
+            train.main([HPARAMS, "--noprogressbar", *words])
     whole = {p: s * more.get(p, more["round"]) for p, s in watch.seconds.items()}
     in_all = sum(whole.values())
     rows = [
@@ -289,12 +294,7 @@ PARTS = [
 def network(args, clock):
     """Rows: a training step by class of modules."""
     with tempfile.TemporaryDirectory() as folder:
-        argv = settings(args, folder)
-        overrides = "\n".join(
-            f"{name[2:]}: {value}"
-            for name, value in zip(argv[::2], argv[1::2], strict=True)
-        )
-        hparams = train.load_hparams(HPARAMS, overrides)
+        hparams, _ = Case(HPARAMS, settings(args, folder)).load(folder)
         hparams["prepare"]()
         dataset = dataio_prepare(hparams)["train"]
     separator = hparams["modules"]["separator"].train()
@@ -360,9 +360,9 @@ def memory(args, clock):
     rows = []
     for model, seconds in cases[: 1 if args.quick else 2]:
         for kept in (True,) if args.quick else (False, True):
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                arguments = (model, seconds, kept, repeats, args.threads)
-                row = pool.apply(step_of, arguments)
+            row = measuring.in_fresh_process(
+                step_of, model, seconds, kept, repeats, args.threads
+            )
             rows.append({"network": model, "batch": f"4 x {seconds:g} s", **row})
     measuring.report(args, "profile_memory", rows)
 
@@ -378,20 +378,21 @@ def step_of(model, seconds, kept, repeats, threads):
     """
     kept = kept and keep_freed_memory()
     torch.set_num_threads(threads)
-    argv = [model, "--batch-size", "4", "--seconds", str(seconds)]
-    options = networks.parse_arguments(argv)
-    separator = networks.build(model, "ours", options)
-    batch, times = networks.make_batch(options), []
-    networks.train(separator, batch, options)
+    options = SimpleNamespace(device="cpu", precision="fp32", compile=False)
+    options.batch_size, options.seconds = 4, seconds
+    separator = models.build(model, "ours", options)
+    batch = models.make_batch(options)
+    step = partial(models.train, separator, batch, options)
+    step()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(repeats):
-        start = time.process_time()
-        networks.train(separator, batch, options)
-        times.append(time.process_time() - start)
+    found = measuring.median_seconds({"step": step}, repeats, time.process_time)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    row = {"kept": kept, "seconds": statistics.median(times)}
-    faults = (used.ru_minflt - before) / repeats
-    return {**row, "page_faults": faults, "peak_mb": networks.peak_resident_kb() / 1024}
+    return {
+        "kept": kept,
+        "seconds": found["step"],
+        "page_faults": (used.ru_minflt - before) / repeats,
+        "peak_mb": measuring.peak_resident_mb(),
+    }
 
 
 SECTIONS = {"start": start, "rounds": rounds, "network": network, "memory": memory}
@@ -399,15 +400,9 @@ SECTIONS = {"start": start, "rounds": rounds, "network": network, "memory": memo
 
 def parse(argv):
     """The command line."""
-    parser = measuring.parser(__doc__)
-    measuring.add_data(parser)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=str([*SECTIONS]))
+    parser = measuring.parser(__doc__, SECTIONS, data=True)
     parser.add_argument("--rounds", type=int, default=10, help="to run")
-    args = parser.parse_args(argv)
-    measuring.check_sections(parser, args, SECTIONS)
-    if args.quick:
-        args.rounds = 1
-    return args
+    return measuring.parse(parser, argv, SECTIONS, quick={"rounds": 1})
 
 
 def main(argv=None):

@@ -26,9 +26,8 @@ import numpy as np
 import torch
 from speechbrain import Stage
 
-from based_yaml import load_hparams
 from benchmarks import measuring, original
-from benchmarks.loops import HERE, RUN_OPTS
+from benchmarks.loops import HERE, RUN_OPTS, Case
 from fed.brain import federate
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.data.manifests import (
@@ -120,7 +119,6 @@ def read_as_the_original(hparams):
 def load(name, args, folder, **settings):
     """Load an experiment of hparams/ on prepared manifests."""
     settings = {
-        "output_folder": folder,
         "data_folder": args.data_folder,
         "manifest_folder": args.manifests,
         "prepare": "null",
@@ -131,8 +129,8 @@ def load(name, args, folder, **settings):
         **settings,
     }
     Path(folder).mkdir()
-    overrides = "\n".join(f"{key}: {value}" for key, value in settings.items())
-    return load_hparams(HERE.parent / "hparams" / f"{name}.yaml", overrides)
+    file = HERE.parent / "hparams" / f"{name}.yaml"
+    return Case(str(file), settings).load(folder)[0]
 
 
 def federated(args, snapshots, folder, **settings):
@@ -216,23 +214,19 @@ def plot(rows, path):
 
 def parse(argv):
     """The command line."""
-    parser = measuring.parser(__doc__)
-    measuring.add_data(parser)
+    parser = measuring.parser(__doc__, data=True)
     parser.add_argument("--seconds", type=float, default=90.0, help="of each training")
     parser.add_argument("--points", type=int, default=6, help="of each curve")
     parser.add_argument("--test_size", type=int, default=30, help="recordings")
     parser.add_argument("--seed", type=int, default=1234)
-    args = parser.parse_args(argv)
-    if args.quick:
-        args.seconds, args.points, args.test_size = 3.0, 1, 2
-    return args
+    quick = {"seconds": 3.0, "points": 1, "test_size": 2}
+    return measuring.parse(parser, argv, quick=quick)
 
 
 def main(argv=None):
     """Train three times, score, draw."""
     args = parse(argv)
     clock = measuring.begin(args)
-    print(measuring.machine(args))
     rows = []
     trainings = {
         "ours": (federated, {}),

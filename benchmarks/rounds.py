@@ -35,9 +35,8 @@ import numpy as np
 from flwr.app import Message, MetricRecord, RecordDict
 
 import fed
-from benchmarks import loops, measuring, original
+from benchmarks import loops, measuring, models, original
 from benchmarks.loops import Case
-from benchmarks.networks import MODELS, build_ours
 from fed.arrays import to_arrays, to_record
 from fed.runtime import ProcessGrid
 from fed.strategy import build
@@ -63,24 +62,12 @@ FEWER = {"clients": 4, "registered": 4, "batches": 4}
 
 def parse(argv):
     """The command line."""
-    parser = measuring.parser(__doc__)
-    measuring.add_data(parser)
-    measuring.add_device(parser)
-    sections = ["compare", *SWEEPS, "aggregation", "failures"]
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=str(sections))
-    parser.add_argument("--authors", type=Path, metavar="DIR")
+    parser = measuring.parser(__doc__, SECTIONS, device="cpu", data=True, authors=True)
     parser.add_argument("--full_model", default="sudormrf_groupcomm")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-ray", dest="ray", action="store_false")
-    args = parser.parse_args(argv)
-    measuring.check_sections(parser, args, sections)
-    for name in (args.model, args.full_model):
-        if not (MODELS / f"{name}.yaml").exists():
-            known = sorted(path.stem for path in MODELS.glob("*.yaml"))
-            parser.error(f"no network {name}: there are {', '.join(known)}")
-    original.check_authors(parser, args)
-    if args.quick:
-        args.repeats = 1
+    args = measuring.parse(parser, argv, SECTIONS, quick={"repeats": 1})
+    measuring.choose(parser, "network", [args.model, args.full_model], models.NAMES)
     return args
 
 
@@ -118,9 +105,8 @@ def compare(args, clock):
     if args.quick:
         small |= {"clients": 2, "batches": 2}
         large |= {"clients": 1, "batches": 1, "batch_size": 2, "seconds": 1.0}
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        rows += compare_codes(args, clock, folder, model=args.model, **small)
+        rows = compare_codes(args, clock, folder, model=args.model, **small)
         if args.authors:
             # Ray's workers would take minutes for what the first case shows as well.
             without_ray = argparse.Namespace(**{**vars(args), "ray": False})
@@ -140,24 +126,20 @@ def compare_codes(args, clock, folder, **sizes):
     calls = {name: partial(code, case) for name, code in CODES.items()}
     if args.authors and "groupcomm" in sizes["model"]:
         place = tempfile.mkdtemp(dir=folder)
-        tree = original_tree(case, place, sizes)
-        argv = original.arguments(Path(place) / "start.pt", rounds=2, **sizes)
-        where = args.authors, tree, argv, args.device
-        calls["original"] = partial(run_original, *where)
+        calls["original"] = original_code(args, case, place, sizes)
     runs = measuring.alternate(
         {name: partial(call, 2, clock) for name, call in calls.items()}, args.repeats
     )
-    rows = []
-    for name, call in calls.items():
-        rows.append(
-            {
-                "code": name,
-                **described(sizes),
-                "seconds": later(runs[name]),
-                "ours_to_this": ratio(runs["ours"], runs[name]),
-                "peak_memory_mb": args.peak_memory(call, 1),
-            }
-        )
+    rows = [
+        {
+            "code": name,
+            **described(sizes),
+            "seconds": later(runs[name]),
+            "ours_to_this": ratio(runs["ours"], runs[name]),
+            "peak_memory_mb": args.peak_memory(call, 1),
+        }
+        for name, call in calls.items()
+    ]
     return rows + (compare_ray(args, case, sizes) if args.ray else [])
 
 
@@ -176,36 +158,55 @@ def compare_ray(args, case, sizes):
     return [{**row, "peak_memory_mb": memory, **walls}]
 
 
+def original_code(args, case, folder, sizes):
+    """Make the original a code like the others, on the recordings of a case.
+
+    Arguments
+    ---------
+    args : argparse.Namespace
+        With ``authors`` and ``device``.
+    case : Case
+        Of :func:`benchmarks.loops.recordings`.
+    folder : str or Path
+        Where its recordings and weights go.
+    sizes : dict
+        Those of the case.
+
+    Returns
+    -------
+    callable
+        ``(rounds, clock) -> seconds``
+    """
+    tree = Path(folder) / "tree"
+    original.write_tree(few_rows(case, sizes), tree, seconds=4.0)
+    argv = original.arguments(Path(folder) / "start.pt", **sizes)
+    return partial(run_original, args.authors, tree, argv, args.device)
+
+
 def run_original(authors, tree, argv, device, rounds, clock=time.process_time):
     """Run the original as the other codes are run."""
     argv = [*argv, "--n_global_epochs", str(rounds)]
     return original.rounds_of(authors, tree, argv, clock, device)
 
 
-def original_tree(case, folder, sizes):
-    """Write the recordings that a case trains on in the original's layout."""
+def few_rows(case, sizes):
+    """The rows that a case trains on, and all isolated noises."""
     settings = case.settings
     manifest = settings["manifest_folder"] / "train.csv"
     rows = load_manifest(manifest, settings["data_folder"])
     rows = take_isolated_noises(rows, 0.5)
-    share = partial(fed.partition.grouped, n_clients=sizes["clients"])
-    assign_clients(rows, share)
-    count = sizes["batches"] * sizes["batch_size"]
+    assign_clients(rows, partial(fed.partition.grouped, n_clients=sizes["clients"]))
+    count, few = sizes["batches"] * sizes["batch_size"], {}
     recordings = {k: row for k, row in rows.items() if not is_isolated_noise(row)}
-    alone = {k: row for k, row in rows.items() if k not in recordings}
-    rows = {}
     for ids in group_by(recordings, "client").values():
-        rows |= loops.take(recordings, ids, count)
-    rows |= alone
-    tree = Path(folder) / "tree"
-    original.write_tree(rows, tree, seconds=4.0)
-    return tree
+        few |= loops.take(recordings, ids, count)
+    return few | {k: row for k, row in rows.items() if k not in recordings}
 
 
 # -------------------------------------------------------------------------- sweeps
 
 
-def sweep(args, clock, name):
+def sweep(name, args, clock):
     """Rows of a table, and what a line fitted to them says, for one variable."""
     values = SWEEPS[name][: 2 if args.quick else None]
     rows = []
@@ -216,11 +217,9 @@ def sweep(args, clock, name):
         for code, run in runs.items():
             row = {"varied": name, "value": value, "code": code, "seconds": later(run)}
             row["ours_to_this"] = ratio(runs["ours"], run)
+            if name == "registered":
+                row["peak_memory_mb"] = args.peak_memory(CODES[code], case, 1)
             rows.append(row)
-        if name == "registered":
-            for row in rows[-len(runs) :]:
-                memory = args.peak_memory(CODES[row["code"]], case, 1)
-                row["peak_memory_mb"] = memory
     measuring.report(args, table_of(args, name), rows)
     return [fitted(rows, name, code) for code in CODES]
 
@@ -238,10 +237,8 @@ def settings_of(name, value):
 
 def fitted(rows, name, code):
     """Fit a line to the seconds of one code."""
-    mine = [row for row in rows if row["code"] == code]
-    found = measuring.fit(
-        *zip(*((r["value"], r["seconds"]) for r in mine), strict=True)
-    )
+    points = [(r["value"], r["seconds"]) for r in rows if r["code"] == code]
+    found = measuring.fit(*zip(*points, strict=True))
     return {"varied": name, "code": code, **found}
 
 
@@ -250,7 +247,7 @@ def fitted(rows, name, code):
 
 def aggregation(args, clock):
     """Average 100 replies of FedEnhance's network."""
-    separator, _ = build_ours(args.full_model)
+    separator, _ = models.build_ours(args.full_model)
     arrays = {name: w.numpy() for name, w in separator.state_dict().items()}
     size = sum(array.nbytes for array in arrays.values())
     ProcessGrid(1)
@@ -282,19 +279,13 @@ def misbehave(message, context, call_next):
     kind = random.choice(KINDS) if random.random() < 0.2 else None
     if kind == "exception":
         raise RuntimeError("out of luck")
-    if kind == "seconds":
-        time.sleep(0.02)
     reply = call_next(message, context)
     # Seeding by client must not decide who fails.
     random.seed()
     arrays = to_arrays(reply.content["arrays"])
     first = next(iter(arrays))
-    if kind == "not finite":
-        arrays[first] = arrays[first] * np.nan
-    elif kind == "exceeds":
-        arrays[first] = arrays[first] + 1e9
-    elif kind == "instead of":
-        arrays[first] = arrays[first][:1]
+    if kind in SPOILT:
+        arrays[first] = SPOILT[kind](arrays[first])
     elif kind == "other arrays":
         arrays["other"] = arrays.pop(first)
     elif kind == "no metric":
@@ -305,8 +296,12 @@ def misbehave(message, context, call_next):
     return reply
 
 
-KINDS = ["exception", "not finite", "exceeds", "instead of", "other arrays"]
-KINDS += ["no metric", "timeout"]
+SPOILT = {
+    "not finite": lambda array: array * np.nan,
+    "exceeds": lambda array: array + 1e9,
+    "instead of": lambda array: array[:1],
+}
+KINDS = ["exception", *SPOILT, "other arrays", "no metric", "timeout"]
 
 
 def failures(args, clock):
@@ -332,18 +327,18 @@ def failures(args, clock):
     measuring.report(args, "failures", [row])
 
 
+SECTIONS = {
+    "compare": compare,
+    **{name: partial(sweep, name) for name in SWEEPS},
+    "aggregation": aggregation,
+    "failures": failures,
+}
+
+
 def main(argv=None):
     """Run the sections."""
     args = parse(argv)
-    clock = measuring.begin(args)
-    print(measuring.machine(args))
-    fits, sections = [], {f.__name__: f for f in (compare, aggregation, failures)}
-    for section in args.sections:
-        print(f"--- {section}", flush=True)
-        if section in SWEEPS:
-            fits += sweep(args, clock, section)
-        else:
-            sections[section](args, clock)
+    fits = measuring.run_sections(args, SECTIONS)
     if fits:
         print("--- seconds = intercept + slope x value; exponent at the largest values")
         measuring.report(args, table_of(args, "fits"), fits)

@@ -30,7 +30,7 @@ from scipy.optimize import nnls
 
 from benchmarks import data, loops, measuring
 from benchmarks.loops import Case
-from benchmarks.networks import build_ours
+from benchmarks.models import build_ours
 from benchmarks.rounds import later
 from fed.arrays import to_record
 
@@ -255,8 +255,7 @@ def assumptions(args, model):
 
 def parse(argv):
     """The command line."""
-    parser = measuring.parser(__doc__)
-    measuring.add_data(parser)
+    parser = measuring.parser(__doc__, data=True)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--batches", type=int, default=15, help="of a client")
     parser.add_argument("--fraction", type=float, default=0.01, help="of clients")
@@ -266,17 +265,13 @@ def parse(argv):
     parser.add_argument(
         "--slowest", type=float, default=3.0, help="client, in times of this core"
     )
-    args = parser.parse_args(argv)
-    if args.quick:
-        args.repeats = 1
-    return args
+    return measuring.parse(parser, argv, quick={"repeats": 1})
 
 
 def main(argv=None):
     """Measure, fit, extrapolate."""
     args = parse(argv)
     clock = measuring.begin(args)
-    print(measuring.machine(args))
     rows = measure(args, clock)
     times = fit_time(rows[:-1])
     for row in rows:

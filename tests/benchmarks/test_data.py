@@ -10,6 +10,7 @@ from benchmarks import data
 from fedenhance.data.audio import Segment, read_segment
 from fedenhance.data.datasets import training_set
 from fedenhance.data.mixing import MixtureOfMixtures
+from fedenhance.objectives.mixit import constrained_mixit
 
 
 def test_batches_are_counted_until_the_time_is_over():
@@ -51,7 +52,9 @@ def test_a_step_trains():
     hparams = {
         "modules": {"separator": separator},
         "opt_class": partial(torch.optim.SGD, lr=0.1),
+        "max_grad_norm": 5.0,
         "consistency": None,
+        "objectives": {"unsupervised": constrained_mixit},
     }
 
     class Batch:

@@ -3,6 +3,7 @@
 import csv
 import doctest
 import importlib
+import os
 import time
 
 import pytest
@@ -49,7 +50,36 @@ def test_a_table_on_disk_names_the_machine(tmp_path, capsys):
     assert "threads: 1, cpu clock, PyTorch" in first["machine"]
 
 
-@pytest.mark.skipif(not measuring.anonymous_memory("self")[0], reason="needs Linux")
+def test_rows_are_added_to_a_table_that_is_there(tmp_path):
+    for value in (1.23456, 2.0):
+        rows = [{"seed": 1, "value": value, "more": 1}]
+        measuring.append(tmp_path / "all.csv", rows, ["seed", "value"])
+    text = (tmp_path / "all.csv").read_text()
+    assert text == "seed,value\n1,1.235\n1,2.0\n"
+
+
+def test_the_first_turns_warm_up():
+    ticks = iter([0, 9, 10, 11, 20, 23])  # calls of 9, 1 and 3
+    found = measuring.median_seconds(
+        {"call": lambda: None}, 2, lambda: next(ticks), warm_up=1
+    )
+    assert found == {"call": 2}
+
+
+def test_a_section_gives_the_rows_that_it_returns(tmp_path):
+    sections = {"some": lambda *_: [{"a": 1}], "none": lambda *_: None}
+    argv = ["--out", str(tmp_path), "--quick"]
+    args = measuring.parse(measuring.parser("doc", sections), argv, sections)
+    assert measuring.run_sections(args, sections) == [{"a": 1}]
+
+
+def test_a_trial_takes_its_own_options():
+    made = measuring.parser("doc")
+    assert measuring.parse(made, ["--quick"], quick={"threads": 7}).threads == 7
+    assert measuring.parse(made, [], quick={"threads": 7}).threads == 1
+
+
+@pytest.mark.skipif(not measuring.family_memory(os.getpid()), reason="needs Linux")
 def test_peak_memory_is_what_a_call_adds():
     peak = measuring.peak_memory(take, 200)
     assert 180 <= peak < 260

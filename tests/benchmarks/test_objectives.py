@@ -15,7 +15,7 @@ def test_mean_and_deviation_over_seeds_by_hand():
         for seed, value in enumerate((1.0, 3.0))
     ]
     # Mean 2, standard deviation sqrt(2).
-    assert "| mixit | 2 | 2.00 (1.41) | 1.00 (0.00) | -2.00 (1.41) |" in tabulate(rows)
+    assert "| mixit | 2 | 2.00 ± 1.41 | 1.00 ± 0.00 | -2.00 ± 1.41 |" in tabulate(rows)
 
 
 @pytest.mark.parametrize("name", RUNS)

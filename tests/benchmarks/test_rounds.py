@@ -69,4 +69,4 @@ def test_an_unknown_section_is_refused_with_those_there_are(capsys):
 def test_a_missing_checkout_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         rounds.parse(["--authors", str(tmp_path)])
-    assert "run_federated.py is missing" in capsys.readouterr().err
+    assert f"{tmp_path / 'fedenhance/fedenhance'} is missing" in capsys.readouterr().err

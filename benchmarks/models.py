@@ -1,0 +1,177 @@
+"""The networks that are measured: ours, and the authors' with the same weights."""
+
+import contextlib
+import importlib
+import sys
+import warnings
+from pathlib import Path
+from unittest import mock
+
+import torch
+from hyperpyyaml import load_hyperpyyaml
+
+from fedenhance.networks.authors import to_reference
+
+SAMPLE_RATE = 16000
+MODELS = Path(__file__).resolve().parents[1] / "hparams" / "models"
+NAMES = sorted(path.stem for path in MODELS.glob("*.yaml"))
+#: The authors' class of each member: checkout, module, class.
+AUTHORS = {
+    "original": ("sudo_rm_rf", "dnn.models.sudormrf", "SuDORMRF"),
+    "improved": ("sudo_rm_rf", "dnn.models.improved_sudormrf", "SuDORMRF"),
+    "groupcomm": ("fedenhance", "models.groupcomm_sudormrf_v2", "GroupCommSudoRmRf"),
+    "causal": (
+        "sudo_rm_rf",
+        "dnn.models.causal_improved_sudormrf_v3",
+        "CausalSuDORMRF",
+    ),
+}
+#: The authors' names of sizes, by ours.
+AUTHORS_SIZES = {
+    "num_sources": "num_sources",
+    "num_bases": "enc_num_basis",
+    "kernel_size": "enc_kernel_size",
+    "channels": "out_channels",
+    "hidden_channels": "in_channels",
+    "num_blocks": "num_blocks",
+    "depth": "upsampling_depth",
+    "num_groups": "group_size",
+}
+
+
+def checkout(authors, name):
+    """Find a checkout of the authors' code.
+
+    Arguments
+    ---------
+    authors : str or Path
+        The folder that holds it.
+    name : str
+        "sudo_rm_rf" or "fedenhance".
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileNotFoundError
+        When it is not there.
+    """
+    folder = Path(authors) / name
+    if not (folder / name).is_dir():
+        raise FileNotFoundError(
+            f"--authors: {folder / name} is missing; clone github.com/etzinis/{name} "
+            f"into {authors}"
+        )
+    return folder
+
+
+@contextlib.contextmanager
+def imports_from(folder, **stand_ins):
+    """Let a package be imported from a checkout that has its name.
+
+    FedEnhance's has the name of ours, which is put aside meanwhile.
+
+    Arguments
+    ---------
+    folder : Path
+        Of :func:`checkout`.
+    **stand_ins : module
+        Of other packages, in their place.
+    """
+    names = (folder.name, *stand_ins)
+    aside = forget(names)
+    sys.modules.update(stand_ins)
+    try:
+        with (
+            mock.patch.object(sys, "path", [str(folder), *sys.path]),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        forget(names)
+        sys.modules.update(aside)
+
+
+def forget(packages):
+    """Let these packages be imported anew; return the modules that were there."""
+    names = [name for name in sys.modules if name.split(".")[0] in packages]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+def build_ours(name):
+    """Build a separator from hparams/models, and its sizes."""
+    torch.manual_seed(0)
+    with open(MODELS / f"{name}.yaml", encoding="utf-8") as file:
+        model = load_hyperpyyaml(file)
+    return model.pop("separator"), model
+
+
+def build_authors(name, authors):
+    """Build the authors' network with our weights, or None if they have none."""
+    member = name.removeprefix("sudormrf_").removesuffix("_small")
+    if authors is None or member not in AUTHORS:
+        return None
+    package, module, class_name = AUTHORS[member]
+    separator, sizes = build_ours(name)
+    sizes = {AUTHORS_SIZES[key]: value for key, value in sizes.items()}
+    with imports_from(checkout(authors, package)):
+        module = importlib.import_module(f"{package}.{module}")
+        network = getattr(module, class_name)(**sizes)
+    network.load_state_dict(to_reference(separator.state_dict(), member))
+    return AuthorsSeparator(network)
+
+
+class AuthorsSeparator(torch.nn.Module):
+    """The authors' network with our interface."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, mixture):
+        """Map ``(batch, time)`` to ``(batch, source, time)``."""
+        return self.network(mixture.unsqueeze(1))
+
+
+def build(name, code, args):
+    """Build a network of one code ("ours" or "authors") on the device, or None."""
+    if code == "ours":
+        network, _ = build_ours(name)
+    else:
+        network = build_authors(name, args.authors)
+    if network is None:
+        return None
+    network = network.to(args.device)
+    return torch.compile(network) if args.compile else network
+
+
+def make_batch(args):
+    """Draw a batch of noise, ``(batch, time)``."""
+    num_samples = round(args.seconds * SAMPLE_RATE)
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randn(args.batch_size, num_samples, generator=generator)
+    return batch.to(args.device)
+
+
+def train(network, batch, args):
+    """Run forward and backward."""
+    network.zero_grad(set_to_none=True)
+    with autocast(args):
+        estimates = network(batch)
+    estimates.float().square().mean().backward()
+
+
+@torch.no_grad()
+def infer(network, batch, args):
+    """Run forward only."""
+    with autocast(args):
+        return network(batch)
+
+
+def autocast(args):
+    """Return the context of the precision."""
+    device = torch.device(args.device).type
+    return torch.autocast(device, torch.bfloat16, enabled=args.precision == "bf16")
