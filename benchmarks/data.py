@@ -5,7 +5,7 @@
     python -m benchmarks.data load --authors DIR   # DIR holds fedenhance
     python -m benchmarks.data prepare scan switch
 
-- ``prepare``: against reading and rewriting every file of a synthetic corpus;
+- ``prepare``: against reading and rewriting every file of the corpora;
 - ``scan``: headers of 5,000 and of 50,000 files;
 - ``load``: batches of 6 x (speech, noise, noise) x 4 s from each storage, for one
   client and for a new loader with every client, and the bytes that a batch makes the
@@ -20,7 +20,6 @@ Files are in the page cache; all is read by one process on one thread.
 """
 
 import contextlib
-import io
 import statistics
 import tempfile
 import time
@@ -51,85 +50,42 @@ from recipes.audio_files import list_files, read_headers
 from recipes.LibriFSD50K.prepare import prepare
 from recipes.storage import read_at_16k
 
-UTTERANCES = {
-    "train-clean-100": (1600, 20),
-    "dev-clean": (200, 5),
-    "test-clean": (200, 5),
-}
-CLIPS = {"dev": 1600, "eval": 400}
 BATCH_SIZE, SECONDS = 6, 4.0
 
 
-def encoded(seconds, rate, form, seed):
-    """One audio file of noise, as bytes."""
-    data = io.BytesIO()
-    wave = 0.05 * np.random.default_rng(seed).standard_normal(int(seconds * rate))
-    soundfile.write(data, wave, rate, format=form, subtype="PCM_16")
-    return data.getvalue()
-
-
-def synthetic_tree(root, share=1.0):
-    """Write 2,000 utterances of 8 s and 2,000 clips of 8 s in the corpora's layouts.
-
-    Or a share of them.
-    """
-    flac, wav = encoded(8.0, 16000, "FLAC", 0), encoded(8.0, 44100, "WAV", 1)
-    for part, (subset, (number, speakers)) in enumerate(UTTERANCES.items()):
-        for i in range(int(share * number)):
-            speaker = 1000 * (part + 1) + i % speakers
-            place = root / "LibriSpeech" / subset / str(speaker) / "1"
-            place.mkdir(parents=True, exist_ok=True)
-            (place / f"{speaker}-1-{i:04d}.flac").write_bytes(flac)
-    first = 1
-    for part, number in CLIPS.items():
-        place = root / "FSD50K" / f"FSD50K.{part}_audio"
-        place.mkdir(parents=True)
-        truth = root / "FSD50K" / "FSD50K.ground_truth"
-        truth.mkdir(exist_ok=True)
-        names = range(first, first + int(share * number))
-        for name in names:
-            (place / f"{name}.wav").write_bytes(wav)
-        lines = ["fname,labels,mids", *(f"{name},Rain,/m/06mb1" for name in names)]
-        (truth / f"{part}.csv").write_text("\n".join(lines))
-        first += number
-
-
-def rewrite(root, target):
+def rewrite(files, target):
     """Read and write every file with soundfile, one after the other."""
-    for suffix in ("flac", "wav"):
-        for path in sorted(root.rglob(f"*.{suffix}")):
-            wave, rate = soundfile.read(path)
-            soundfile.write(target / "x.wav", wave, rate)
+    for path in files:
+        soundfile.write(target, *soundfile.read(path))
 
 
 def preparation(args, clock):
     """Preparation against rewriting, in turns, by the wall clock."""
     with tempfile.TemporaryDirectory() as folder:
-        data, saves = Path(folder, "data"), count()
-        synthetic_tree(data, share=0.05 if args.quick else 1.0)
+        saves = (Path(folder, str(number)) for number in count())
+        prepare(args.data_folder, next(saves))  # makes the built-in corpus
+        corpora = sorted(Path(args.data_folder).rglob("*"))
+        files = [path for path in corpora if path.suffix in (".flac", ".wav")]
         calls = {
-            "rewrite": lambda: rewrite(data, Path(folder)),
-            "prepare": lambda: prepare(
-                data, Path(folder, f"save{next(saves)}"), built_in_corpus=None, jobs=2
-            ),
+            "rewrite": lambda: rewrite(files, Path(folder, "x.wav")),
+            "prepare": lambda: prepare(args.data_folder, next(saves), jobs=2),
         }
         found = measuring.median_seconds(calls, args.repeats, time.perf_counter)
-        files = sum(path.suffix in (".flac", ".wav") for path in data.rglob("*"))
-    rows = [{"what": n, "files": files, "seconds": s} for n, s in found.items()]
+    rows = [{"what": n, "files": len(files), "seconds": s} for n, s in found.items()]
     rows[1]["speed_up"] = found["rewrite"] / found["prepare"]
     measuring.report(args, "preparation", rows)
 
 
 def scan(args, clock):
     """Listing and reading headers of files that are hardly more than headers."""
-    data, rows = encoded(0.001, 16000, "WAV", 0), []
+    rows = []
     for number in (500, 2000) if args.quick else (5000, 50000):
         with tempfile.TemporaryDirectory() as folder:
             for i in range(number):
                 place = Path(folder, "audio", str(i // 100))
                 if i % 100 == 0:
                     place.mkdir(parents=True)
-                (place / f"{i}.wav").write_bytes(data)
+                soundfile.write(place / f"{i}.wav", np.zeros(16), 16000)
 
             def read(folder=folder):
                 files = list(list_files(folder, "audio", {".wav"}))

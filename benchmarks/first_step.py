@@ -14,51 +14,51 @@ import time
 START = time.perf_counter()
 
 
-def now():
-    """Seconds of the wall clock, and of the processor, since the start."""
-    return time.perf_counter() - START, time.process_time()
+MARKS = {}
+
+
+def mark(phase):
+    """Note seconds of the wall clock, and of the processor, at the end of a phase."""
+    MARKS[phase] = time.perf_counter() - START, time.process_time()
+
+
+def marked(function, phase):
+    """Make a function note that it is done."""
+
+    def call(*arguments):
+        result = function(*arguments)
+        mark(phase)
+        return result
+
+    return call
 
 
 def main(argv):
     """Run train.py; leave after the first batch."""
-    marks = {}
-    import speechbrain  # noqa: F401
+    import speechbrain
 
-    marks["import speechbrain, torch"] = now()
+    mark("import speechbrain, torch")
     import train
 
-    load = train.load_hparams
+    load, fit_batch = train.load_hparams, speechbrain.Brain.fit_batch
 
     def load_hparams(*arguments):
-        marks["read the arguments"] = now()
+        mark("read the arguments")
         hparams = load(*arguments)
-        marks["load the YAML, import flwr"] = now()
-        prepare, datasets = hparams["prepare"], hparams["datasets"]
-
-        def prepared():
-            prepare()
-            marks["check the preparation"] = now()
-
-        def loaded(hparams):
-            made = datasets(hparams)
-            marks["load the manifests"] = now()
-            return made
-
-        hparams["prepare"], hparams["datasets"] = prepared, loaded
+        mark("load the YAML, import flwr")
+        hparams["prepare"] = marked(hparams["prepare"], "check the preparation")
+        hparams["datasets"] = marked(hparams["datasets"], "load the manifests")
         return hparams
 
-    train.load_hparams = load_hparams
-    fit_batch = speechbrain.Brain.fit_batch
-
     def first(brain, batch):
-        marks["set up the federation, read a batch"] = now()
+        mark("set up the federation, read a batch")
         fit_batch(brain, batch)
-        marks["first step"] = now()
-        print(json.dumps(marks), flush=True)
+        mark("first step")
+        print(json.dumps(MARKS), flush=True)
         # Whatever training would do at its end is not asked for.
         os._exit(0)
 
-    speechbrain.Brain.fit_batch = first
+    train.load_hparams, speechbrain.Brain.fit_batch = load_hparams, first
     train.main(argv)
 
 

@@ -56,10 +56,8 @@ def parser(
         The default.
     device : str
         The default of benchmarks that run on GPUs as well.
-    data : bool
-        Whether a network is trained on recordings.
-    authors : bool
-        Whether the authors' code may run beside ours.
+    data, authors : bool
+        Whether a network is trained on recordings; whether theirs may run beside ours.
 
     Returns
     -------
@@ -144,7 +142,6 @@ def begin(args, keep_memory=True):
     Arguments
     ---------
     args : argparse.Namespace
-        Of :func:`parse`.
     keep_memory : bool
         Federations keep freed memory; what they are compared with shall have it too.
 

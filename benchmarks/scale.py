@@ -227,18 +227,11 @@ def assumptions(args, model):
         "message": "bytes to a client and back",
         "parameters": f"weights and buffers of {args.model}",
     }
-    rows = [
-        {"what": name, "value": float(model[name]), "unit": unit, "from": "measured"}
-        for name, unit in units.items()
-    ]
+    measured = [(name, float(model[name]), unit) for name, unit in units.items()]
     assumed = [
         ("rounds", ROUNDS, ""),
         ("batches", args.batches, "of a client in a round"),
-        (
-            "fraction",
-            args.fraction,
-            f"of clients in a round, 16 to {args.most} of them",
-        ),
+        ("fraction", args.fraction, f"of clients a round, 16 to {args.most} of them"),
         ("workers", args.workers, "Ray workers; perfectly busy, each holds everything"),
         ("bandwidth", args.gigabits, "Gbit/s of the server, the bottleneck; full"),
         ("slowest", args.slowest, "times this core: the slowest client of a round"),
@@ -247,9 +240,10 @@ def assumptions(args, model):
         ("superlink_gb", 1.0, "x the traffic of a round: it holds all messages"),
         ("failures", 0.0, "clients that fail or leave; evaluation is left out too"),
     ]
-    keys = ("what", "value", "unit")
-    return rows + [
-        {**dict(zip(keys, row, strict=True)), "from": "assumed"} for row in assumed
+    return [
+        {"what": what, "value": value, "unit": unit, "from": source}
+        for source, rows in (("measured", measured), ("assumed", assumed))
+        for what, value, unit in rows
     ]
 
 
