@@ -50,6 +50,12 @@ HUMAN_VOICE = frozenset(
 )
 """Labels of clips that LibriFSD50K leaves out."""
 
+PLACES = (
+    "LibriSpeech/train-clean-100 or LibriSpeech/train-clean-360",
+    *("LibriSpeech/dev-clean", "LibriSpeech/test-clean"),
+    *("FSD50K/FSD50K.dev_audio", "FSD50K/FSD50K.eval_audio"),
+    *(f"FSD50K/FSD50K.ground_truth/{part}.csv" for part in ("dev", "eval")),
+)
 LAYOUT = """expected
   LibriSpeech/{train-clean-100,train-clean-360,dev-clean,test-clean}/SPK/CHAP/*.flac
   FSD50K/FSD50K.dev_audio/*.wav and FSD50K/FSD50K.eval_audio/*.wav
@@ -62,29 +68,30 @@ _UTTERANCE = re.compile(r"\d+-\d+-\d+")
 class LayoutError(FileNotFoundError):
     """The data folder does not look as it must; the message says how it must."""
 
-    def __init__(self, problem, layout=LAYOUT):
-        super().__init__(f"{problem}; {layout}")
 
+def check_layout(data_folder, places=PLACES, layout=LAYOUT):
+    """See that files and folders are there.
 
-def check_layout(data_folder):
-    """Raise LayoutError, naming what is missing, unless both corpora are there."""
+    Arguments
+    ---------
+    data_folder : str or pathlib.Path
+        Where.
+    places : iterable of str
+        Relative paths; "a or b" where one is enough.
+    layout : str
+        What is expected, for the message.
+
+    Raises
+    ------
+    LayoutError
+        Names what is missing.
+    """
     data_folder = Path(data_folder)
     if not data_folder.is_dir():
-        raise LayoutError(f"There is no folder {data_folder}")
-    speech, noise = data_folder / "LibriSpeech", data_folder / "FSD50K"
-    needed = [
-        [speech / "train-clean-100", speech / "train-clean-360"],
-        [speech / "dev-clean"],
-        [speech / "test-clean"],
-        [noise / "FSD50K.dev_audio"],
-        [noise / "FSD50K.eval_audio"],
-        [noise / "FSD50K.ground_truth" / "dev.csv"],
-        [noise / "FSD50K.ground_truth" / "eval.csv"],
-    ]
-    for places in needed:
-        if not any(place.exists() for place in places):
-            missing = " or ".join(str(p.relative_to(data_folder)) for p in places)
-            raise LayoutError(f"{data_folder} has no {missing}")
+        raise LayoutError(f"There is no folder {data_folder}; {layout}")
+    for place in places:
+        if not any((data_folder / name).exists() for name in place.split(" or ")):
+            raise LayoutError(f"{data_folder} has no {place}; {layout}")
 
 
 def list_speech(data_folder, subsets):

@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import gaussian_kde
 from tqdm import tqdm
 
 from fedenhance.data.audio import DamagedAudioError, read_segment
 from fedenhance.data.manifests import group_by, load_manifest
 from fedenhance.data.mixing import input_snr
 from fedenhance.data.tables import whole_file, write_table
+from recipes.chunks import count
 from recipes.LibriFSD50K.corpora import SPEECH_SUBSETS
 
 SAMPLE_RATE = 16000
@@ -26,8 +28,8 @@ QUARTILES = (25, 50, 75)
 def statistics(data_folder, manifest_folder, save_folder, jobs=2):
     """Write tables and the figure of a prepared corpus.
 
-    ``statistics.csv`` has one row a split: chunks, hours, speakers, noises, classes and
-    the quartiles of the input SNR in dB with one and with two noises.
+    ``statistics.csv`` has one row a split: chunks, hours, speakers, utterances, noises,
+    classes and the quartiles of the input SNR in dB with one and with two noises.
     ``noise_classes.csv`` counts the chunks of each class, ``input_snr.csv`` has the
     SNR of every chunk, ``input_snr.png`` is the split violin figure of the paper.
 
@@ -48,35 +50,29 @@ def statistics(data_folder, manifest_folder, save_folder, jobs=2):
         Split -> {1: SNR with one noise, 2: with two}, arrays of (chunks,) in dB.
     """
     save_folder = Path(save_folder)
-    tables = {
-        split: load_manifest(Path(manifest_folder) / f"{split}.csv", data_folder)
-        for split in SPEECH_SUBSETS
-    }
-    ratios = {split: input_snrs(rows, jobs, split) for split, rows in tables.items()}
-    sizes = [
-        {"split": split, **_sizes(list(rows.values()), ratios[split])}
-        for split, rows in tables.items()
-    ]
-    classes = [
-        {"split": split, "noise_class": name, "chunks": number}
-        for split, rows in tables.items()
-        for name, number in sorted(
-            Counter(row["noise_class"] for row in rows.values()).items()
-        )
-    ]
-    snrs = [
-        {
-            "split": split,
-            "ID": key,
-            "noise_class": row["noise_class"],
-            "snr_one_noise": f"{one:.3f}",
-            "snr_two_noises": f"{two:.3f}",
-        }
-        for split, rows in tables.items()
-        for (key, row), one, two in zip(
-            rows.items(), *ratios[split].values(), strict=True
-        )
-    ]
+    ratios, sizes, classes, snrs = {}, [], [], []
+    for split in SPEECH_SUBSETS:
+        rows = load_manifest(Path(manifest_folder) / f"{split}.csv", data_folder)
+        ratios[split] = input_snrs(rows, jobs, split)
+        one, two = ratios[split].values()
+        counts = count([{"ID": key, **row} for key, row in rows.items()])
+        levels = {**_named_quartiles("one", one), **_named_quartiles("two", two)}
+        sizes.append({"split": split, **counts, **levels})
+        chunks = Counter(row["noise_class"] for row in rows.values())
+        classes += [
+            {"split": split, "noise_class": name, "chunks": number}
+            for name, number in sorted(chunks.items())
+        ]
+        snrs += [
+            {
+                "split": split,
+                "ID": key,
+                "noise_class": row["noise_class"],
+                "snr_one_noise": f"{first:.3f}",
+                "snr_two_noises": f"{second:.3f}",
+            }
+            for (key, row), first, second in zip(rows.items(), one, two, strict=True)
+        ]
     write_table(save_folder / "statistics.csv", sizes)
     write_table(save_folder / "noise_classes.csv", classes)
     write_table(save_folder / "input_snr.csv", snrs)
@@ -84,30 +80,17 @@ def statistics(data_folder, manifest_folder, save_folder, jobs=2):
     return ratios
 
 
-def _sizes(rows, ratios):
-    distinct = {
-        name: len({row[column] for row in rows})
-        for name, column in (
-            ("speakers", "spk_id"),
-            ("noises", "noise_id"),
-            ("noise_classes", "noise_class"),
-        )
-    }
-    quartiles = {
-        f"snr_{noises}_q{q}": f"{value:.2f}"
-        for noises, values in zip(("one", "two"), ratios.values(), strict=True)
-        for q, value in zip(QUARTILES, quartile(values), strict=True)
-    }
-    hours = sum(row["duration"] for row in rows) / 3600
-    return {"chunks": len(rows), "hours": f"{hours:.3f}", **distinct, **quartiles}
+def _named_quartiles(noises, values):
+    pairs = zip(QUARTILES, quartiles(values), strict=True)
+    return {f"snr_{noises}_q{q}": f"{value:.2f}" for q, value in pairs}
 
 
-def quartile(ratios):
+def quartiles(ratios):
     """Quartiles in dB of the finite ratios.
 
     Example
     -------
-    >>> [float(q) for q in quartile(np.array([0.0, 1.0, 2.0, 3.0, 4.0, np.inf]))]
+    >>> [float(q) for q in quartiles(np.array([0.0, 1.0, 2.0, 3.0, 4.0, np.inf]))]
     [1.0, 2.0, 3.0]
     """
     return np.percentile(ratios[np.isfinite(ratios)], QUARTILES)
@@ -173,34 +156,27 @@ def plot(ratios, path):
 
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.add_subplot()
-    sides = ((1, "low", "C0"), (2, "high", "C1"))
+    sides = ((1, "one noise", -0.4, "C0"), (2, "two noises", 0.4, "C1"))
     for place, split in enumerate(ratios):
-        for number, side, colour in sides:
+        for number, label, width, colour in sides:
             values = ratios[split][number]
             values = values[np.isfinite(values)]
-            body = axes.violinplot(values, [place], widths=0.8, showextrema=False)
-            _keep_half(body["bodies"][0], place, side, colour)
-            marks = place + (-0.2 if side == "low" else 0.2)
-            for q, style in zip(quartile(values), (":", "-", ":"), strict=True):
-                axes.plot([place, marks], [q, q], "k", linestyle=style, linewidth=1)
+            levels = np.linspace(values.min(), values.max(), 100)
+            density = gaussian_kde(values)(levels) if np.ptp(values) else np.ones(100)
+            edge = place + width * density / density.max()
+            label = None if place else label
+            axes.fill_betweenx(
+                levels, place, edge, color=colour, alpha=0.6, label=label
+            )
+            for q, style in zip(quartiles(values), (":", "-", ":"), strict=True):
+                axes.plot([place, place + width / 2], [q, q], f"k{style}", linewidth=1)
     axes.set_xticks(range(len(ratios)), list(ratios))
     axes.set_ylabel("input SNR [dB]")
     axes.grid(axis="y", alpha=0.3)
-    for number, _, colour in sides:
-        label = "one noise" if number == 1 else "two noises"
-        axes.fill_between([], [], color=colour, alpha=0.6, label=label)
     axes.legend(loc="upper right")
     for name in (path, path.with_suffix(".pdf")):
         with whole_file(name) as partial:
             figure.savefig(partial, dpi=150)
-
-
-def _keep_half(body, place, side, colour):
-    """Clip a violin to the left ("low") or right ("high") of its axis."""
-    vertices = body.get_paths()[0].vertices
-    limits = (None, place) if side == "low" else (place, None)
-    vertices[:, 0] = np.clip(vertices[:, 0], *limits)
-    body.set(facecolor=colour, alpha=0.6)
 
 
 def main(argv=None):

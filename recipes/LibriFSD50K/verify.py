@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from fedenhance.data.audio import PACKED_RATE
+from fedenhance.data.audio import PACKED_RATE, DamagedAudioError, read_segment
 from fedenhance.data.tables import read_table, write_table
 from recipes.chunks import COLUMNS, SIDES
 from recipes.LibriFSD50K import corpora
@@ -116,54 +115,40 @@ def _human_voices(tables, data_folder):
 
 
 def _check_audio(split, rows, data_folder, jobs):
-    """Faults of chunks: each file is opened once, and its chunks are decoded."""
-    by_file = {}
-    for row in rows:
-        for side in SIDES:
-            by_file.setdefault(row[side], []).append((row, side))
+    """Faults of chunks, all of which are decoded."""
 
-    def check(item):
-        path, chunks = item
-        path = path.replace("$data_root", str(data_folder), 1)
-        try:
-            if path.endswith(".npy"):
-                array = np.load(path, mmap_mode="r")
-                found = [_chunk_problem(array, PACKED_RATE, *c) for c in chunks]
+    def check(row):
+        faults = []
+        for side in SIDES:
+            path = row[side].replace("$data_root", str(data_folder), 1)
+            try:
+                problem = _chunk_problem(path, row, side)
+            except (OSError, DamagedAudioError, soundfile.SoundFileError) as error:
+                faults.append(Fault(split, path, f"unreadable: {error}"))
             else:
-                with soundfile.SoundFile(path) as file:
-                    found = [_chunk_problem(file, file.samplerate, *c) for c in chunks]
-        except (OSError, ValueError, soundfile.SoundFileError) as error:
-            return [Fault(split, path, f"unreadable: {error}")]
-        return [
-            Fault(split, f"{row['ID']} {side}", problem)
-            for (row, side), problem in zip(chunks, found, strict=True)
-            if problem
-        ]
+                if problem:
+                    faults.append(Fault(split, f"{row['ID']} {side}", problem))
+        return faults
 
     with ThreadPoolExecutor(jobs) as pool:
-        results = pool.map(check, by_file.items())
-        results = tqdm(results, f"verifying {split}", len(by_file), leave=False)
-        return [fault for faults in results for fault in faults]
+        results = pool.map(check, rows)
+        results = tqdm(results, f"verifying {split}", len(rows), leave=False)
+        return list(dict.fromkeys(fault for faults in results for fault in faults))
 
 
-def _chunk_problem(source, rate, row, side):
-    """What is wrong with a chunk of an open file or array; None if nothing is."""
+def _chunk_problem(path, row, side):
+    """What is wrong with a side of a chunk; None if nothing is."""
+    rate = PACKED_RATE if path.endswith(".npy") else soundfile.info(path).samplerate
     start, stop = int(row[f"{side}_start"]), int(row[f"{side}_stop"])
-    wanted = round(float(row["duration"]) * rate)
+    length, wanted = stop - start, round(float(row["duration"]) * rate)
     if not 0 <= start < stop:
         return f"positions {start} to {stop}"
-    if stop - start > wanted:
-        return f"{stop - start} frames instead of {wanted}"
-    if stop - start < wanted and side not in row["padded"].split():
-        return f"{stop - start} frames instead of {wanted}, and not marked as padded"
-    if isinstance(source, np.ndarray):
-        samples = source[start:stop]
-    else:
-        source.seek(start)
-        samples = source.read(stop - start, dtype="float32")
-    if len(samples) < stop - start:
-        return f"{len(samples)} frames are left instead of {stop - start}"
-    return None if np.isfinite(samples).all() else "samples that are not finite"
+    if length > wanted:
+        return f"{length} frames instead of {wanted}"
+    if length < wanted and side not in row["padded"].split():
+        return f"{length} frames instead of {wanted}, and not marked as padded"
+    samples = read_segment(path, start, stop, rate, length)
+    return None if samples.isfinite().all() else "samples that are not finite"
 
 
 def main(argv=None):

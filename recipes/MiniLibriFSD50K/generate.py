@@ -283,8 +283,8 @@ def _make_clip(seed, part, label, number, level):
     seconds = rng.choice((2.5, 5.0, 8.4, 10.0), p=(0.08, 0.22, 0.5, 0.2))
     count = int(seconds * rng.uniform(0.97, 1.03) * noises.SAMPLE_RATE)
     if label in noises.SOUNDS:
-        wave = noises.SOUNDS[label](rng, noises.parameters(rng, part), count)
-        wave = noises.within(wave, *noises.RANGES.get(label, noises.FULL_RANGE))
+        sound, band = noises.SOUNDS[label]
+        wave = noises.within(sound(rng, noises.parameters(rng, part), count), *band)
     else:
         wave = _human(rng, label, count)
     wave = speech.spectral_colour(rng, wave, noises.SAMPLE_RATE, depth=3.0)

@@ -123,9 +123,8 @@ def _tone(frequency):
 
 def rain(rng, draw, count):
     """Hiss of far drops, ticks of near ones."""
-    hiss = _shaped(rng, count, _band(draw(2500, 7000), 1.3)) * _slow(
-        rng, count, 0.7, 1.5
-    )
+    hiss = _shaped(rng, count, _band(draw(2500, 7000), 1.3))
+    hiss *= _slow(rng, count, 0.7, 1.5)
     centre = draw(1500, 5000)
     drops = [
         _click(rng, centre * 2 ** rng.normal(0, 0.5), 0.4, 0.012) for _ in range(24)
@@ -169,10 +168,8 @@ def typing(rng, draw, count):
     def key():
         down = _click(rng, centre * 2 ** rng.normal(0, 0.2), width, 0.035)
         up = 0.4 * _click(rng, 1.3 * centre, width, 0.02)
-        press = np.concatenate(
-            (down, np.zeros(int(rng.uniform(0.03, 0.08) * SAMPLE_RATE)), up)
-        )
-        return press * rng.uniform(0.4, 1.0)
+        held = np.zeros(int(rng.uniform(0.03, 0.08) * SAMPLE_RATE))
+        return np.concatenate((down, held, up)) * rng.uniform(0.4, 1.0)
 
     keys = _place(count, times, key)
     return keys + 0.004 * keys.std() * _shaped(rng, count, _slope(3, 500))
@@ -204,11 +201,8 @@ def gurgling(rng, draw, count):
         pitch = centre * 2 ** rng.normal(0, 0.6)
         time = np.arange(int(0.08 * SAMPLE_RATE)) / SAMPLE_RATE
         rise = pitch * (1 + time * rng.uniform(0, 8))
-        return (
-            _tone(rise)
-            * 10 ** (-3 * time / rng.uniform(0.02, 0.08))
-            * rng.exponential()
-        )
+        fall = 10 ** (-3 * time / rng.uniform(0.02, 0.08))
+        return _tone(rise) * fall * rng.exponential()
 
     bubbles = _place(count, _random_times(rng, count, draw(15, 80)), bubble)
     bubbles *= _slow(rng, count, 2.0, 3)
@@ -349,9 +343,8 @@ def waves(rng, draw, count):
     swell = swell**2 * _slow(rng, count, 1.0, 2)
     deep = _shaped(rng, count, _slope(5, draw(150, 500)))
     foam = _shaped(rng, count, _band(draw(1500, 4500), 1.2))
-    return (0.2 + swell) * deep / deep.std() + draw(
-        0.4, 1.5
-    ) * swell**2 * foam / foam.std()
+    deep = (0.2 + swell) * deep / deep.std()
+    return deep + draw(0.4, 1.5) * swell**2 * foam / foam.std()
 
 
 def chatter(rng, voices, count):
@@ -401,38 +394,24 @@ def within(wave, low, high):
 
 
 FULL_RANGE = (0, 20000)
-RANGES = {
-    "Alarm": (1600, 14000),
-    "Church_bell": (1200, 14000),
-    "Crackle": (2500, 14000),
-    "Engine": (25, 170),
-    "Gurgling": (1600, 14000),
-    "Rain": (2500, 14000),
-    "Traffic_noise_and_roadway_noise": (25, 200),
-    "Typing": (2200, 14000),
-    "Walk_and_footsteps": (35, 220),
-    "Waves_and_surf": (1800, 14000),
-    "Wind": (20, 160),
+SOUNDS = {
+    "Rain": (rain, (2500, 14000)),
+    "Wind": (wind, (20, 160)),
+    "Engine": (engine, (25, 170)),
+    "Typing": (typing, (2200, 14000)),
+    "Alarm": (alarm, (1600, 14000)),
+    "Gurgling": (gurgling, (1600, 14000)),
+    "Drum": (drum, FULL_RANGE),
+    "Bird_vocalization_and_bird_call_and_bird_song": (birds, FULL_RANGE),
+    "Traffic_noise_and_roadway_noise": (traffic, (25, 200)),
+    "Walk_and_footsteps": (footsteps, (35, 220)),
+    "Crackle": (crackle, (2500, 14000)),
+    "Organ": (organ, FULL_RANGE),
+    "Church_bell": (church_bell, (1200, 14000)),
+    "Waves_and_surf": (waves, (1800, 14000)),
 }
-"""Where most classes have their power: below or above most of speech.
+"""Each class, and where it has its power: mostly below or above most of speech.
 
 A small network learns to tell them apart in minutes.
 """
-
-SOUNDS = {
-    "Rain": rain,
-    "Wind": wind,
-    "Engine": engine,
-    "Typing": typing,
-    "Alarm": alarm,
-    "Gurgling": gurgling,
-    "Drum": drum,
-    "Bird_vocalization_and_bird_call_and_bird_song": birds,
-    "Traffic_noise_and_roadway_noise": traffic,
-    "Walk_and_footsteps": footsteps,
-    "Crackle": crackle,
-    "Organ": organ,
-    "Church_bell": church_bell,
-    "Waves_and_surf": waves,
-}
 HUMAN = ("Chatter", "Speech")

@@ -3,6 +3,12 @@
 The words are common ones, so that the transcripts serve a small recogniser too.
 """
 
+
+def _phrases(text):
+    """Phrases, with a bar or the end of a line between two."""
+    return text.strip().replace("\n", "|").split("|")
+
+
 SUBJECTS = """baker sailor farmer teacher doctor painter widow captain student miller
 shepherd gardener merchant soldier singer tailor hunter neighbour stranger child
 grandmother brother daughter cousin judge porter clerk nurse weaver carpenter
@@ -30,36 +36,27 @@ station meadow castle orchard bridge shore stable library tower road island
 schoolhouse cellar hill field gate fountain bakery mill lake""".split()
 PREPOSITIONS = """along behind near beyond toward across beside under past through
 outside""".split()
-TIMES = (
-    """in the morning|before breakfast|after the storm|late in the evening|at noon
+TIMES = _phrases("""
+in the morning|before breakfast|after the storm|late in the evening|at noon
 on Thursday|during the winter|for seven days|without a word|at last|once again
 before the others came|in early spring|as usual|just after midnight|every summer
 when the bells rang|until the light was gone|with great care|in less than an hour
-""".strip()
-    .replace("\n", "|")
-    .split("|")
-)
-OPENINGS = (
-    """Nobody knew why|It was said that|Perhaps|Everyone agreed that|Long ago
+""")
+OPENINGS = _phrases("""
+Nobody knew why|It was said that|Perhaps|Everyone agreed that|Long ago
 I remember how|They told me that|We were surprised that|Of course|As far as I know
 The truth is that|By then|You may have heard that|She often wrote that
-""".strip()
-    .replace("\n", "|")
-    .split("|")
-)
+""")
 JOINERS = "and but so while because although for yet until".split()
-REMARKS = (
-    """nothing could be done|the weather changed|nobody said anything more
+REMARKS = _phrases("""
+nothing could be done|the weather changed|nobody said anything more
 the fire was almost out|all of us were grateful|there was no time to lose
 the price was far too high|it made a very strange noise|we could see the whole coast
 the answer was simple enough|both of them began to smile|I should have guessed it
 the children asked for more|snow covered every roof|his hands were shaking
 her voice was calm and clear|that was the end of the matter
 such a thing had never happened before|the train was already leaving
-""".strip()
-    .replace("\n", "|")
-    .split("|")
-)
+""")
 
 
 def sentence(rng):

@@ -18,13 +18,14 @@ from recipes.audio_files import Skipped, hash_order, list_files, read_headers
 from recipes.chunks import checked_options, chunk_rows, write_chunks
 from recipes.LibriFSD50K.corpora import (
     SPEECH_SUBSETS,
-    LayoutError,
+    check_layout,
     list_speech,
     utterance_key,
 )
 
 VERSION = 1
 FOLDERS = {"train": "tr", "valid": "cv", "test": "tt"}
+SPEECH = {"wsj0": "wsj0", "librispeech": "LibriSpeech"}
 NOISE_CLASS = "Ambient"
 LAYOUT = """expected
   wham_noise/{tr,cv,tt}/*.wav (recipes/WHAM/download.py fetches it), and
@@ -81,7 +82,8 @@ def prepare(
     options = {**checked_options(**options), "speech": speech, "seed": seed}
     if speech not in PAIRINGS:
         raise ValueError(f"speech must be one of {', '.join(PAIRINGS)}: {speech!r}")
-    _check_layout(data_folder, speech)
+    places = [f"wham_noise/{folder}" for folder in FOLDERS.values()]
+    check_layout(data_folder, [*places, SPEECH[speech]], LAYOUT)
     noises = {
         split: list_files(data_folder, f"wham_noise/{folder}", {".wav", ".flac"})
         for split, folder in FOLDERS.items()
@@ -110,14 +112,6 @@ def prepare(
     return write_chunks(
         "WHAM", tables, skipped, folders, options, jobs, fingerprint=fingerprint
     )
-
-
-def _check_layout(data_folder, speech):
-    needed = [Path("wham_noise") / folder for folder in FOLDERS.values()]
-    needed.append(Path({"wsj0": "wsj0", "librispeech": "LibriSpeech"}[speech]))
-    for place in needed:
-        if not (data_folder / place).is_dir():
-            raise LayoutError(f"{data_folder} has no {place}", LAYOUT)
 
 
 def _pair(speech, noise, speaker):

@@ -31,7 +31,7 @@ def test_snr_of_known_levels(tmp_path):
 
 def test_silence_is_infinite_and_left_out_of_quartiles():
     assert input_snr(torch.ones(4), torch.zeros(4)) == np.inf
-    assert list(statistics.quartile(np.array([1.0, 1.0, np.inf]))) == [1.0, 1.0, 1.0]
+    assert list(statistics.quartiles(np.array([1.0, 1.0, np.inf]))) == [1.0, 1.0, 1.0]
 
 
 def test_tables_and_figure(shared_corpus, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recipes import preparation, transcribed
 from recipes.audio_files import Skipped, list_files
-from recipes.LibriFSD50K.corpora import list_speech, utterance_key
+from recipes.LibriFSD50K.corpora import check_layout, list_speech, utterance_key
 from recipes.MiniLibriFSD50K import generate as built_in
 
 
@@ -58,15 +58,12 @@ def prepare(
     """
     data_folder = built_in.find_or_generate(data_folder, built_in_corpus)
     subsets = {"train": list(train), "valid": list(valid), "test": list(test)}
+    folders = [f"LibriSpeech/{name}" for names in subsets.values() for name in names]
+    layout = "expected SUBSET/SPEAKER/CHAPTER/*.flac and *.trans.txt"
+    check_layout(data_folder, folders, layout)
     files = {}
-    for name in (name for names in subsets.values() for name in names):
-        if not (data_folder / "LibriSpeech" / name).is_dir():
-            raise FileNotFoundError(
-                f"{data_folder}/LibriSpeech has no {name}: expected "
-                f"{name}/SPEAKER/CHAPTER/*.flac and *.trans.txt"
-            )
-        suffixes = {".flac", ".wav", ".txt"}
-        files |= list_files(data_folder, f"LibriSpeech/{name}", suffixes)
+    for folder in folders:
+        files |= list_files(data_folder, folder, {".flac", ".wav", ".txt"})
     listing = functools.partial(list_utterances, data_folder, subsets)
     return transcribed.prepare(
         save_folder, listing, data_folder, files, {"subsets": subsets}, **options
