@@ -1,9 +1,15 @@
 """Names that changed, so that the YAML of runs made with older code still loads.
 
+To train an older experiment again, convert its YAML::
+
+    python -m fedenhance.deploy.renamed older/hyperparams.yaml > experiment.yaml
+
 Whoever renames what a YAML file may name adds a line to ``RENAMED``.
 """
 
 import re
+import sys
+from pathlib import Path
 
 #: Beginnings of dotted names, old -> new. The longest that fits counts.
 RENAMED = {
@@ -30,6 +36,7 @@ RENAMED = {
     "local_modules.separator": "fedenhance.networks.separator",
     "local_modules.sudormrf": "fedenhance.networks.sudormrf",
     "local_modules.transcripts": "fedenhance.recognition.transcripts",
+    "local_modules.transcripts.Tokenizer": "fedenhance.recognition.tokenizer.Tokenizer",
 }
 #: Mask networks that were classes of their own -> the block that tells them apart.
 MASK_NETWORKS = {
@@ -86,3 +93,7 @@ def _name_block(old):
     new = "OriginalMaskNet" if name == "OriginalMaskNet" else "MaskNet"
     body = "".join(f"{indent}{line}\n" for line in lines)
     return f"!new:fedenhance.networks.sudormrf.{new}\n{body}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(current_names(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -4,6 +4,9 @@
 ``expected.npy`` is what that code made of the mixture here.
 """
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,8 @@ from hyperpyyaml import load_hyperpyyaml
 from fedenhance.deploy.packaging import package
 from fedenhance.deploy.renamed import RENAMED, current_names
 from fedenhance.deploy.trained import load_trained
+from fedenhance.objectives.mixit import constrained_mixit
+from fedenhance.training.separation import Separation
 
 RUN = Path(__file__).parents[2] / "fixtures" / "older_run"
 MIXTURE = torch.linspace(0, 60, 800).sin().unsqueeze(0)
@@ -42,6 +47,14 @@ def test_no_older_name_is_left():
     assert "local_modules" not in current_names(text)
 
 
+def test_an_older_experiment_can_be_converted_and_read_whole():
+    command = [sys.executable, "-m", "fedenhance.deploy.renamed"]
+    text = subprocess.check_output([*command, RUN / "hyperparams.yaml"], text=True)
+    hparams = load_hyperpyyaml(text)
+    assert hparams["brain"] is Separation
+    assert hparams["objectives"]["unsupervised"] is constrained_mixit
+
+
 @pytest.mark.parametrize(
     ("old", "sizes", "blocks"),
     [
@@ -65,7 +78,6 @@ def test_a_new_name_exists(name):
     """The beginning of a name: a module, or what begins one of its functions."""
     module, _, start = name.rpartition(".")
     path = Path(*name.split(".")).with_suffix(".py")
-    assert (
-        path.is_file()
-        or f"def {start}" in Path(*module.split(".")).with_suffix(".py").read_text()
+    assert path.is_file() or re.search(
+        rf"(def|class) {start}", Path(*module.split(".")).with_suffix(".py").read_text()
     )
