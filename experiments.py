@@ -17,10 +17,11 @@ named here go to train.py, for all experiments. A list is a YAML file:
 
 An experiment may name hparams of its own; "options" do not go there. {results} and
 {seed} in an option stand for the folder of the results and for the seed; a run that
-starts from another's folder comes after it in the list. "before" is what `python -m`
-runs first, to make data. Runs go to RESULTS/EXPERIMENT/SEED. With several --jobs, what
-each prints goes to output.txt there; they share the processors, and a GPU. The number
-of processors of a run changes the last digits of its results.
+starts from another's folder comes after it in the list. "before" is a module of this
+repository with arguments, whose main makes data before anything is trained. Runs go to
+RESULTS/EXPERIMENT/SEED. With several --jobs, what each prints goes to output.txt there;
+they share the processors, and a GPU. The number of processors of a run changes the last
+digits of its results.
 """
 
 import argparse
@@ -32,12 +33,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
-from threading import Event, Lock
 
 import yaml
 from tqdm import tqdm
 
+from fedenhance.data.tables import write_json
 from fedenhance.reports.scores import write_rows
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,6 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent
 RECORD = "experiment.json"
 OUTPUT = "output.txt"
-MAKING_DATA = Lock()
 
 
 def parse(argv):
@@ -59,14 +60,12 @@ def parse(argv):
     parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument(
-        "--results", type=Path, help="default: results/ and the folder of the list"
+        "--results", type=Path, help="default: results/, folder of LIST"
     )
     parser.add_argument("--csv", type=Path, help="one row a run, written anew")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     parser.add_argument(
-        "--jobs", type=int, default=1, help="runs at once, which share the processors"
-    )
-    parser.add_argument(
-        "--dry_run", action="store_true", help="print the commands that are left to do"
+        "--dry_run", action="store_true", help="print what is left to do"
     )
     options, extra = parser.parse_known_args(argv)
     if options.jobs < 1:
@@ -87,16 +86,14 @@ def read_list(path, names=()):
     Returns
     -------
     dict
-        Name -> (YAML file, options of train.py, what ``python -m`` runs before or
-        None).
+        Name -> (YAML file, options of train.py, what makes its data or None).
 
     Raises
     ------
     ValueError
         Naming an experiment that is not there.
     """
-    with open(path, encoding="utf-8") as file:
-        listed = yaml.safe_load(file)
+    listed = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     found = listed["experiments"]
     unknown = sorted(set(names) - set(found))
     if unknown:
@@ -105,9 +102,8 @@ def read_list(path, names=()):
         )
     experiments = {}
     for name in names or found:
-        own = dict(found[name] or {})
-        hparams, sweep = own.pop("hparams", None), own.pop("each", {})
-        before = own.pop("before", None)
+        own = {"hparams": None, "before": None, "each": {}, **(found[name] or {})}
+        hparams, before, sweep = own.pop("hparams"), own.pop("before"), own.pop("each")
         shared = {} if hparams else listed.get("options", {})
         for suffix, member in write_out(sweep):
             options = {**shared, **own, **member}
@@ -199,7 +195,7 @@ def is_done(folder, command):
     return record["finished"]
 
 
-def train(folder, command, before=None, jobs=1):
+def train(folder, command, jobs=1):
     """Train one run, or go on with it; whether it worked.
 
     Arguments
@@ -207,51 +203,26 @@ def train(folder, command, before=None, jobs=1):
     folder : Path
     command : list of str
         Of :func:`command_of`.
-    before : str or None
-        What ``python -m`` runs first.
     jobs : int
-        How many runs there are at once.
+        How many runs there are at once. Of several each gets its share of the
+        processors, unless OMP_NUM_THREADS is set, and prints to a file in its folder.
 
     Returns
     -------
     bool
     """
-    folder.mkdir(parents=True, exist_ok=True)
     record = {"hparams": command[2], "arguments": command[3:], "finished": False}
-    (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-    log = folder / OUTPUT if jobs > 1 else None
-    with MAKING_DATA if before else nullcontext():
-        making = [sys.executable, "-m", *shlex.split(before or "")]
-        made = before is None or succeeds(making, jobs, log)
-    record["finished"] = made and succeeds(command, jobs, log)
-    (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-    return record["finished"]
-
-
-def succeeds(command, jobs=1, log=None):
-    """Run a command that finds this repository's modules; whether it worked.
-
-    Arguments
-    ---------
-    command : list of str
-    jobs : int
-        It gets this fraction of the processors, unless OMP_NUM_THREADS is set.
-    log : Path or None
-        What it prints is added there, instead of shown.
-
-    Returns
-    -------
-    bool
-    """
-    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    write_json(folder / RECORD, record)
+    environment = {**os.environ}
     if jobs > 1:
-        share = max(1, processors() // jobs)
-        environment.setdefault("OMP_NUM_THREADS", str(share))
-    with open(log or os.devnull, "ab") as file:
-        shown = {"stdout": file, "stderr": subprocess.STDOUT} if log else {}
-        done = subprocess.run(command, check=False, env=environment, **shown)
-    return done.returncode == 0
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, processors() // jobs)))
+    with open(folder / OUTPUT, "ab") if jobs > 1 else nullcontext() as file:
+        done = subprocess.run(
+            command, check=False, env=environment, stdout=file, stderr=file
+        )
+    record["finished"] = done.returncode == 0
+    write_json(folder / RECORD, record)
+    return record["finished"]
 
 
 def processors():
@@ -269,7 +240,7 @@ def train_all(todo, jobs):
     Arguments
     ---------
     todo : dict
-        Folder -> (command, before), see :func:`train`.
+        Folder -> command, see :func:`train`.
     jobs : int
         How many at once.
 
@@ -278,30 +249,26 @@ def train_all(todo, jobs):
     list of str
         Folders of those that did not finish.
     """
-    started, stopping = {}, Event()
+    started = {}
 
-    def begin(number, folder, command, before, awaited):
+    def begin(folder, command, awaited):
         missing = [other for other, run in awaited.items() if not run.result()]
         if missing:
             logger.error("%s is not started: it needs %s", folder, missing[0])
-        if missing or stopping.is_set():
             return False
-        logger.info("%d of %d: %s", number, len(todo), folder)
-        finished = train(folder, command, before, jobs)
+        logger.info("%d of %d: %s", list(todo).index(folder) + 1, len(todo), folder)
+        finished = train(folder, command, jobs)
         if not finished and jobs > 1:
             logger.error("%s failed, see %s there", folder, OUTPUT)
         return finished
 
     pool = ThreadPoolExecutor(jobs)
     try:
-        for number, (folder, (command, before)) in enumerate(todo.items(), start=1):
+        for folder, command in todo.items():
             awaited = {f: run for f, run in started.items() if str(f) in command}
-            started[folder] = pool.submit(
-                begin, number, folder, command, before, awaited
-            )
+            started[folder] = pool.submit(begin, folder, command, awaited)
         return [str(folder) for folder, run in started.items() if not run.result()]
     finally:
-        stopping.set()
         pool.shutdown(cancel_futures=True)
 
 
@@ -325,16 +292,19 @@ def tell(folders, path=None):
 def run_list(argv):
     """Train all experiments of a list that are not finished."""
     options, extra = parse(argv)
+    listed = read_list(options.list, options.names)
     plan = {}
     for seed in options.seeds:
-        listed = read_list(options.list, options.names).items()
-        for name, (hparams, own, before) in listed:
+        for name, (hparams, own, before) in listed.items():
             folder = options.results / name / str(seed)
             plan[folder] = command_of(hparams, own, folder, seed, extra), before
-    left = {f: todo for f, todo in plan.items() if not is_done(f, todo[0])}
+    left = {f: command for f, (command, _) in plan.items() if not is_done(f, command)}
     if options.dry_run:
-        tqdm.write("\n".join(shlex.join(command) for command, _ in left.values()))
+        tqdm.write("\n".join(map(shlex.join, left.values())))
         return
+    for before in filter(None, {plan[folder][1] for folder in left}):
+        module, *arguments = shlex.split(before)
+        import_module(module).main(arguments)
     failed = train_all(left, options.jobs)
     tell([folder for folder in plan if str(folder) not in failed], options.csv)
     if failed:

@@ -15,7 +15,7 @@ from based_yaml import load_hparams, save_hparams
 
 
 def train_centrally(hparams, run_opts, datasets):
-    """Fit the Brain to all training data and load its best checkpoint."""
+    """Fit a Brain to all training data; evaluating it loads its best checkpoint."""
     brain = hparams["brain"](
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],

@@ -2,7 +2,7 @@
 
 import shlex
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -38,13 +38,15 @@ def trained(monkeypatch):
     class Finished:
         def __init__(self, command, check, env, **where):
             self.returncode = 0
-            if command[1] == "-m":
-                done.append(" ".join(command[2:]))
-                return
             folder = command[command.index("--output_folder") + 1]
             done.append("/".join(folder.split("/")[-2:]))
             self.returncode = codes.get(done[-1], 0)
 
+    def main(arguments):
+        done.append(" ".join(["make.data", *arguments]))
+
+    modules = {"make.data": SimpleNamespace(main=main)}
+    monkeypatch.setattr(experiments, "import_module", modules.get)
     monkeypatch.setattr(experiments.subprocess, "run", Finished)
     monkeypatch.setattr(experiments, "tell", lambda folders, path: None)
     return done, codes
@@ -100,11 +102,11 @@ def test_what_is_finished_is_skipped_and_what_failed_is_run_again(listed, traine
     with pytest.raises(ValueError, match="failed .*sweep_0/1"):
         run(listed, "--seeds", "1")
     made = "make.data here --fast"
-    assert done == ["plain/1", "sweep_0/1", "sweep_1_2/1", made, "other/1"]
+    assert done == [made, "plain/1", "sweep_0/1", "sweep_1_2/1", "other/1"]
     codes.clear()
     run(listed, "--seeds", "1", "2")
-    second = ["plain/2", "sweep_0/2", "sweep_1_2/2", made, "other/2"]
-    assert done[5:] == ["sweep_0/1", *second]
+    second = ["plain/2", "sweep_0/2", "sweep_1_2/2", "other/2"]
+    assert done[5:] == [made, "sweep_0/1", *second]
 
 
 def test_another_command_in_the_same_folder_is_refused(listed, trained):
@@ -178,12 +180,13 @@ def test_nothing_starts_after_an_interruption(several):
         interrupted.wait(10)
         return SimpleNamespace(returncode=0)
 
-    class Interrupted(threading.Event):
-        """Stops the main thread while two runs are under way."""
+    class Pool(ThreadPoolExecutor):
+        """Lets the runs that are under way end once the others are given up."""
 
-        def set(self):
-            super().set()
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
             interrupted.set()
+            super().shutdown(wait=wait)
 
     def result(self, timeout=None):
         if threading.current_thread() is threading.main_thread():
@@ -192,7 +195,7 @@ def test_nothing_starts_after_an_interruption(several):
 
     taken = Future.result
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiments, "Event", Interrupted)
+        patch.setattr(experiments, "ThreadPoolExecutor", Pool)
         patch.setattr(Future, "result", result)
         with pytest.raises(KeyboardInterrupt):
             start(run)

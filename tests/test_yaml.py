@@ -48,6 +48,7 @@ def plain(loader, _, node):
 Names.add_multi_constructor("!", plain)
 
 
+@functools.cache
 def top_level(path):
     return yaml.load(open_hparams(path).getvalue(), Names)
 
