@@ -151,6 +151,54 @@ def test_functions_fit_on_a_screen():
                 assert lines <= 60, f"{where} has {lines} lines"
 
 
+def test_files_can_be_read_at_a_sitting():
+    for path in SOURCES:
+        lines = len(path.read_text().splitlines())
+        assert lines <= 450, f"{name_of(path)} has {lines} lines"
+
+
+HEADERS = {"Arguments", "Returns", "Raises", "Yields", "Example", "Attributes"}
+
+
+def telling_lines(path):
+    """Lists (number, line) without blanks, imports, and headers of docstrings."""
+    lines = enumerate(map(str.strip, path.read_text().splitlines()), start=1)
+    return [
+        (number, line)
+        for number, line in lines
+        if line.strip("-") and line not in HEADERS
+        if not line.startswith(("import ", "from "))
+    ]
+
+
+def copies(paths, length):
+    """Names the first of so many consecutive lines that stand in two places."""
+    seen, found = {}, []
+    for path in paths:
+        lines = telling_lines(path)
+        for first in range(len(lines) - length + 1):
+            run = tuple(line for _, line in lines[first : first + length])
+            place = f"{path}:{lines[first][0]}"
+            if run in seen:
+                found.append((seen[run], place))
+            seen.setdefault(run, place)
+    return found
+
+
+def test_no_eight_lines_stand_in_two_places():
+    paths = [path for path in SOURCES if not path.is_relative_to(ROOT / "tests")]
+    assert not copies([path.relative_to(ROOT) for path in paths], length=8)
+
+
+def test_a_copy_is_noticed(tmp_path):
+    lines = [f"x{i} = {i}" for i in range(8)]
+    (tmp_path / "a.py").write_text("\n".join(["import os", *lines]))
+    (tmp_path / "b.py").write_text("\n\n".join(["if y:", *(f"  {x}" for x in lines)]))
+    paths = [tmp_path / "a.py", tmp_path / "b.py"]
+    assert copies(paths, length=8) == [(f"{paths[0]}:2", f"{paths[1]}:3")]
+    assert not copies(paths, length=9)
+
+
 def requirements(name):
     lines = (ROOT / name).read_text().splitlines()
     stripped = [line.partition("#")[0].strip() for line in lines]
