@@ -150,8 +150,7 @@ def begin(args, keep_memory=True):
     callable
         Seconds.
     """
-    # A process for each measurement takes seconds that a trial has not.
-    args.peak_memory = (lambda *_: float("nan")) if args.quick else peak_memory
+    args.peak_memory = not_measured if args.quick else peak_memory
     if on_gpu(args):
         args.clock, args.peak_memory = "wall", peak_gpu_memory
     if keep_memory:
@@ -330,6 +329,11 @@ def peak_memory(call, *arguments):
     return (peak - before) / 2**20
 
 
+def not_measured(*_):
+    """Return NaN: a process for each measurement takes seconds that a trial has not."""
+    return float("nan")
+
+
 def _ready(call, threads):
     """Prove that imports are done; return the process's id."""
     torch.set_num_threads(threads)
@@ -387,15 +391,7 @@ def cell(value):
 
 
 def table(rows):
-    """Lay rows out in columns, for the terminal.
-
-    Arguments
-    ---------
-    rows : list of dict
-
-    Returns
-    -------
-    str
+    """Lay rows, which are dicts, out in columns, for the terminal.
 
     Example
     -------

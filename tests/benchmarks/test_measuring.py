@@ -4,6 +4,7 @@ import csv
 import doctest
 import importlib
 import os
+import pickle
 import time
 
 import pytest
@@ -71,6 +72,7 @@ def test_a_section_gives_the_rows_that_it_returns(tmp_path):
     argv = ["--out", str(tmp_path), "--quick"]
     args = measuring.parse(measuring.parser("doc", sections), argv, sections)
     assert measuring.run_sections(args, sections) == [{"a": 1}]
+    assert pickle.loads(pickle.dumps(args)) == args  # for fresh processes
 
 
 def test_a_trial_takes_its_own_options():
