@@ -25,7 +25,6 @@ from recipes.LibriFSD50K.corpora import (
 
 VERSION = 1
 FOLDERS = {"train": "tr", "valid": "cv", "test": "tt"}
-SPEECH = {"wsj0": "wsj0", "librispeech": "LibriSpeech"}
 NOISE_CLASS = "Ambient"
 LAYOUT = """expected
   wham_noise/{tr,cv,tt}/*.wav (recipes/WHAM/download.py fetches it), and
@@ -80,23 +79,26 @@ def prepare(
     """
     data_folder, save_folder = Path(data_folder), Path(save_folder)
     options = {**checked_options(**options), "speech": speech, "seed": seed}
-    if speech not in PAIRINGS:
-        raise ValueError(f"speech must be one of {', '.join(PAIRINGS)}: {speech!r}")
+    if speech not in SPEECH:
+        raise ValueError(f"speech must be one of {', '.join(SPEECH)}: {speech!r}")
+    corpus, list_utterances, pair = SPEECH[speech]
     places = [f"wham_noise/{folder}" for folder in FOLDERS.values()]
-    check_layout(data_folder, [*places, SPEECH[speech]], LAYOUT)
+    check_layout(data_folder, [*places, corpus], LAYOUT)
     noises = {
         split: list_files(data_folder, f"wham_noise/{folder}", {".wav", ".flac"})
         for split, folder in FOLDERS.items()
     }
-    utterances = LISTINGS[speech](data_folder)
+    utterances = list_utterances(data_folder)
     fingerprint = preparation.fingerprint_of(
         VERSION, "WHAM", options, noises, utterances
     )
     record = preparation.finished(save_folder, fingerprint)
     if record:
         return record
-    pairs, skipped = PAIRINGS[speech](utterances, noises, seed)
-    wanted = dict.fromkeys(p for ps in pairs.values() for pair in ps for p in pair[:2])
+    pairs, skipped = pair(utterances, noises, seed)
+    wanted = dict.fromkeys(
+        path for found in pairs.values() for files in found for path in files[:2]
+    )
     headers, damaged = read_headers(data_folder, list(wanted), jobs)
     skipped += damaged
     tables = {
@@ -172,8 +174,10 @@ def pair_librispeech(utterances, noises, seed):
     return pairs, []
 
 
-LISTINGS = {"wsj0": _list_wsj0, "librispeech": _list_librispeech}
-PAIRINGS = {"wsj0": pair_wsj0, "librispeech": pair_librispeech}
+SPEECH = {
+    "wsj0": ("wsj0", _list_wsj0, pair_wsj0),
+    "librispeech": ("LibriSpeech", _list_librispeech, pair_librispeech),
+}
 
 
 if __name__ == "__main__":
