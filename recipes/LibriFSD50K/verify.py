@@ -22,7 +22,6 @@ from recipes.chunks import COLUMNS, SIDES
 from recipes.LibriFSD50K import corpora
 from recipes.preparation import RECORD, file_digest, shared_values
 
-
 DAMAGE = (DamagedAudioError, soundfile.SoundFileError)
 
 
