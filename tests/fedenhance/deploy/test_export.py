@@ -25,7 +25,6 @@ def test_a_file_takes_other_lengths_than_it_was_traced_with(run, tmp_path, suffi
             pytest.importorskip(module)
     path = tmp_path / f"model{suffix}"
     difference, lengths = export(run, path, seconds=0.1, multiple=MULTIPLE)
-    assert path.stat().st_size > 1000
     assert difference < 1e-5
     assert len(lengths) > 1
 
