@@ -130,17 +130,7 @@ def transfer(runs, paper=NO_PAPER, vary="n_clients"):
 
     Means over windows of ten rounds, with the range over window and seeds.
 
-    Arguments
-    ---------
-    runs : list of Run
-    paper : dict
-        Of :func:`read_paper`.
-    vary : str
-        The factor that distinguishes the curves, of ``FACTORS`` in reports/runs.py.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    Takes and returns what :func:`convergence` does.
     """
     starts = {
         ("Pre-trained", "-."): _swept(runs, vary, pretrained=True),
@@ -158,17 +148,7 @@ def supervision(runs, paper=NO_PAPER, vary="p_supervised"):
 
     Of the model that is best in validation: the mean over seeds and their range.
 
-    Arguments
-    ---------
-    runs : list of Run
-    paper : dict
-        Of :func:`read_paper`.
-    vary : str
-        The factor on the axis, see ``fedenhance.reports.runs.FACTORS``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    Takes and returns what :func:`convergence` does; ``vary`` is on the axis.
     """
     swept = _swept(runs, vary)
     figure = Figure(figsize=(7, 3.6), layout="constrained")
@@ -234,16 +214,17 @@ def _over_rounds(starts, vary, average, bounds, paper, alone):
     Arguments
     ---------
     starts : dict
-        (What the legend calls them, line style) -> value -> runs, of which
-        ``average(rounds, values)`` gives rounds, mean, low and high.
+        (Name in the legend, line style) -> value of ``vary`` -> runs.
     vary : str
-        The factor that has the values, each of which has a colour.
+        The factor of which each value has a colour.
     average : callable
+        ``(rounds, values)`` of such runs -> rounds, mean, low, high.
     bounds : list of Run
-        Those of one client with all data among them are a level,
+        Those with one client among them give a level, the upper bound.
     paper : list of dict
+        Rows of the figure, see :func:`read_paper`.
     alone : dict
-        and so are these: value -> runs of clients that train alone.
+        Value -> runs of clients that train alone, a level each.
 
     Returns
     -------
@@ -271,9 +252,8 @@ def _over_rounds(starts, vary, average, bounds, paper, alone):
         axes.set(xlabel="Communication rounds", title=title.capitalize())
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("Test SI-SDRi (dB)")
-    _add_hours(
-        figure, [r for s in starts.values() for group in s.values() for r in group]
-    )
+    drawn = [group for swept in starts.values() for group in swept.values()]
+    _add_hours(figure, sum(drawn, []))
     _add_legend(figure, any(line.get_marker() == "D" for line in axes.lines))
     return figure
 

@@ -28,19 +28,7 @@ class UndefinedMetricError(Exception):
 
 
 def si_sdr(estimate, target, sample_rate):
-    """Scale-invariant SDR in dB (Le Roux et al., 2019).
-
-    Arguments
-    ---------
-    estimate, target : numpy.ndarray
-        Waveforms, ``(time,)``.
-    sample_rate : int
-        Not used here.
-
-    Returns
-    -------
-    float
-    """
+    """Scale-invariant SDR in dB (Le Roux et al., 2019), as ``METRICS`` are called."""
     pair = (torch.from_numpy(np.asarray(x, np.float64)) for x in (estimate, target))
     return float(levels.si_sdr(*pair))
 
@@ -50,18 +38,7 @@ def sdr(estimate, target, sample_rate):
 
     Vincent et al., "Performance measurement in blind audio source separation", IEEE
     TASLP 2006; Scheibler, "SDR - medium rare with fast computations", ICASSP 2022.
-    Values are clamped to +-100 dB.
-
-    Arguments
-    ---------
-    estimate, target : numpy.ndarray
-        Waveforms, ``(time,)``.
-    sample_rate : int
-        Not used here.
-
-    Returns
-    -------
-    float
+    Values are clamped to +-100 dB. Called as all ``METRICS``.
     """
     import fast_bss_eval
 
@@ -171,7 +148,12 @@ def dnsmos(estimate, target, sample_rate):
 
 
 METRICS = {metric.__name__: metric for metric in (si_sdr, sdr, pesq, estoi, dnsmos)}
-"""Name -> ``(estimate, target, sample_rate) -> float``; each the higher the better."""
+"""Name -> ``(estimate, target, sample_rate) -> float``; each the higher the better.
+
+Signals are numpy arrays ``(time,)``, the sample rate is in Hz. Where a metric does not
+exist it raises :class:`UndefinedMetricError`; :func:`measure` has sorted out missing
+references and silence before.
+"""
 
 WITHOUT_REFERENCE = {"dnsmos"}
 
