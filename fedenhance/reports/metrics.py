@@ -1,5 +1,9 @@
 """Metrics of enhanced speech, one utterance at a time, several processes at once.
 
+All ``METRICS`` are called alike, with numpy arrays ``(time,)`` and a rate in Hz, and
+raise :class:`UndefinedMetricError` where they do not exist; :func:`measure` sorts out
+missing references and silence before.
+
 The metrics other than SI-SDR are those of well-kept libraries. A metric that is
 undefined for an utterance, such as PESQ where no speech is found, is a failure: it is
 counted, and left out of every mean. It is never scored 0.
@@ -148,12 +152,7 @@ def dnsmos(estimate, target, sample_rate):
 
 
 METRICS = {metric.__name__: metric for metric in (si_sdr, sdr, pesq, estoi, dnsmos)}
-"""Name -> ``(estimate, target, sample_rate) -> float``; each the higher the better.
-
-Signals are numpy arrays ``(time,)``, the sample rate is in Hz. Where a metric does not
-exist it raises :class:`UndefinedMetricError`; :func:`measure` has sorted out missing
-references and silence before.
-"""
+"""Name -> ``(estimate, target, sample_rate) -> float``; each the higher the better."""
 
 WITHOUT_REFERENCE = {"dnsmos"}
 
