@@ -7,6 +7,7 @@ Every top-level key of the file can be overridden on the command line.
 """
 
 import sys
+from functools import partial
 
 import speechbrain as sb
 from speechbrain.utils.distributed import run_on_main
@@ -14,23 +15,24 @@ from speechbrain.utils.distributed import run_on_main
 from based_yaml import load_hparams, save_hparams
 
 
-def train_centrally(hparams, run_opts, datasets):
-    """Fit a Brain to all training data; evaluating it loads its best checkpoint."""
+def train(hparams, run_opts, datasets):
+    """Fit the Brain, by the federation if there is one; return it."""
+    federation = hparams.get("federation")
     brain = hparams["brain"](
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
         hparams=hparams,
         run_opts=run_opts,
-        checkpointer=hparams["checkpointer"],
+        checkpointer=None if federation else hparams["checkpointer"],
     )
-    if not run_opts.get("test_only", False):
-        brain.fit(
-            hparams["epoch_counter"],
-            datasets["train"],
-            datasets["valid"],
-            train_loader_kwargs=dict(hparams["train_dataloader_opts"]),
-            valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
-        )
+    fit = partial(federation.fit, brain, datasets=datasets) if federation else brain.fit
+    fit(
+        hparams.get("epoch_counter"),
+        datasets["train"],
+        datasets["valid"],
+        train_loader_kwargs=dict(hparams["train_dataloader_opts"]),
+        valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
+    )
     return brain
 
 
@@ -56,11 +58,7 @@ def main(argv):
     if hparams.get("prepare"):
         run_on_main(hparams["prepare"])
     datasets = hparams["datasets"](hparams)
-    federation = hparams.get("federation")
-    if federation:
-        brain = federation.run(hparams_file, overrides, run_opts, hparams, datasets)
-    else:
-        brain = train_centrally(hparams, run_opts, datasets)
+    brain = train(hparams, run_opts, datasets)
     brain.evaluate(
         datasets["test"],
         max_key=hparams.get("maximize"),

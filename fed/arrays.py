@@ -108,8 +108,6 @@ def header(dtype, shape):
     ValueError
         When the elements are Python objects, which would have to be pickled.
     """
-    if dtype.hasobject:
-        raise ValueError("Python objects cannot be packed for a message.")
     buffer, like = io.BytesIO(), np.empty(shape, dtype)
     np.save(buffer, like, allow_pickle=False)
     return str(dtype), buffer.getvalue()[: -like.nbytes or None]
@@ -166,3 +164,44 @@ def matching(names, patterns):
             raise ValueError(f"local: '{pattern}' matches none of {sorted(names)}.")
         selected.update(found)
     return selected
+
+
+def numbers_of(owner):
+    """Collects the attributes of an object that are numbers, or lists or tensors of it.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+
+    Example
+    -------
+    >>> from speechbrain.nnet.schedulers import StepScheduler
+    >>> numbers_of(StepScheduler(0.5, decay_drop=2))["initial_value"]
+    array(0.5)
+    """
+    found = {}
+    for name, value in vars(owner).items():
+        if isinstance(value, torch.Tensor):
+            value = value.numpy(force=True)
+        items = value if isinstance(value, (list, tuple)) else [value]
+        if isinstance(value, np.ndarray) or all(map(is_number, items)):
+            array = np.asarray(value)
+            if array.dtype.kind in "iuf" and np.isfinite(array).all():
+                found[name] = array
+    return found
+
+
+def is_number(value):
+    """Tell whether something is a number, and no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def set_numbers(owner, numbers):
+    """Sets the attributes that :func:`numbers_of` collected."""
+    for name, array in numbers.items():
+        old = getattr(owner, name, None)
+        if isinstance(old, torch.Tensor):
+            value = torch.from_numpy(array.copy()).to(old.device)
+        else:
+            value = tuple(array.tolist()) if isinstance(old, tuple) else array.tolist()
+        setattr(owner, name, value)

@@ -1,17 +1,25 @@
-"""What a Brain needs to serve in a federation, added to its class from outside."""
+"""What a Brain needs to serve in a federation, mixed into the class of one that is."""
 
 import copy
 from numbers import Number
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from speechbrain import Brain, Stage
 from speechbrain.dataio.dataloader import make_dataloader
-from speechbrain.utils.checkpoints import DEFAULT_SAVE_HOOKS, get_default_hook
+from speechbrain.utils.checkpoints import (
+    DEFAULT_SAVE_HOOKS,
+    get_default_hook,
+    torch_save,
+)
+from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import TrainLogger
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from fed.loading import KeptLoaders, stays
+from fed.arrays import numbers_of, set_numbers
+from fed.loading import LOADERS, KeptLoaders, stays
 
 
 class NoCheckpointer:
@@ -19,23 +27,25 @@ class NoCheckpointer:
 
     With a real one, ``fit()`` and ``evaluate()`` would load checkpoints over the
     weights that the server sent.
+
+    Attributes
+    ----------
+    asked : dict
+        How the recipe last asked to keep a checkpoint: ``meta``, ``min_keys``, ...
     """
 
-    def add_recoverable(self, name, obj, *args, **kwargs):
-        """Forget the object."""
+    def __init__(self):
+        self.asked = {}
 
-    def add_recoverables(self, recoverables):
-        """Forget the objects."""
+    def save_and_keep_only(self, meta=None, **options):
+        """Note what is asked for."""
+        self.asked = {"meta": meta or {}, **options}
 
-    def save_checkpoint(self, *args, **kwargs):
-        """Save nothing."""
+    def nothing(self, *args, **kwargs):
+        """Do nothing."""
 
-    save_and_keep_only = save_checkpoint
-
-    def recover_if_possible(self, *args, **kwargs):
-        """Find nothing to load."""
-
-    find_checkpoint = recover_if_possible
+    add_recoverable = add_recoverables = save_checkpoint = nothing
+    recover_if_possible = find_checkpoint = delete_checkpoints = nothing
 
     def find_checkpoints(self, *args, **kwargs):
         """Find no checkpoints."""
@@ -48,17 +58,9 @@ class CapturingLogger(TrainLogger):
     def __init__(self):
         self.stats = {}
 
-    def log_stats(
-        self,
-        stats_meta,
-        train_stats=None,
-        valid_stats=None,
-        test_stats=None,
-        verbose=False,
-    ):
+    def log_stats(self, stats_meta=None, verbose=False, **stats):
         """Keep the newest statistics of each stage."""
-        logged = {"train": train_stats, "valid": valid_stats, "test": test_stats}
-        self.stats |= {stage: scalars(s) for stage, s in logged.items() if s}
+        self.stats |= {key: scalars(values) for key, values in stats.items() if values}
 
 
 def scalars(stats):
@@ -92,23 +94,43 @@ class Federated:
         Training examples so far; counted here unless the Brain does so itself.
     """
 
-    def __init__(self, *args, **kwargs):
-        self.on_optimizers = lambda optimizers: None
-        self.sampler_offset = 0
-        self.totals = ()
-        self.stage_ends = {}
-        self.loaders = KeptLoaders()
-        super().__init__(*args, **kwargs)
+    def begin(self):
+        """Note what each client must find as it was."""
         self.counts_itself = hasattr(self, "num_examples")
         if not self.counts_itself:
             self.num_examples = 0
+        self.loaders = KeptLoaders()
         self.own_step_limit = self.optimizer_step_limit
         self.fresh_scaler = copy.deepcopy(self.scaler.state_dict())
+        self.stateful, self.counters = stateful(self)
         self.schedulers = {
             name: (value, copy.deepcopy(vars(value)))
-            for name, value in vars(self.hparams).items()
-            if is_scheduler(value)
+            for name, value in self.stateful.items()
+            if not isinstance(value, torch.nn.Module)
         }
+        self.checkpointer = self.hparams.checkpointer = NoCheckpointer()
+        self.hparams.train_logger = CapturingLogger()
+        if not hasattr(self.hparams, "skip_nonfinite_grads"):
+            self.skip_nonfinite_grads = True
+        self.reset()
+
+    def reset(self):
+        """Forget the last client, even if it failed midway."""
+        self.step = self.optimizer_step = self.nonfinite_count = 0
+        self.avg_train_loss = 0.0
+        self.train_sampler = self.optimizers_dict = None
+        self.optimizer_step_limit = self.own_step_limit
+        self.scaler.load_state_dict(self.fresh_scaler)
+        self.sampler_offset = 0
+        self.totals = ()
+        self.on_optimizers = lambda optimizers: None
+        self.stage_ends = {}
+        self.hparams.train_logger.stats = {}
+        for scheduler, state in self.schedulers.values():
+            vars(scheduler).clear()
+            vars(scheduler).update(copy.deepcopy(state))
+
+    # ----------------------------------------------- between SpeechBrain and the recipe
 
     def fit_batch(self, batch):
         """Count the examples."""
@@ -116,6 +138,12 @@ class Federated:
         if not self.counts_itself:
             self.num_examples += batch_size(batch)
         return loss
+
+    def on_stage_start(self, stage, epoch=None):
+        """Tell the epoch to what asks the recipe's counter for it."""
+        for counter in self.counters if epoch is not None else ():
+            counter.current = epoch
+        super().on_stage_start(stage, epoch)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Note the loss, and ``train_stats``, where recipes keep them for later."""
@@ -136,16 +164,16 @@ class Federated:
 
         SpeechBrain wraps the modules in each ``fit()``, which renames their weights.
         """
-        if self.compile:
-            self.compile = False
-            for name in self.compile_module_keys or list(self.modules):
-                if name not in self.modules:
-                    raise ValueError(f"compile_module_keys: there is no module {name}.")
-                self.modules[name].compile(
-                    mode=self.compile_mode,
-                    fullgraph=self.compile_using_fullgraph,
-                    dynamic=self.compile_using_dynamic_shape_tracing,
-                )
+        names = self.compile_module_keys or list(self.modules)
+        for name in names if self.compile else ():
+            if name not in self.modules:
+                raise ValueError(f"compile_module_keys: there is no module {name}.")
+            self.modules[name].compile(
+                mode=self.compile_mode,
+                fullgraph=self.compile_using_fullgraph,
+                dynamic=self.compile_using_dynamic_shape_tracing,
+            )
+        self.compile = False
         super()._compile()
 
     def init_optimizers(self):
@@ -154,10 +182,11 @@ class Federated:
         self.on_optimizers(self.optimizers())
 
     def optimizers(self):
-        """Map each name to its optimizer."""
+        """Map each name to its optimizer, wherever the recipe keeps it."""
         if self.optimizers_dict is not None:
             return self.optimizers_dict
-        return {"opt_class": self.optimizer} if hasattr(self, "optimizer") else {}
+        found = {k: o for k, o in vars(self).items() if isinstance(o, Optimizer)}
+        return {"opt_class": found["optimizer"]} if [*found] == ["optimizer"] else found
 
     def _train_loader_specifics(self, dataset, loader_kwargs):
         loader_kwargs = super()._train_loader_specifics(dataset, loader_kwargs)
@@ -179,40 +208,73 @@ class Federated:
         options = self._train_loader_specifics(train_set, options)
         return self.loaders.get(train_set, options, make_dataloader)
 
-    def reset(self):
-        """Forget the last client, even if it failed midway."""
-        self.step = self.optimizer_step = self.nonfinite_count = 0
-        self.avg_train_loss = 0.0
-        self.train_sampler = self.optimizers_dict = None
-        self.optimizer_step_limit = self.own_step_limit
-        self.scaler.load_state_dict(self.fresh_scaler)
-        self.sampler_offset = 0
-        self.totals = ()
-        self.on_optimizers = lambda optimizers: None
-        self.stage_ends = {}
-        self.hparams.train_logger.stats = {}
-        for scheduler, state in self.schedulers.values():
-            vars(scheduler).clear()
-            vars(scheduler).update(copy.deepcopy(state))
+    # ------------------------------------------------------ numbers outside of modules
 
-    def local_update(self, train_set, first_epoch, epochs, loader_kwargs, **options):
+    def numbers(self):
+        """Collect numbers that the recipe keeps outside of ``state_dict``, by name.
+
+        Those of schedulers, and statistics such as of ``InputNormalization``.
+
+        Returns
+        -------
+        dict of numpy.ndarray
+        """
+        return {
+            f"{name}.{key}": value
+            for name, owner in self.stateful.items()
+            for key, value in numbers_of(owner).items()
+        }
+
+    def rates(self):
+        """Collect the learning rates of the optimizers, in the same way."""
+        return {
+            f"optimizers.{name}": np.float64([g["lr"] for g in optimizer.param_groups])
+            for name, optimizer in self.optimizers().items()
+        }
+
+    def set_numbers(self, numbers):
+        """Take over what :meth:`numbers` collected."""
+        for name, owner in self.stateful.items():
+            start = f"{name}."
+            set_numbers(
+                owner,
+                {k[len(start) :]: v for k, v in numbers.items() if k.startswith(start)},
+            )
+
+    # ------------------------------------------------------------- training, evaluation
+
+    def local_update(
+        self,
+        train_set,
+        loader_kwargs,
+        first_epoch,
+        epochs,
+        sampler_offset=0,
+        on_optimizers=None,
+        totals=(),
+        valid_set=None,
+        valid_loader_kwargs=None,
+    ):
         """Train on one client's data.
 
         Arguments
         ---------
         train_set : Dataset
             What the client holds.
+        loader_kwargs : dict
+            Of the training loader.
         first_epoch : int
             Absolute over all rounds, so that each round shuffles anew.
         epochs : float
             How long; a fraction of an epoch stops early.
-        loader_kwargs : dict
-            Of the training loader.
-        options : dict
-            ``valid_set`` and ``valid_loader_kwargs`` as ``fit()`` knows them;
-            ``sampler_offset`` is added to the shuffle's seed; ``on_optimizers`` is
-            called with the new optimizers, by name; of the metrics that ``totals``
-            names, epochs add up.
+        sampler_offset : int
+            Added to the shuffle's seed.
+        on_optimizers : callable
+            Called with the new optimizers, by name.
+        totals : list of str
+            Metrics of which epochs add up.
+        valid_set, valid_loader_kwargs
+            As ``fit()`` knows them.
 
         Returns
         -------
@@ -222,42 +284,42 @@ class Federated:
             examples and ``totals`` add up.
         """
         self.reset()
-        self.sampler_offset = options.pop("sampler_offset", 0)
-        self.on_optimizers = options.pop("on_optimizers", self.on_optimizers)
-        self.totals = options.pop("totals", ())
-        before = self.num_examples
+        self.sampler_offset, self.totals = sampler_offset, totals
+        self.on_optimizers = on_optimizers or self.on_optimizers
+        before, whole = self.num_examples, int(np.ceil(epochs))
+        finished = False
         try:
             loader = self.training_loader(train_set, dict(loader_kwargs))
-            whole = int(np.ceil(epochs))
             if epochs != whole:
                 steps = np.ceil(epochs * len(loader) / self.grad_accumulation_factor)
                 self.optimizer_step_limit = int(steps)
             self.fit(
                 range(first_epoch, first_epoch + whole),
                 loader,
+                valid_set,
                 progressbar=False,
-                **options,
+                valid_loader_kwargs=dict(valid_loader_kwargs or {}),
             )
-            valid = self.hparams.train_logger.stats.get("valid", {})
-            return {
-                "num-examples": self.num_examples - before,
-                **self.stage_ends[Stage.TRAIN],
-                **{f"valid_{key}": value for key, value in valid.items()},
-            }
-        except BaseException:
-            self.loaders.clear()  # whose processes may have died
-            raise
+            finished = self.optimizer_step_limit is None and not self.debug
         finally:
-            if self.optimizer_step_limit is not None or self.debug:
-                self.loaders.clear()  # which read on for the rest of an epoch
-            if self.optimizers():  # which a failure may have come before
-                self.zero_grad(set_to_none=True)
+            if not finished:
+                # Processes that may have died, or that read on for the rest of an epoch
+                self.loaders.clear()
+            self.modules.zero_grad(set_to_none=True)
+        valid = self.hparams.train_logger.stats.get("valid_stats", {})
+        return {
+            "num-examples": self.num_examples - before,
+            **self.stage_ends[Stage.TRAIN],
+            **{f"valid_{key}": value for key, value in valid.items()},
+        }
 
-    def validate(self, valid_set, epoch, train_loss, loader_kwargs):
-        """Run the validation of an epoch whose training the clients have done.
+    def validate(
+        self, valid_set, loader_kwargs, epoch, train_loss=0.0, on_optimizers=None
+    ):
+        """Evaluate the weights as they are, after an epoch of training without data.
 
-        This is ``fit()`` with nothing to train on, so that recipes find what they
-        expect in ``on_stage_end``: an epoch number, a training loss, an optimizer.
+        That epoch makes what recipes expect in ``on_stage_end``: an epoch number, a
+        training loss, an optimizer.
 
         Returns
         -------
@@ -266,6 +328,7 @@ class Federated:
         """
         self.reset()
         self.avg_train_loss = train_loss
+        self.on_optimizers = on_optimizers or self.on_optimizers
         self.fit(
             [epoch],
             DataLoader([]),
@@ -273,7 +336,7 @@ class Federated:
             progressbar=False,
             valid_loader_kwargs=dict(loader_kwargs),
         )
-        logged = self.hparams.train_logger.stats.get("valid", {})
+        logged = self.hparams.train_logger.stats.get("valid_stats", {})
         return {**self.stage_ends[Stage.VALID], **logged}
 
     def test(self, test_set, loader_kwargs):
@@ -288,51 +351,59 @@ class Federated:
         loss = self.evaluate(
             test_set, progressbar=False, test_loader_kwargs=dict(loader_kwargs)
         )
-        return {"loss": loss, **self.hparams.train_logger.stats.get("test", {})}
+        return {"loss": loss, **self.hparams.train_logger.stats.get("test_stats", {})}
 
 
-def is_scheduler(value):
-    """Tells whether a hyperparameter has state that training changes.
-
-    These are the objects that SpeechBrain would checkpoint, networks aside.
-    """
-    return (
-        hasattr(value, "__dict__")
-        and not isinstance(value, (torch.nn.Module, torch.optim.Optimizer, type))
-        and get_default_hook(value, DEFAULT_SAVE_HOOKS) is not None
-    )
-
-
-def federate(brain_class, hparams, run_opts):
-    """Builds a Brain that can serve in a federation from any Brain class.
-
-    Arguments
-    ---------
-    brain_class : type or functools.partial
-        What YAML's ``!name:`` gives.
-    hparams : dict
-        Of the experiment; ``modules`` and ``opt_class`` are used as always.
-    run_opts : dict
-        Of ``speechbrain.parse_arguments``.
+def stateful(brain):
+    """Finds what has state that ``state_dict`` lacks, among all that recipes have.
 
     Returns
     -------
-    Brain
+    others : dict
+        Schedulers, normalisations and the like, by name.
+    counters : list of EpochCounter
     """
-    keywords = getattr(brain_class, "keywords", {})
-    base = getattr(brain_class, "func", brain_class)
-    federated = type(f"Federated{base.__name__}", (Federated, base), {})
-    if "skip_nonfinite_grads" not in hparams:
-        run_opts = {"skip_nonfinite_grads": True, **run_opts}
-    return federated(
-        modules=hparams["modules"],
-        opt_class=hparams.get("opt_class"),
-        hparams={
-            **hparams,
-            "train_logger": CapturingLogger(),
-            "checkpointer": NoCheckpointer(),
-        },
-        run_opts=run_opts,
-        checkpointer=NoCheckpointer(),
-        **keywords,
-    )
+    found = {**vars(brain.hparams), **getattr(brain.checkpointer, "recoverables", {})}
+    found |= {f"modules.{n}": m for n, m in brain.modules.named_modules()}
+    unique = {id(value): (name, value) for name, value in reversed(found.items())}
+    others, counters = {}, []
+    for name, value in sorted(unique.values(), key=lambda pair: pair[0]):
+        if isinstance(value, EpochCounter):
+            counters.append(value)
+        elif not isinstance(value, (type, Brain, *LOADERS, Optimizer)):
+            hook = get_default_hook(value, DEFAULT_SAVE_HOOKS)
+            usual = isinstance(value, torch.nn.Module) and hook is torch_save
+            if hook is not None and not usual and hasattr(value, "__dict__"):
+                others[name] = value
+    return others, counters
+
+
+def join(brain):
+    """Makes a Brain serve in a federation.
+
+    Arguments
+    ---------
+    brain : Brain
+        Any one, ready to fit. Its class gets :class:`Federated` mixed in.
+
+    Returns
+    -------
+    callable
+        Gives back the Brain's class, checkpointer, loggers and options.
+    """
+    if not hasattr(brain, "hparams"):
+        brain.hparams = SimpleNamespace()
+    own, options, hparams = type(brain), dict(vars(brain)), dict(vars(brain.hparams))
+
+    def leave():
+        brain.loaders.clear()
+        brain.reset()
+        brain.__class__ = own
+        for name in ("checkpointer", "skip_nonfinite_grads"):
+            setattr(brain, name, options[name])
+        vars(brain.hparams).clear()
+        vars(brain.hparams).update(hparams)
+
+    brain.__class__ = type(f"Federated{own.__name__}", (Federated, own), {})
+    brain.begin()
+    return leave

@@ -1,15 +1,14 @@
 """The ClientApp: arrays in, one local update, arrays and raw metrics out."""
 
 import time
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fed import origin as origins
+from fed import command
 from fed.arrays import to_arrays, to_record
-from fed.origin import describe_deployed
 
 app = ClientApp()
 
@@ -17,37 +16,43 @@ app = ClientApp()
 @app.train()
 def train(message, context):
     """Train on a client's data; the config says whose, in which round, and how."""
-    site = load_site(message, context)
-    config = message.content["config"]
-    own = "client" in context.node_config
+    site = site_of(message, context)
+    update = partial(train_at, site, "client" in context.node_config)
+    # The first of Flower's mods is the outermost.
+    return reduce(wrap, reversed(site.federation.mods), update)(message, context)
+
+
+def wrap(inner, mod):
+    """Put a mod around what it calls."""
+    return lambda message, context: mod(message, context, inner)
+
+
+def train_at(site, own_data, message, context):
+    """Make the local update of one client, or of the one that has a site of its own."""
+    start, config = time.perf_counter(), message.content["config"]
     client = config["client"]
-    train_set = site.train_set if own else site.client_set(client)
-
-    def update(message, context):
-        start = time.perf_counter()
-        arrays, metrics = site.train(
-            to_arrays(message.content["arrays"]),
-            train_set,
-            config["server-round"],
-            config["client-index"],
-            name=client,
-            run=config["run"],
-            lr=config.get("lr"),
-            proximal_mu=config.get("proximal-mu"),
-        )
-        content = {
-            "arrays": to_record(arrays),
-            "metrics": MetricRecord(
-                {**metrics, "seconds": time.perf_counter() - start}
-            ),
-            "config": ConfigRecord({"client": client}),
-        }
-        if site.federation.mods:
-            # Noise must not follow from the seed, which everybody knows.
-            np.random.seed()
-        return Message(RecordDict(content), reply_to=message)
-
-    return with_mods(update, site.federation.mods)(message, context)
+    whole = (site.train_set, site.train_options)
+    numbers = message.content.get("numbers")
+    arrays, metrics = site.train(
+        to_arrays(message.content["arrays"]),
+        to_arrays(numbers or {}),
+        whole if own_data else site.client_data(client),
+        config["server-round"],
+        config["client-index"],
+        name=client,
+        run=config["run"],
+        lr=config.get("lr"),
+        proximal_mu=config.get("proximal-mu"),
+    )
+    content = {"arrays": to_record(arrays), "config": ConfigRecord({"client": client})}
+    if numbers is not None:
+        content["numbers"] = to_record(site.brain.numbers() | site.brain.rates())
+    if site.federation.mods:
+        # Noise must not follow from the seed, which everybody knows.
+        np.random.seed()
+    seconds = time.perf_counter() - start
+    content["metrics"] = MetricRecord({**metrics, "seconds": seconds})
+    return Message(RecordDict(content), reply_to=message)
 
 
 @app.query()
@@ -58,7 +63,7 @@ def introduce(message, context):
     if name is None and number is None:
         raise ValueError("--node-config must have client or partition-id.")
     if name is None:
-        names = load_site(message, context).names()
+        names = site_of(message, context).names()
         if not 0 <= number < len(names):
             raise ValueError(f"partition-id {number} of {len(names)} clients.")
         name = names[number]
@@ -66,17 +71,8 @@ def introduce(message, context):
     return Message(RecordDict(content), reply_to=message)
 
 
-def load_site(message, context):
-    """Load the site that the message names, or a real node's own."""
+def site_of(message, context):
+    """Make or find the site that the message names, or a real node's own."""
     if "hparams" in context.run_config:
-        return origins.load(describe_deployed(context))
-    return origins.load(message.content["config"]["origin"])
-
-
-def with_mods(update, mods):
-    """Wrap the update in Flower's mods, the first one outermost."""
-
-    def wrap(inner, mod):
-        return lambda message, context: mod(message, context, inner)
-
-    return reduce(wrap, reversed(mods), update)
+        return command.load(command.deployed(context))
+    return command.load(message.content["config"]["command"])

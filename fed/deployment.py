@@ -7,7 +7,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import ServerApp
 from speechbrain.utils.logger import get_logger
 
-from fed import origin as origins
+from fed import command
 from fed.federation import quieten_rounds
 from fed.server import Server
 
@@ -19,12 +19,11 @@ server = ServerApp()
 def main(grid, context):
     """Train on the SuperNodes that are connected, and those that join later."""
     quieten_rounds()
-    origin = origins.describe_deployed(context)
-    site = origins.load(origin)
+    name = command.deployed(context)
+    site = command.load(name)
     sb.create_experiment_directory(str(site.output_folder))
     roster = Roster(grid, int(context.run_config["nodes"]))
-    federation = site.federation
-    Server(federation, site, origin, roster, grid).run()
+    Server(site.federation, site, name, roster, grid).run()
 
 
 class Roster:

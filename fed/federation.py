@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fed import command
 from fed import weighting as weightings
+from fed.ledger import best_checkpointer
 from fed.memory import keep_freed_memory
-from fed.origin import describe, register
 from fed.runtime import RUNTIMES
 from fed.server import Server
 from fed.site import Site, rows_of
@@ -184,55 +185,59 @@ class Federation:
             return False
         return best is None or (value > best if self.maximize else value < best)
 
-    def run(self, hparams_file, overrides, run_opts, hparams, datasets=None):
-        """Train, or go on training; return a Brain that holds the best model.
+    def fit(
+        self,
+        brain,
+        epoch_counter,
+        train_set,
+        valid_set=None,
+        progressbar=None,
+        train_loader_kwargs=None,
+        valid_loader_kwargs=None,
+        datasets=None,
+    ):
+        """Train, or go on training, in place of ``brain.fit``; load the best model.
 
         Writes ``rounds.csv``, ``clients.csv`` and ``save/`` into the output folder.
 
         Arguments
         ---------
-        hparams_file : str
-            For clients in other processes, which load it anew.
-        overrides : str
-            Likewise, as ``speechbrain.parse_arguments`` returns it.
-        run_opts : dict or speechbrain.RunOptions
-            Likewise.
-        hparams : dict
-            The loaded file.
+        brain : Brain
+        epoch_counter
+            Not used: rounds are counted, of ``local_epochs`` each.
+        train_set, valid_set, progressbar, train_loader_kwargs, valid_loader_kwargs
+            As ``brain.fit`` takes them.
         datasets : dict
-            What ``self.datasets`` makes of it, if that is there already.
-
-        Returns
-        -------
-        Brain
+            Others by name: ``test``, which may be a dict of several, is tested in each
+            evaluation; any may be trained on by the server.
         """
         quieten_rounds()
         keep_freed_memory()
-        run_opts = options_given(run_opts)
-        site = Site(hparams, self, run_opts, datasets)
-        origin = describe(hparams_file, overrides, run_opts)
-        register(origin, site)
-        roster = [(name, None) for name in site.names()]
-        if self.holdings:
-            rows = rows_of(site.train_set)
-            self.holdings(rows, site.partition, site.output_folder)
-
-        def serve(grid):
-            Server(self, site, origin, lambda: roster, grid).run()
-
-        start = self.runtime if callable(self.runtime) else RUNTIMES[self.runtime]
+        if progressbar is False:
+            brain.noprogressbar = True
+        options = train_loader_kwargs, valid_loader_kwargs
+        site = Site(self, brain, train_set, valid_set, *options, datasets)
+        if command.Process.stops_at_fit:
+            raise command.Reached(site)
+        name = command.current()
+        command.keep(name, site)
         try:
+            start = self.runtime if callable(self.runtime) else RUNTIMES[self.runtime]
+            roster = [(client, None) for client in site.names()]
+            if self.holdings:
+                rows = rows_of(site.train_set)
+                self.holdings(rows, site.partition, site.output_folder)
+            if not site.state_file.exists():
+                site.rehearse()
+
+            def serve(grid):
+                Server(self, site, name, lambda: roster, grid).run()
+
             start(serve, self.sampled(len(roster)))
         finally:
-            site.brain.loaders.clear()
-        return site.brain
-
-
-def options_given(run_opts):
-    """Reduce SpeechBrain's run options to a dict of those that were given."""
-    if isinstance(run_opts, dict) or run_opts is None:
-        return dict(run_opts or {})
-    return {name: run_opts[name] for name in run_opts.overridden_args}
+            site.close()
+        if brain.checkpointer is not None:  # evaluate() finds the best model there
+            brain.checkpointer = best_checkpointer(site)
 
 
 def quieten_rounds():

@@ -33,7 +33,7 @@ class Ledger:
         folder = site.output_folder
         self.rounds_table = files.Table(folder / "rounds.csv")
         self.clients_table = files.Table(folder / "clients.csv")
-        self.state_file = site.save_folder / "federation.pt"
+        self.state_file = site.state_file
         self.checkpointer = best_checkpointer(site)
         self.rows = []
         self.best = None
@@ -44,13 +44,16 @@ class Ledger:
 
         Returns
         -------
-        arrays, average : dict of numpy.ndarray
-            The model, and its moving average, which may be None.
+        arrays, numbers, average : dict of numpy.ndarray
+            The model, what the recipe counts outside of it, and the model's moving
+            average, which may be None.
         """
         site, average = self.site, None
+        numbers = site.brain.numbers()
         if self.state_file.exists():
             state = files.load(self.state_file)
             arrays, self.rows = state["arrays"], state["rows"]
+            numbers |= state.get("numbers", {})
             if self.federation.average:  # else one of before would be evaluated
                 average = state["average"]
             self.best, self.identity = state["best"], state["identity"]
@@ -68,34 +71,31 @@ class Ledger:
         last = len(self.rows)
         # A kill may have left a checkpoint, perhaps half of one, of a later round.
         self.checkpointer.delete_checkpoints(
-            num_to_keep=0, ckpt_predicate=lambda c: c.meta.get("round", 0) > last
+            num_to_keep=0, ckpt_predicate=lambda c: c.meta["round"] > last
         )
         self.rounds_table.rewrite(self.rows)
         self.clients_table.start(last)
-        return arrays, average
+        return arrays, numbers, average
 
-    def keep(self, arrays, average, row, clients):
+    def keep(self, state, row, clients):
         """Put a finished round on disk.
 
         Arguments
         ---------
-        arrays : dict of numpy.ndarray
-            The model.
-        average : dict of numpy.ndarray or None
-            Its moving average, which is then what was evaluated.
+        state : dict
+            ``arrays``, ``numbers`` and ``average`` of the server; if there is an
+            average, it is what was evaluated.
         row : dict
             Of rounds.csv.
         clients : list of dict
             Of clients.csv.
         """
-        self.keep_best(average or arrays, row)
+        self.keep_best(state["average"] or state["arrays"], state["numbers"], row)
         self.rows.append(row)
         total = sum(client["weight"] for client in clients)
         shares = [{**c, "weight": c["weight"] / total} for c in clients]
         self.append_clients(row["round"], shares)
-        state = {
-            "arrays": arrays,
-            "average": average,
+        state |= {
             "rows": self.rows,
             "best": self.best,
             "identity": self.identity,
@@ -104,7 +104,7 @@ class Ledger:
         files.save(self.state_file, state)
         self.rounds_table.rewrite(self.rows)
 
-    def keep_best(self, arrays, row):
+    def keep_best(self, arrays, numbers, row):
         """Save the model if it is better on validation than all before."""
         metric = self.federation.metric
         reported = [key for key in row if key.startswith("valid_")]
@@ -116,8 +116,10 @@ class Ledger:
         if self.federation.is_better(row.get(metric), self.best):
             self.best = row[metric]
             set_arrays(self.site.brain, arrays)
+            self.site.brain.set_numbers(numbers)
+            asked = self.site.brain.checkpointer.asked.get("meta", {})
             self.checkpointer.save_and_keep_only(
-                meta={"round": row["round"], metric: self.best},
+                meta={**asked, "round": row["round"], metric: self.best},
                 importance_keys=[lambda checkpoint: checkpoint.meta["round"]],
                 keep_recent=False,
             )
@@ -131,7 +133,6 @@ class Ledger:
         set_arrays(self.site.brain, arrays)
         self.checkpointer.recover_if_possible(
             importance_key=lambda checkpoint: checkpoint.meta["round"],
-            ckpt_predicate=lambda checkpoint: "round" in checkpoint.meta,
         )
 
     def log(self, row):
@@ -154,19 +155,27 @@ class Ledger:
         return [*([own] if own else []), *self.federation.loggers]
 
 
+class BestModel(Checkpointer):
+    """Keeps the best model of a federation, and sees no other checkpoint."""
+
+    def list_checkpoints(self):
+        """List those that tell their round."""
+        return [c for c in super().list_checkpoints() if "round" in c.meta]
+
+
 def best_checkpointer(site):
-    """Find the recipe's checkpointer, or make one; it must cover all modules."""
-    checkpointer = site.hparams.get("checkpointer")
-    if checkpointer is None:
-        checkpointer = Checkpointer(site.save_folder)
-    covered = {id(obj) for obj in checkpointer.recoverables.values()}
-    covered |= {
-        id(child)
-        for obj in checkpointer.recoverables.values()
-        if isinstance(obj, torch.nn.Module)
-        for child in obj.modules()
+    """Make the checkpointer of the best model; it covers what the recipe's does.
+
+    Its names are the recipe's, so that the recipe finds the model in it.
+    """
+    recoverables = {
+        name: value
+        for name, value in getattr(site.checkpointer, "recoverables", {}).items()
+        if isinstance(value, torch.nn.Module)
     }
+    covered = {id(m) for value in recoverables.values() for m in value.modules()}
     for name, module in site.brain.modules.items():
-        if id(module) not in covered and module.state_dict():
-            checkpointer.add_recoverable(name, module)
-    return checkpointer
+        empty = not module.state_dict() and module not in site.stateful
+        if id(module) not in covered and not empty:
+            recoverables[name] = module
+    return BestModel(site.save_folder, recoverables)

@@ -1,7 +1,110 @@
-"""Reading processes that stay from client to client."""
+"""Loaders of what one client holds, made as the recipe makes those of all data."""
+
+import copy
 
 import torch
-from torch.utils.data import IterableDataset, Subset
+from speechbrain.dataio.dataloader import LoopedLoader
+from speechbrain.dataio.sampler import DynamicBatchSampler, ReproducibleRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+)
+
+LOADERS = (DataLoader, LoopedLoader)
+OPTIONS = (
+    "num_workers collate_fn pin_memory timeout worker_init_fn prefetch_factor "
+    "persistent_workers multiprocessing_context generator"
+).split()
+"""Attributes of a loader that its constructor takes."""
+
+
+def take_apart(data, options):
+    """Finds the dataset of a loader, and the options that make such loaders.
+
+    Arguments
+    ---------
+    data : Dataset, DataLoader or LoopedLoader
+        What a recipe gives to ``fit()``.
+    options : dict
+        What it gives as options of the loader.
+
+    Returns
+    -------
+    Dataset
+    dict
+
+    Raises
+    ------
+    ValueError
+        When no loader of a client can be made like it.
+    """
+    options = dict(options or {})
+    if isinstance(data, LoopedLoader):
+        options["looped_nominal_epoch"] = data.epoch_length
+        data = data.loader
+    if isinstance(data, DataLoader):
+        options |= {name: getattr(data, name) for name in OPTIONS}
+        if type(data.batch_sampler) is BatchSampler:
+            options["batch_size"] = data.batch_size
+            options["drop_last"] = data.drop_last
+            options["sampler"] = data.sampler
+        elif data.batch_sampler is not None:
+            options["batch_sampler"] = data.batch_sampler
+        data = data.dataset
+    sampler = options.get("sampler")
+    if isinstance(sampler, (RandomSampler, ReproducibleRandomSampler)):
+        options["shuffle"] = True
+    elif not (sampler is None or type(sampler) is SequentialSampler):
+        raise ValueError(f"No {type(sampler).__name__} of a client's data can be made.")
+    options.pop("sampler", None)
+    sampler = options.get("batch_sampler")
+    if not (sampler is None or isinstance(sampler, DynamicBatchSampler)):
+        raise ValueError(f"No {type(sampler).__name__} of a client's data can be made.")
+    if isinstance(data, IterableDataset) or not hasattr(data, "__getitem__"):
+        raise ValueError(
+            f"A {type(data).__name__} has no rows to deal to clients: only datasets of "
+            "known length can be federated."
+        )
+    return data, options
+
+
+def restrict(dataset, ids):
+    """Makes a view of some rows; it shares rows and pipeline, and costs nothing."""
+    if not hasattr(dataset, "data_ids"):
+        return Subset(dataset, ids)
+    view = copy.copy(dataset)
+    view.data_ids, view.part_of = ids, dataset
+    return view
+
+
+def options_of_part(options, part, places):
+    """Make the options of a client's loader.
+
+    Arguments
+    ---------
+    options : dict
+        Of the loader of all data.
+    part : Dataset
+        What the client holds.
+    places : list of int
+        Of it in the whole.
+
+    Returns
+    -------
+    dict
+    """
+    options = dict(options)
+    if options.get("batch_sampler") is not None:
+        sampler = options["batch_sampler"] = copy.copy(options["batch_sampler"])
+        lengths = sampler._ex_lengths
+        sampler._dataset = part
+        sampler._ex_lengths = {str(i): lengths[str(p)] for i, p in enumerate(places)}
+        sampler._generate_batches()
+    return options
 
 
 class KeptLoaders:
@@ -27,7 +130,7 @@ class KeptLoaders:
         Arguments
         ---------
         client_set : Dataset
-            Of ``fed.site.restrict``, or one that no other client shares.
+            Of :func:`restrict`, or one that no other client shares.
         options : dict
             Of the loader; ``sampler``, if it is there, orders ``client_set``.
         make : callable
@@ -39,62 +142,44 @@ class KeptLoaders:
         """
         options = dict(options)
         order = options.pop("sampler", None)
-        order = range(len(client_set)) if order is None else order
         whole = whole_of(client_set)
-        found = [k for k in self.kept if k.whole is whole and k.options == options]
-        kept = found[0] if found else Kept(whole, options, make)
-        others = [k for k in self.kept if k is not kept]
-        self.kept = [kept, *others][: self.most]
-        kept.choose(client_set, order)
-        return kept.loader
+        same = [k for k in self.kept if k[0] is whole and k[1] == options]
+        if not same:
+            places = Places(whole)
+            same = [(whole, options, make(whole, sampler=places, **options), places)]
+        others = [k for k in self.kept if k is not same[0]]
+        self.kept = [same[0], *others][: self.most]
+        _, _, loader, places = same[0]
+        places.choose(client_set, order)
+        return loader
 
     def clear(self):
         """Let all processes end."""
         self.kept = []
 
 
-class Kept:
-    """A loader of a dataset, with a sampler of the examples that it is told to choose.
+class Places:
+    """Yields the places of one client's examples in the dataset that all share.
 
     Arguments
     ---------
     whole : Dataset
-    options : dict
-    make : callable
-        As for :meth:`KeptLoaders.get`.
     """
 
-    def __init__(self, whole, options, make):
-        self.whole, self.options = whole, dict(options)
-        self.sampler = Places()
-        self.loader = make(whole, sampler=self.sampler, **options)
+    def __init__(self, whole):
         ids = getattr(whole, "data_ids", ())
         self.place_of = {key: place for place, key in enumerate(ids)}
+        self.started = False
 
-    def choose(self, client_set, order):
-        """Load the examples of one client from now on, in some order."""
+    def choose(self, client_set, order=None):
+        """Yield the examples of one client from now on, in some order."""
+        self.order = range(len(client_set)) if order is None else order
         if type(client_set) is Subset:
-            places = client_set.indices
+            self.places = client_set.indices
         elif self.place_of:
-            places = [self.place_of[key] for key in client_set.data_ids]
+            self.places = [self.place_of[key] for key in client_set.data_ids]
         else:
-            places = range(len(client_set))
-        self.sampler.order, self.sampler.places = order, places
-
-
-class Places:
-    """Yields the places of one client's examples in the dataset that all share.
-
-    Attributes
-    ----------
-    order : sequence or Sampler of int
-        Of the examples within the client.
-    places : sequence of int
-        Of the client's examples in the dataset.
-    """
-
-    order, places = (), ()
-    started = False
+            self.places = range(len(client_set))
 
     def __iter__(self):
         if self.started:

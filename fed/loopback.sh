@@ -9,7 +9,7 @@
 #
 # Arguments: YAML file, number of SuperNodes, overrides (YAML, optional), overrides of
 # each node (optional; {} is its number, from 0), with which it holds data of its own.
-# Environment: DEVICE (cpu), PORT (9700; nodes take the ports after it), INSECURE=1 for
+# Environment: SCRIPT (train.py; empty if YAML names all), DEVICE (cpu), PORT (9700; nodes take the ports after it), INSECURE=1 for
 # neither TLS nor keys, LOGS (a folder to keep), TIMEOUT in seconds (3600).
 set -euo pipefail
 
@@ -93,7 +93,7 @@ done
 
 # --stream follows the run's log until it has ended.
 timeout "${TIMEOUT:-3600}" flwr run "$app" loopback --stream --run-config \
-    "hparams=\"$hparams\" nodes=$nodes device=\"${DEVICE:-cpu}\" overrides=\"$overrides\"" \
+    "script=\"${SCRIPT-train.py}\" hparams=\"$hparams\" nodes=$nodes device=\"${DEVICE:-cpu}\" overrides=\"$overrides\"" \
     >"$logs/run.log" 2>&1 || true
 status=$(flwr ls loopback --format json |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["runs"][0]["status"])')

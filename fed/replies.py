@@ -22,7 +22,7 @@ def client_row(client, status="ok"):
     }
 
 
-def accept(replies, participants, rows, check):
+def accept(replies, participants, rows, check, numbers):
     """Passes on good replies, and says of all others why they are left out.
 
     Arguments
@@ -34,11 +34,13 @@ def accept(replies, participants, rows, check):
         One row for each participant is added.
     check : callable
         Takes a reply and its row; returns what is wrong, or ``ok``.
+    numbers : Mixture
+        Takes up the numbers of good replies.
 
     Yields
     ------
     Message
-        Its metrics are the weight alone.
+        Its metrics are the weight alone, and of records, the arrays are left.
     """
     pending = {node: client for client, _, node in participants}
     for reply in replies:
@@ -46,6 +48,8 @@ def accept(replies, participants, rows, check):
         row["status"] = check(reply, row)
         rows.append(row)
         if row["status"] == "ok":
+            sent = reply.content.pop("numbers", None)
+            numbers.add(view(sent or {}), row["weight"])
             reply.content["metrics"].clear()
             reply.content["metrics"]["weight"] = row["weight"]
             yield reply

@@ -14,8 +14,7 @@ from tqdm import tqdm
 from fed.arrays import set_arrays, to_arrays, to_record
 from fed.ledger import Ledger
 from fed.replies import Checker, accept, client_row, in_order, summarize
-from fed.site import SERVER_INDEX
-from fed.strategy import build, cast, follow, layers, put_back, remember
+from fed.strategy import Mixture, build, cast, follow, layers, put_back, remember
 
 logger = get_logger(__name__)
 
@@ -29,8 +28,8 @@ class Server:
         Says what to do.
     site : Site
         The server's own Brain and data.
-    origin : str
-        Tells clients in other processes which site to load.
+    command : str
+        Tells other processes how to make a site of their own.
     roster : callable
         Lists (client name, node id) of all clients, in the order of their names; in a
         simulation the node is None.
@@ -38,15 +37,16 @@ class Server:
         Takes messages to nodes.
     """
 
-    def __init__(self, federation, site, origin, roster, grid):
+    def __init__(self, federation, site, command, roster, grid):
         self.federation = federation
         self.site = site
-        self.origin = origin
+        self.command = command
         self.roster = roster
         self.grid = grid
         self.strategy = build(federation.strategy, self.privacy())
         self.ledger = Ledger(federation, site, self.strategy)
         self.arrays = None  # the model that the clients go on from
+        self.numbers = {}  # what the recipe counts outside of it
         self.average = None  # its moving average, if that is evaluated instead
         self.interrupted = False
 
@@ -65,21 +65,18 @@ class Server:
 
     def run(self):
         """Train for all rounds that are left, then load the best model."""
-        self.arrays, self.average = self.ledger.resume()
-        done, total = len(self.ledger.rows), self.federation.rounds
+        self.arrays, self.numbers, self.average = self.ledger.resume()
+        done = len(self.ledger.rows)
+        total = done if self.site.brain.test_only else self.federation.rounds
         rounds = range(done + 1, total + 1)
         with finishing_on_interrupt(self):
             bar = self.progress(rounds, desc="rounds", initial=done, total=total)
             for server_round in bar:
-                self.round(server_round)
-                bar.set_postfix(self.newest_metric())
+                row = self.round(server_round)
+                if row.get(self.federation.metric):
+                    name = self.federation.metric
+                    bar.set_postfix({name: f"{row[name]:.2f}"})
         self.ledger.load_best(self.model)
-
-    def newest_metric(self):
-        """Tell the progress bar the metric by which models are chosen."""
-        name = self.federation.metric
-        known = [row[name] for row in self.ledger.rows if name in row]
-        return {name: f"{known[-1]:.2f}"} if known else {}
 
     def round(self, server_round):
         """Send the model out, average what comes back, evaluate, keep."""
@@ -94,11 +91,13 @@ class Server:
             self.average = follow(self.average, self.arrays, share, server_round)
         row |= self.evaluate(server_round, row["train_loss"])
         row["seconds"] = time.perf_counter() - start
-        self.ledger.keep(self.arrays, self.average, row, clients)
+        state = {"arrays": self.arrays, "numbers": self.numbers}
+        self.ledger.keep(state | {"average": self.average}, row, clients)
         self.ledger.log(row)
         for callback in self.federation.callbacks:
             set_arrays(self.site.brain, self.model)
             callback(server_round, self.site.brain, row)
+        return row
 
     @property
     def model(self):
@@ -119,11 +118,12 @@ class Server:
             participants, dropped = self.sample(server_round, attempt)
             attempted = [client_row(client, "dropped out") for client, _, _ in dropped]
             before = remember(self.strategy)
-            mean = self.attempt(server_round, participants, attempted)
+            mean, numbers = self.attempt(server_round, participants, attempted)
             rows += attempted
             good = sum(row["status"] == "ok" for row in attempted)
             if mean is not None and good >= federation.min_clients:
                 self.update(to_arrays(mean))
+                self.numbers = numbers
                 return rows
             put_back(self.strategy, before)
             for row in attempted:
@@ -154,12 +154,17 @@ class Server:
         messages = strategy.configure_train(
             server_round, to_record(sent), config, self.grid
         )
+        if not (federation.privacy or federation.mods):
+            for message in messages:
+                message.content["numbers"] = to_record(self.numbers)
         replies = self.grid.send_and_receive(messages, timeout=federation.timeout)
         replies = in_order(replies, [node for _, _, node in participants])
         replies = self.progress(replies, desc="clients", total=len(participants))
-        accepted = accept(replies, participants, rows, Checker(federation, sent))
+        numbers = Mixture()
+        check = Checker(federation, sent)
+        accepted = accept(replies, participants, rows, check, numbers)
         mean, _ = strategy.aggregate_train(server_round, self.interruptible(accepted))
-        return mean
+        return mean, self.numbers | numbers.arrays()
 
     def sample(self, server_round, attempt):
         """Choose clients by seed and round, and which of them drop out.
@@ -211,9 +216,9 @@ class Server:
             )
         self.arrays, metrics = self.site.train(
             self.arrays,
-            dataset,
+            self.numbers,
+            (dataset, self.site.train_options),
             server_round,
-            SERVER_INDEX,
             epochs=options.get("epochs", 1),
             lr=options.get("lr"),
         )
@@ -225,8 +230,10 @@ class Server:
         last = server_round == federation.rounds
         if server_round % federation.evaluate_every and not last:
             return {}
-        valid = site.validate(self.model, server_round, train_loss)
-        test = site.test(self.model)
+        valid = site.validate(self.model, self.numbers, server_round, train_loss)
+        if valid:
+            self.numbers = self.numbers | site.brain.numbers() | site.brain.rates()
+        test = site.test(self.model, self.numbers)
         return {f"valid_{key}": value for key, value in valid.items()} | {
             f"test_{key}": value for key, value in test.items()
         }
@@ -235,7 +242,7 @@ class Server:
 
     def configure(self, server_round):
         """Say how clients must train in this round."""
-        config = ConfigRecord({"origin": self.origin, "run": self.ledger.identity})
+        config = ConfigRecord({"command": self.command, "run": self.ledger.identity})
         if self.federation.schedule is not None:
             config["lr"] = float(
                 self.federation.schedule(server_round, self.ledger.rows)

@@ -1,17 +1,17 @@
 """A site: the Brain and the data of one process, and who holds what of them."""
 
-import copy
 import random
+import traceback
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Subset
 
 from fed import partition as partitions
 from fed.arrays import get_arrays, matching, set_arrays
-from fed.brain import federate
+from fed.brain import join
 from fed.files import ClientStates
+from fed.loading import options_of_part, restrict, take_apart
 
 # Common names of the loader options in SpeechBrain's recipes, by dataset.
 LOADER_OPTIONS = (
@@ -28,53 +28,74 @@ class Site:
 
     Arguments
     ---------
-    hparams : dict
-        The loaded YAML, with ``brain``, ``modules``, ``opt_class``.
     federation : Federation
-        Its ``datasets`` is called with hparams.
-    run_opts : dict
-        Of ``speechbrain.parse_arguments``.
+    brain : Brain
+        Ready to fit; it serves in the federation until :meth:`close`.
+    train_set : Dataset or DataLoader
+        What all clients hold together, or one with its own data.
+    valid_set : Dataset or DataLoader
+    train_loader_kwargs, valid_loader_kwargs : dict
+        As ``Brain.fit`` knows them.
     datasets : dict
-        If they are made already.
+        Others by name: ``test``, which may be a dict of several, and those that
+        ``server_training`` speaks of.
     """
 
-    def __init__(self, hparams, federation, run_opts, datasets=None):
-        for key in ("brain", "modules"):
-            if key not in hparams:
-                raise ValueError(f"The YAML of a federation needs the key '{key}'.")
-        self.hparams = hparams
+    def __init__(
+        self,
+        federation,
+        brain,
+        train_set,
+        valid_set=None,
+        train_loader_kwargs=None,
+        valid_loader_kwargs=None,
+        datasets=None,
+    ):
         self.federation = federation
-        if datasets is None:
-            datasets = federation.datasets(hparams)
-        self.datasets = as_dict(datasets)
-        self.brain = federate(hparams["brain"], hparams, run_opts)
-        self.local = matching(self.brain.modules.state_dict(), federation.local)
-        self.output_folder = Path(hparams.get("output_folder", "results/federation"))
-        self.save_folder = Path(hparams.get("save_folder", self.output_folder / "save"))
-        self.states = ClientStates(self.save_folder / "clients")
-        self.seed = int(
-            hparams.get("seed", 0) if federation.seed is None else federation.seed
+        self.brain = brain
+        self.hparams = dict(vars(brain.hparams)) if hasattr(brain, "hparams") else {}
+        self.checkpointer = brain.checkpointer
+        self.train_set, self.train_options = None, {}
+        if train_set is not None:
+            taken = take_apart(train_set, train_loader_kwargs)
+            self.train_set, self.train_options = taken
+        self.datasets = {**(datasets or {}), "train": self.train_set}
+        self.datasets["valid"] = valid_set
+        self.valid_options = dict(valid_loader_kwargs or {})
+        self.leave = join(brain)
+        self.local = matching(brain.modules.state_dict(), federation.local)
+        self.output_folder = Path(self.hparams.get("output_folder", "results"))
+        self.save_folder = Path(
+            self.hparams.get("save_folder", self.output_folder / "save")
         )
+        kept = getattr(self.checkpointer, "checkpoints_dir", None)
+        if kept and Path(kept).resolve() == self.save_folder.resolve():
+            self.save_folder /= "federated"  # the recipe's checkpoints stay its own
+        self.states = ClientStates(self.save_folder / "clients")
+        self.state_file = self.save_folder / "federation.pt"
+        self.stateful = list(brain.stateful.values())
+        seed = self.hparams.get("seed", 0)
+        self.seed = int(seed if federation.seed is None else federation.seed)
         self._partition = None
 
-    @property
-    def train_set(self):
-        """Return what all clients hold together, or one with its own data."""
-        if self.datasets.get("train") is None:
-            raise ValueError(f"datasets: no 'train' among {sorted(self.datasets)}.")
-        return self.datasets["train"]
+    def close(self):
+        """Give the Brain back."""
+        self.leave()
 
     @property
     def partition(self):
         """Map each client's name to the ids that it holds; by name."""
         if self._partition is None:
-            clients = getattr(self.train_set, "clients", None)
-            if clients is None or self.federation.partition:
-                deal = self.federation.partition or partitions.iid
-                clients = deal(rows_of(self.train_set))
+            if self.train_set is None:
+                raise ValueError("There are no training data to deal to clients.")
+            rows, deal = rows_of(self.train_set), self.federation.partition
+            clients = None if deal else getattr(self.train_set, "clients", None)
+            if clients is None:
+                clients = (deal or partitions.iid)(rows)
             empty = [name for name, ids in clients.items() if not ids]
             if empty:
                 raise ValueError(f"Clients without training data: {empty}.")
+            self.place_of = {key: place for place, key in enumerate(rows)}
             self._partition = dict(sorted(clients.items()))
         return self._partition
 
@@ -89,22 +110,18 @@ class Site:
         names = list(self.partition)
         if self.federation.selected_clients is None:
             return names
-        selected = [str(name) for name in self.federation.selected_clients]
-        unknown = sorted(set(selected) - set(names))
+        selected = {str(name) for name in self.federation.selected_clients}
+        unknown = sorted(selected - set(names))
         if unknown:
             raise ValueError(f"selected_clients: there are no clients {unknown}.")
-        return [name for name in names if name in set(selected)]
+        return [name for name in names if name in selected]
 
-    def client_set(self, name):
-        """Return the training data of one client."""
-        return restrict(self.train_set, self.partition[name])
-
-    def loader_options(self, key):
-        """Find the loader options of a dataset, by SpeechBrain's usual names."""
-        for pattern in LOADER_OPTIONS:
-            if pattern.format(key) in self.hparams:
-                return dict(self.hparams[pattern.format(key)])
-        return {}
+    def client_data(self, name):
+        """Return what one client holds, in its order, and the options of its loader."""
+        ids = sorted(self.partition[name], key=self.place_of.__getitem__)
+        part = restrict(self.train_set, ids)
+        places = [self.place_of[key] for key in ids]
+        return part, options_of_part(self.train_options, part, places)
 
     def seed_all(self, server_round, index):
         """Seed what is drawn globally, such as dropout, by seed, round and client."""
@@ -120,9 +137,10 @@ class Site:
     def train(
         self,
         arrays,
-        train_set,
+        numbers,
+        data,
         server_round,
-        index,
+        index=SERVER_INDEX,
         name=None,
         run=None,
         epochs=None,
@@ -135,7 +153,10 @@ class Site:
         ---------
         arrays : dict of numpy.ndarray
             From which it starts.
-        train_set : Dataset
+        numbers : dict of numpy.ndarray
+            Of ``Federated.numbers``.
+        data : tuple
+            Dataset and options of its loader.
         server_round : int
             From 1.
         index : int
@@ -156,36 +177,44 @@ class Site:
             Those that are kept local are the ones that came in.
         metrics : dict
         """
+        brain, keep = self.brain, (run, name)
         epochs = self.federation.local_epochs if epochs is None else epochs
-        keep = (run, name) if name else None
-        state = self.states.load(keep, server_round) if keep else {}
-        set_arrays(self.brain, {**arrays, **state.get("arrays", {})})
+        state = self.states.load(keep, server_round) if name else {}
+        set_arrays(brain, {**arrays, **state.get("arrays", {})})
         self.seed_all(server_round, index)
         validate = name and self.federation.validate_clients
-        metrics = self.brain.local_update(
-            train_set,
+        metrics = brain.local_update(
+            *data,
             first_epoch=(server_round - 1) * int(np.ceil(epochs)) + 1,
             epochs=epochs,
-            loader_kwargs=self.loader_options("train"),
-            valid_set=self.datasets.get("valid") if validate else None,
-            valid_loader_kwargs=self.loader_options("valid"),
             sampler_offset=index * 1_000_003 if name else SERVER_INDEX,
-            on_optimizers=self.adjust_optimizers(state, lr, proximal_mu),
+            on_optimizers=self.adjusting(numbers, state, lr, proximal_mu),
             totals=self.federation.totals,
+            valid_set=self.datasets["valid"] if validate else None,
+            valid_loader_kwargs=self.valid_options,
         )
-        trained = get_arrays(self.brain)
+        trained = get_arrays(brain)
         if name and (self.local or self.federation.keep_optimizer):
             self.states.save(keep, server_round, self.lasting_state(trained))
         sent = {n: a if n in self.local else trained[n] for n, a in arrays.items()}
         return sent, metrics
 
-    def adjust_optimizers(self, state, lr, proximal_mu):
-        """Make the hook that sets up the optimizers of a local update."""
+    def adjusting(self, numbers, state=None, lr=None, proximal_mu=None):
+        """Make the hook that sets up optimizers and schedulers once they are there.
+
+        Learning rates are those of YAML, then a client's own that it keeps, then the
+        server's, then those of the federation's schedule.
+        """
+        state = state or {}
 
         def adjust(optimizers):
+            self.brain.set_numbers(numbers)
             for key, optimizer in optimizers.items():
                 if key in state.get("optimizers", {}):
                     load_optimizer(optimizer, state["optimizers"][key])
+                rates = numbers.get(f"optimizers.{key}", ())
+                for group, rate in zip(optimizer.param_groups, rates, strict=False):
+                    group["lr"] = float(rate)
                 for group in optimizer.param_groups:
                     group["lr"] = lr or group["lr"]
                 if proximal_mu:
@@ -205,22 +234,26 @@ class Site:
             state["schedulers"] = {key: vars(s) for key, (s, _) in schedulers}
         return state
 
-    def validate(self, arrays, server_round, train_loss):
+    def validate(self, arrays, numbers, server_round, train_loss=0.0):
         """Evaluate on the validation data, and return what the Brain reports."""
-        if self.datasets.get("valid") is None:
+        if self.datasets["valid"] is None:
             return {}
         set_arrays(self.brain, arrays)
         self.seed_all(server_round, SERVER_INDEX)
-        options = self.loader_options("valid")
         return self.brain.validate(
-            self.datasets["valid"], server_round, train_loss, options
+            self.datasets["valid"],
+            self.valid_options,
+            server_round * int(np.ceil(self.federation.local_epochs)),
+            train_loss,
+            self.adjusting(numbers),
         )
 
-    def test(self, arrays):
+    def test(self, arrays, numbers):
         """Evaluate on the test data; several sets get names, as in ``clean_loss``."""
         set_arrays(self.brain, arrays)
+        self.brain.set_numbers(numbers)
         sets = self.datasets.get("test")
-        options = self.loader_options("test")
+        options = loader_options(self.hparams, "test") or self.valid_options
         if not isinstance(sets, dict):
             return {} if sets is None else self.brain.test(sets, options)
         return {
@@ -228,6 +261,42 @@ class Site:
             for name, test_set in sets.items()
             for key, value in self.brain.test(test_set, options).items()
         }
+
+    def rehearse(self):
+        """Train and validate one batch, so that what fails does so before round 1.
+
+        Raises
+        ------
+        RuntimeError
+            Naming the line of the recipe.
+        """
+        brain, client = self.brain, self.names()[0]
+        arrays, numbers = get_arrays(brain), brain.numbers()
+        short = {"debug": True, "debug_batches": 1, "debug_epochs": 1}
+        before = {name: getattr(brain, name) for name in short}
+        vars(brain).update(short)
+        try:
+            self.train(arrays, numbers, self.client_data(client), 1, index=0, epochs=1)
+            if not brain.optimizers():
+                raise ValueError("the Brain has no optimizer; give it an opt_class")
+            self.validate(arrays, numbers, 1)
+        except Exception as error:
+            steps = traceback.extract_tb(error.__traceback__)
+            own = [s for s in steps if not FOREIGN.intersection(Path(s.filename).parts)]
+            where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+            raise RuntimeError(
+                f"One batch of client {client} could not be trained and validated: "
+                f"{type(error).__name__}: {error}{where}"
+            ) from error
+        finally:
+            vars(brain).update(before)
+        set_arrays(brain, arrays)
+        brain.set_numbers(numbers)
+        brain.reset()
+
+
+# Folders of code that is nobody's recipe.
+FOREIGN = {"site-packages", "speechbrain", "fed"}
 
 
 def load_optimizer(optimizer, state):
@@ -263,15 +332,6 @@ def proximal(mu):
     return hook
 
 
-def as_dict(datasets):
-    """Names the datasets that a recipe returns: a dict, or a tuple in usual order."""
-    if not isinstance(datasets, dict):
-        sets = datasets if isinstance(datasets, (tuple, list)) else [datasets]
-        sets = [s for s in sets if isinstance(s, (Dataset, dict))]
-        datasets = dict(zip(("train", "valid", "test"), sets, strict=False))
-    return datasets
-
-
 def rows_of(dataset):
     """Lists the rows of a dataset, which any torch Dataset has, if only by number."""
     if not hasattr(dataset, "data_ids"):
@@ -279,10 +339,7 @@ def rows_of(dataset):
     return {i: dataset.data[i] for i in dataset.data_ids}
 
 
-def restrict(dataset, ids):
-    """Makes a view of some rows; it shares rows and pipeline, and costs nothing."""
-    if not hasattr(dataset, "data_ids"):
-        return Subset(dataset, ids)
-    view = copy.copy(dataset)
-    view.data_ids, view.part_of = ids, dataset
-    return view
+def loader_options(hparams, key):
+    """Finds the loader options of a dataset, by SpeechBrain's usual names."""
+    names = [pattern.format(key) for pattern in LOADER_OPTIONS]
+    return next((dict(hparams[name]) for name in names if name in hparams), {})

@@ -57,6 +57,30 @@ class RunningMean:
         return {name: cast(m, self.dtypes[name]) for name, m in self.means.items()}
 
 
+class Mixture:
+    """Weighted means of numbers by name, of which some clients may lack some.
+
+    Where clients disagree on a shape, that of most weight counts.
+    """
+
+    def __init__(self):
+        self.means = {}
+
+    def add(self, numbers, weight):
+        """Take up what one client counts, as :meth:`RunningMean.add` does."""
+        for name, array in numbers.items():
+            mean = self.means.setdefault((name, array.shape), RunningMean())
+            if np.isfinite(array).all():
+                mean.add({name: array}, weight)
+
+    def arrays(self):
+        """Return the means."""
+        found = {}
+        for mean in sorted(self.means.values(), key=lambda mean: mean.total):
+            found |= mean.arrays()
+        return found
+
+
 def accumulator(dtype):
     """Chooses the precision in which to average."""
     if not np.issubdtype(dtype, np.floating):

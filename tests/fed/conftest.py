@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.utils.run_opts import RunOptions
 
 import fed
-from fed.brain import federate
+from fed.brain import join
+from fed.command import Process, flags
+from fed.recipe import build
+from fed.recipe import train as train_recipe
 from tests.fed import recipe
 
 YAML = Path(__file__).parent / "regression.yaml"
@@ -19,16 +21,29 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+def load(**overrides):
+    """Load the regression's YAML."""
+    with open(YAML, encoding="utf-8") as file:
+        return load_hyperpyyaml(file, {"output_folder": "unused", **overrides})
+
+
+def joined(brain_class=None, **run_opts):
+    """Make a Brain, by default the regression's, as it serves in a federation."""
+    hparams = load()
+    hparams["brain"] = brain_class or hparams["brain"]
+    brain = build(hparams, {"device": "cpu", **run_opts})
+    join(brain)
+    return brain
+
+
 @pytest.fixture
 def brain():
     """Make the regression's Brain as it serves in a federation."""
-    with open(YAML, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
-    return federate(recipe.Regression, hparams, {"device": "cpu"})
+    return joined()
 
 
 @pytest.fixture
-def train(tmp_path):
+def train(tmp_path, monkeypatch):
     """Train the regression with other arguments; return its Brain."""
 
     def train(folder="out", federation=None, **overrides):
@@ -44,8 +59,8 @@ def train(tmp_path):
                 **federation,
             }
             hparams["federation"] = fed.Federation(**federation)
-        run_opts = RunOptions.from_dictionary({"device": "cpu"})
-        return hparams["federation"].run(YAML, overrides, run_opts, hparams)
+        monkeypatch.setattr(Process, "command", [str(YAML), *flags(overrides)])
+        return train_recipe(hparams, {"device": "cpu"})
 
     return train
 

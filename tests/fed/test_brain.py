@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord
-from hyperpyyaml import load_hyperpyyaml
 
 from fed.arrays import copy_into, get_arrays, pack, set_arrays, to_record, view
-from fed.brain import batch_size, federate, scalars
+from fed.brain import batch_size, scalars
 from tests.fed import recipe
-from tests.fed.conftest import YAML
+from tests.fed.conftest import joined
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def data():
 def test_server_weights_survive_fit_and_evaluate(brain, data):
     arrays = {name: np.ones_like(a) for name, a in get_arrays(brain).items()}
     set_arrays(brain, arrays)
-    brain.validate(data["valid"], 1, 0.0, {"batch_size": 4})
+    brain.validate(data["valid"], {"batch_size": 4}, 1)
     brain.test(data["test"], {"batch_size": 4})
     for name, array in get_arrays(brain).items():
         assert (array == 1).all(), name
@@ -30,7 +29,7 @@ def test_every_client_starts_from_a_clean_brain(brain, data):
     def update(dataset):
         set_arrays(brain, start)
         torch.manual_seed(0)
-        brain.local_update(dataset, 1, 1, {"batch_size": 4})
+        brain.local_update(dataset, {"batch_size": 4}, 1, 1)
         return get_arrays(brain)
 
     class Fails(torch.utils.data.Dataset):
@@ -53,13 +52,10 @@ def test_modules_are_compiled_once_and_keep_their_names(data, monkeypatch):
     monkeypatch.setattr(
         torch.nn.Module, "compile", lambda self, **how: compiled.append((self, how))
     )
-    with open(YAML, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
-    options = {"device": "cpu", "compile": True, "compile_mode": "reduce-overhead"}
-    brain = federate(recipe.Regression, hparams, options)
+    brain = joined(compile=True, compile_mode="reduce-overhead")
     start = get_arrays(brain)
     for _ in range(2):
-        brain.local_update(data["train"], 1, 1, {"batch_size": 4})
+        brain.local_update(data["train"], {"batch_size": 4}, 1, 1)
     assert [module for module, _ in compiled] == list(brain.modules.values())
     assert compiled[0][1]["mode"] == "reduce-overhead"
     assert get_arrays(brain).keys() == start.keys()
@@ -74,24 +70,19 @@ def test_compiled_modules_train_and_evaluate(data, monkeypatch):
     )
     arrays = []
     for compiled in (False, True):
-        with open(YAML, encoding="utf-8") as file:
-            hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
-        brain = federate(recipe.Regression, hparams, {"compile": compiled})
+        brain = joined(compile=compiled)
         for _ in range(2):
-            brain.local_update(data["train"], 1, 1, {"batch_size": 4})
-        assert brain.validate(data["valid"], 1, 0.0, {"batch_size": 4})["loss"] > 0
+            brain.local_update(data["train"], {"batch_size": 4}, 1, 1)
+        assert brain.validate(data["valid"], {"batch_size": 4}, 1)["loss"] > 0
         arrays.append(get_arrays(brain))
     for name, array in arrays[0].items():
         np.testing.assert_allclose(arrays[1][name], array, atol=1e-6)
 
 
 def test_a_module_to_compile_that_is_not_there_is_named(data):
-    with open(YAML, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
-    options = {"device": "cpu", "compile": True, "compile_module_keys": ["net"]}
-    brain = federate(recipe.Regression, hparams, options)
+    brain = joined(compile=True, compile_module_keys=["net"])
     with pytest.raises(ValueError, match="there is no module net"):
-        brain.local_update(data["train"], 1, 1, {"batch_size": 4})
+        brain.local_update(data["train"], {"batch_size": 4}, 1, 1)
 
 
 def test_totals_add_up_over_epochs(data):
@@ -100,13 +91,11 @@ def test_totals_add_up_over_epochs(data):
             super().on_stage_end(stage, stage_loss, epoch)
             self.train_stats = {"hours": 2.0, "share": 0.5}
 
-    with open(YAML, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
-    brain = federate(Counts, hparams, {"device": "cpu"})
+    brain = joined(Counts)
     for _ in range(2):
         totals = ["hours", "skipped"]
         metrics = brain.local_update(
-            data["train"], 1, 3, {"batch_size": 4}, totals=totals
+            data["train"], {"batch_size": 4}, 1, 3, totals=totals
         )
         assert (metrics["hours"], metrics["share"]) == (6.0, 0.5)
 
@@ -153,7 +142,7 @@ def test_arrays_are_packed_as_flower_packs_them(shape, dtype):
 
 
 def test_python_objects_are_not_packed():
-    with pytest.raises(ValueError, match="Python objects"):
+    with pytest.raises(ValueError, match="Object arrays"):
         pack(np.array([{}]))
 
 

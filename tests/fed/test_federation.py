@@ -10,6 +10,7 @@ from speechbrain import Stage
 
 import fed
 from fed.arrays import get_arrays
+from fed.brain import join
 from fed.files import load
 from tests.fed import recipe
 from tests.fed.conftest import YAML
@@ -59,7 +60,8 @@ def test_datasets_that_are_there_are_not_made_again(tmp_path):
     federation = fed.Federation(
         datasets, partition=partial(fed.partition.iid, n_clients=2)
     )
-    brain = federation.run(YAML, overrides, {"device": "cpu"}, hparams, made)
+    hparams["federation"] = federation
+    brain = fed.recipe.train(hparams, {"device": "cpu"}, made)
     assert isinstance(brain, recipe.Regression)
 
 
@@ -86,7 +88,8 @@ def test_best_model_is_returned(train, read):
     losses = [float(row["valid_loss"]) for row in read("rounds.csv")]
     assert losses[0] == max(losses)
     valid = recipe.datasets({"train_size": 32})["valid"]
-    found = brain.validate(valid, 5, 0.0, {"batch_size": 4})
+    join(brain)
+    found = brain.validate(valid, {"batch_size": 4}, 5)
     assert found["loss"] == pytest.approx(losses[0])
 
 

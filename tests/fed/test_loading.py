@@ -5,16 +5,13 @@ import os
 
 import pytest
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.dataio.dataset import DynamicItemDataset
 from torch.utils.data import Subset
 
 from fed.arrays import get_arrays, set_arrays
-from fed.brain import federate
-from fed.loading import KeptLoaders, stays, whole_of
-from fed.site import restrict
+from fed.loading import KeptLoaders, restrict, stays, whole_of
 from tests.fed import recipe
-from tests.fed.conftest import YAML
+from tests.fed.conftest import joined
 
 KEPT = {"batch_size": 4, "shuffle": True, "num_workers": 2, "persistent_workers": True}
 
@@ -80,7 +77,7 @@ def test_results_are_those_of_fresh_processes(brain, data):
         set_arrays(brain, start)
         torch.manual_seed(0)
         for ids in (data.data_ids[:8], data.data_ids[4:]):
-            brain.local_update(restrict(data, ids), 1, 2, options)
+            brain.local_update(restrict(data, ids), options, 1, 2)
         arrays.append((get_arrays(brain), torch.rand(1)))
     (kept, drawn), (fresh, drawn_fresh) = arrays
     assert all((kept[name] == fresh[name]).all() for name in start)
@@ -90,13 +87,13 @@ def test_results_are_those_of_fresh_processes(brain, data):
 def test_a_failure_does_not_keep_its_processes(brain):
     options = {"num_workers": 1, "persistent_workers": True}
     with pytest.raises(OSError, match="disk"):
-        brain.local_update(Subset(Processes(), [9]), 1, 1, options)
+        brain.local_update(Subset(Processes(), [9]), options, 1, 1)
     assert not brain.loaders.kept
 
 
 @pytest.mark.parametrize("epochs", [1, 0.5])
 def test_an_epoch_that_is_left_early_does_not_keep_its_processes(brain, data, epochs):
-    brain.local_update(data, 1, epochs, {**KEPT, "batch_size": 2})
+    brain.local_update(data, {**KEPT, "batch_size": 2}, 1, epochs)
     assert len(brain.loaders.kept) == (1 if epochs == 1 else 0)
 
 
@@ -114,11 +111,9 @@ def test_a_loader_of_the_recipe_is_made_for_each_client(data, monkeypatch):
             return super().make_dataloader(dataset, stage, **options)
 
     made = []
-    with open(YAML, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, {"output_folder": "unused"})
-    brain = federate(Own, hparams, {"device": "cpu"})
+    brain = joined(Own)
     for count in (8, 12):
-        brain.local_update(restrict(data, data.data_ids[:count]), 1, 1, KEPT)
+        brain.local_update(restrict(data, data.data_ids[:count]), KEPT, 1, 1)
     assert made == [8, 12]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fed.__main__ import main
+from fed.command import run
 from tests.fed import recipe
 from tests.fed.conftest import YAML
 
@@ -38,7 +38,7 @@ def test_a_run_builds_its_brain_and_its_datasets_once(tmp_path, monkeypatch):
 
     count(recipe, "datasets")
     count(recipe.Regression, "__init__")
-    main([str(YAML), "--rounds", "1", f"--output_folder={tmp_path}"])
+    run([str(YAML), "--rounds", "1", f"--output_folder={tmp_path}"])
     assert sorted(built) == ["__init__", "datasets"]
 
 
@@ -46,4 +46,4 @@ def test_a_file_without_a_federation_is_refused(tmp_path):
     path = tmp_path / "train.yaml"
     path.write_text("output_folder: results\n")
     with pytest.raises(ValueError, match=r"train\.yaml.*federation"):
-        main([str(path)])
+        run([str(path)])

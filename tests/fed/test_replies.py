@@ -6,6 +6,7 @@ from flwr.app import Error, Message, MetricRecord, RecordDict
 from fed.arrays import to_record
 from fed.replies import accept, in_order, summarize
 from fed.runtime import ProcessGrid
+from fed.strategy import Mixture
 
 
 def message(node, weight=1.0):
@@ -21,7 +22,7 @@ def test_a_vanished_node_is_named():
     rows = []
     participants = [("a", 0, 11), ("b", 1, 12)]
     check = lambda reply, row: "ok"  # noqa: E731
-    passed = list(accept([message(12)], participants, rows, check))
+    passed = list(accept([message(12)], participants, rows, check, Mixture()))
     assert [reply.metadata.src_node_id for reply in passed] == [12]
     statuses = {row["client"]: row["status"] for row in rows}
     assert statuses == {"b": "ok", "a": "no reply"}
@@ -33,7 +34,7 @@ def test_an_error_reply_is_no_update():
     reply = Message(Error(code=0, reason="node unavailable"), reply_to=question)
     rows = []
     check = lambda reply, row: reply.error.reason  # noqa: E731
-    assert not list(accept([reply], [("a", 0, 11)], rows, check))
+    assert not list(accept([reply], [("a", 0, 11)], rows, check, Mixture()))
     assert rows[0]["status"] == "node unavailable"
 
 

@@ -87,6 +87,7 @@ def test_supernodes_give_the_same_weights(train, tmp_path):
             "PYTHONPATH": os.pathsep.join(paths),
             "LOGS": str(tmp_path / "logs"),
             "TIMEOUT": "500",
+            "SCRIPT": "",
         },
         capture_output=True,
         text=True,

@@ -1,0 +1,207 @@
+"""The command that makes a site: a recipe's script, run up to its call to ``fit()``.
+
+What ``python -m fed`` is given is also how other processes make a site of their own.
+"""
+
+import argparse
+import functools
+import io
+import json
+import sys
+import types
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from speechbrain import Brain
+
+from based_yaml import load_hparams
+from fed import recipe
+from fed.brain import Federated
+from fed.memory import keep_freed_memory
+
+DESCRIPTION = """Federates a SpeechBrain recipe: runs its script, as python would, up to
+the call to Brain.fit(); trains with the federation; goes on with the best model.
+Instead of a script, a YAML file that names brain and datasets will do."""
+
+
+class Reached(BaseException):
+    """Leaves a script at its call to ``fit()``, with the site that was made there."""
+
+    def __init__(self, site):
+        super().__init__()
+        self.site = site
+
+
+class Process:
+    """What this process runs, whether it goes on after ``fit()``, what it has made."""
+
+    command, stops_at_fit, sites = None, False, {}
+
+
+def run(argv):
+    """Run a script, or what stands for it, with its call to ``fit()`` federated.
+
+    Arguments
+    ---------
+    argv : list of str
+        ``train.py train.yaml --key value ...`` or ``train.yaml --key value ...``, and
+        anywhere among them ``--federation``, ``--fit``.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m fed",
+        usage="%(prog)s [train.py] train.yaml [--key value ...]",
+        description=DESCRIPTION,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--federation", help="a YAML file that has the key 'federation'"
+    )
+    parser.add_argument("--fit", help="which call to fit(): its number, or the class")
+    options, args = parser.parse_known_args([str(arg) for arg in argv])
+    if not args:
+        parser.error("which script, or which YAML file?")
+    Process.command = [str(arg) for arg in argv]
+    if not args[0].endswith(".py"):
+        return recipe.main(args)
+    with fit_federated(options.federation, options.fit):
+        return run_as_main(args)
+
+
+def run_as_main(args):
+    """Run a script as ``python`` does; it stays the module ``__main__``."""
+    script = Path(args[0])
+    module = types.ModuleType("__main__")
+    module.__file__ = args[0]
+    sys.modules["__main__"] = module
+    sys.argv = list(args)
+    sys.path.insert(0, str(script.resolve().parent))
+    exec(compile(script.read_bytes(), args[0], "exec"), vars(module))
+
+
+@contextmanager
+def fit_federated(file=None, chosen=None):
+    """Make ``Brain.fit`` train with a federation.
+
+    Arguments
+    ---------
+    file : str
+        YAML with the key ``federation``; by default, hparams have it.
+    chosen : str
+        The number of the call, or the name of the Brain's class; the first by default,
+        which must then be the only one. Other calls are left as they are.
+    """
+    own, calls = Brain.fit, []
+
+    @functools.wraps(own)
+    def fit(brain, *args, **kwargs):
+        if isinstance(brain, Federated):
+            return own(brain, *args, **kwargs)
+        calls.append(type(brain).__name__)
+        if chosen is None and len(calls) > 1:
+            raise ValueError(
+                f"fit() is called for {' and then '.join(calls)}: say by --fit, with a "
+                "number or a class, which one to federate; others stay as they are."
+            )
+        if chosen not in (None, str(len(calls)), calls[-1]):
+            return own(brain, *args, **kwargs)
+        if file:
+            federation = load_hparams(file).get("federation")
+        else:
+            federation = getattr(brain.hparams, "federation", None)
+        if federation is None:
+            raise ValueError(
+                f"{file or 'The YAML'} has no key 'federation'; add it, or give the "
+                "option --federation with a file that has it."
+            )
+        return federation.fit(brain, *args, **kwargs)
+
+    Brain.fit = fit
+    try:
+        yield
+    finally:
+        Brain.fit = own
+
+
+def current():
+    """Describe this process's command, for others to run as well."""
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    started = [str(Path(main).resolve()) if main else "", *sys.argv[1:]]
+    return json.dumps(Process.command or started)
+
+
+def keep(command, site):
+    """Make this process use a site that it has made already."""
+    for old in Process.sites.values():
+        old.brain.loaders.clear()
+    Process.sites = {command: site}
+
+
+def load(command):
+    """Make the site of a command, or find it made.
+
+    Arguments
+    ---------
+    command : str
+        Of :func:`current` or :func:`deployed`.
+
+    Returns
+    -------
+    Site
+    """
+    if command not in Process.sites:
+        keep_freed_memory()
+        torch.set_num_threads(1)
+        Process.stops_at_fit = True
+        try:
+            run(json.loads(command))
+        except Reached as reached:
+            keep(command, reached.site)
+        else:
+            raise ValueError(f"{command} ends without a call to fit().")
+    return Process.sites[command]
+
+
+def deployed(context):
+    """Describe the command that Flower's run config and node config speak of.
+
+    Relative paths of the script and of YAML files are relative to the app.
+    """
+    run_config, node = context.run_config, context.node_config
+    root = Path(__file__).resolve().parents[1]
+    files = [run_config[key] for key in ("script", "hparams") if run_config.get(key)]
+    overrides = [run_config["overrides"], node.get("overrides", "")]
+    device = node.get("device", run_config.get("device"))
+    overrides += [f"device: {device}"] if device else []
+    return json.dumps([str(root / file) for file in files] + flags(*overrides))
+
+
+def flags(*overrides):
+    """Writes overrides as a command has them; of equal keys the last one counts.
+
+    Arguments
+    ---------
+    *overrides : str
+        YAML, with HyperPyYAML's tags; may be empty.
+
+    Returns
+    -------
+    list of str
+
+    Example
+    -------
+    >>> flags("{rounds: 2, lr: 0.1}", "lr: 0.2", "optimizer: {lr: 1}")
+    ['--rounds=2', '--lr=0.2', '--optimizer={lr: 1}']
+    """
+    from ruamel.yaml import YAML
+
+    yaml, merged = YAML(), {}
+    yaml.default_flow_style, yaml.width = True, sys.maxsize
+    for text in overrides:
+        merged |= yaml.load(text) or {}
+    words = []
+    for key, value in merged.items():
+        text = io.StringIO()
+        yaml.dump({key: value}, text)
+        words.append(f"--{key}={text.getvalue().strip()[len(key) + 3 : -1]}")
+    return words

@@ -1,0 +1,91 @@
+"""The script of recipes that name their Brain and their datasets in YAML."""
+
+import speechbrain as sb
+from torch.utils.data import Dataset
+
+from based_yaml import load_hparams, save_hparams
+from fed.site import loader_options
+
+
+def main(argv):
+    """Load a YAML file, train, and leave the results in its output folder.
+
+    Arguments
+    ---------
+    argv : list of str
+        YAML file, then overrides and SpeechBrain's run options.
+
+    Returns
+    -------
+    Brain
+        With the best model.
+    """
+    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    hparams = load_hparams(hparams_file, overrides)
+    if "federation" not in hparams:
+        raise ValueError(f"{hparams_file} needs the keys 'brain' and 'federation'.")
+    sb.create_experiment_directory(hparams["output_folder"])
+    save_hparams(hparams_file, overrides, hparams["output_folder"])
+    if hparams.get("prepare"):
+        sb.utils.distributed.run_on_main(hparams["prepare"])
+    return train(hparams, run_opts)
+
+
+def train(hparams, run_opts=None, datasets=None):
+    """Federate the Brain and the datasets of a loaded YAML file.
+
+    Arguments
+    ---------
+    hparams : dict
+        With ``brain``, ``modules``, ``opt_class``, ``federation`` and options of
+        loaders by one of SpeechBrain's usual names.
+    run_opts : dict
+        Of ``speechbrain.parse_arguments``.
+    datasets : dict
+        What the federation's ``datasets`` makes of hparams, if it is there already.
+
+    Returns
+    -------
+    Brain
+        With the best model.
+    """
+    brain, federation = build(hparams, run_opts), hparams["federation"]
+    datasets = as_dict(datasets or federation.datasets(hparams))
+    federation.fit(
+        brain,
+        None,
+        datasets.get("train"),
+        datasets.get("valid"),
+        train_loader_kwargs=loader_options(hparams, "train"),
+        valid_loader_kwargs=loader_options(hparams, "valid"),
+        datasets=datasets,
+    )
+    return brain
+
+
+def build(hparams, run_opts=None):
+    """Build the Brain that YAML names."""
+    for key in ("brain", "modules"):
+        if key not in hparams:
+            raise ValueError(f"The YAML of a federation needs the key '{key}'.")
+    return hparams["brain"](
+        modules=hparams["modules"],
+        opt_class=hparams.get("opt_class"),
+        hparams=hparams,
+        run_opts=run_opts,
+        checkpointer=hparams.get("checkpointer"),
+    )
+
+
+def as_dict(datasets):
+    """Names the datasets that a recipe returns: a dict, or a tuple in usual order.
+
+    Validation data may be called ``dev`` as well.
+    """
+    if not isinstance(datasets, dict):
+        sets = datasets if isinstance(datasets, (tuple, list)) else [datasets]
+        if isinstance(sets[0], dict):  # (datasets, label_encoder)
+            return as_dict(sets[0])
+        sets = [s for s in sets if isinstance(s, (Dataset, dict))]
+        datasets = dict(zip(("train", "valid", "test"), sets, strict=False))
+    return {"valid" if name == "dev" else name: s for name, s in datasets.items()}
