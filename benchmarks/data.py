@@ -34,8 +34,7 @@ import speechbrain as sb
 import torch
 
 from benchmarks import loops, measuring, original
-from fed.brain import federate
-from fed.site import restrict
+from fed.loading import restrict
 from fedenhance.data import audio
 from fedenhance.data.datasets import collate, training_set
 from fedenhance.data.manifests import (
@@ -267,7 +266,7 @@ def switch(args, clock):
         case = loops.recordings(args, folder, seconds=1.0, model=args.model, **sizes)
         hparams, _ = case.load(folder)
         dataset = hparams["datasets"](hparams)["train"]
-        brain = federate(sb.Brain, {"modules": {"x": torch.nn.Identity()}}, {})
+        brain = sb.Brain({"x": torch.nn.Identity()})
         options = hparams["train_dataloader_opts"]
 
         def made(ids):

@@ -18,7 +18,9 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from torch.utils.data import DataLoader
 
 from based_yaml import load_hparams
-from fed.site import restrict, rows_of
+from fed import command, recipe
+from fed.loading import restrict
+from fed.site import rows_of
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.data.tables import read_table
 from fedenhance.networks.scaling import separate
@@ -264,7 +266,11 @@ def federate(case, rounds, callbacks=()):
         federation = hparams["federation"]
         federation.rounds = federation.evaluate_every = rounds
         federation.callbacks = callbacks
-        federation.run(case.file, overrides, case.run_opts, hparams)
+        # What Ray's workers run to have a Brain of their own.
+        options = {k: v for k, v in case.run_opts.items() if v}.items()
+        words = [f"--{k}" if v is True else f"--{k}={v}" for k, v in options]
+        command.Process.command = [case.file, *command.flags(overrides), *words]
+        recipe.train(hparams, case.run_opts)
         return read_table(Path(folder) / "rounds.csv")
 
 

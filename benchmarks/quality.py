@@ -28,7 +28,8 @@ from speechbrain import Stage
 
 from benchmarks import measuring, original
 from benchmarks.loops import HERE, RUN_OPTS, Case
-from fed.brain import federate
+from fed import recipe
+from fed.brain import join
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.data.manifests import (
     assign_clients,
@@ -148,7 +149,7 @@ def federated(args, snapshots, folder, **settings):
 
     federation.schedule = begin
     try:
-        federation.run(None, "", RUN_OPTS, hparams)
+        recipe.train(hparams, RUN_OPTS)
     except TimeIsUp:
         return hparams
 
@@ -182,7 +183,8 @@ def score(hparams, snapshots):
     list of dict
         ``seconds``, and the improvements with one and with two noises in dB.
     """
-    brain = federate(hparams["brain"], hparams, RUN_OPTS)
+    brain = recipe.build(hparams, RUN_OPTS)
+    join(brain)
     test_set = dataio_prepare(hparams)["test"]
     rows = []
     for seconds, state in snapshots.kept:

@@ -319,7 +319,7 @@ def failures(args, clock):
         federation.rounds, federation.mods = rounds, [misbehave]
         federation.timeout, federation.weighting = 1e3, fed.weighting.by_loss
         federation.callbacks = [watch]
-        federation.run(None, "", loops.RUN_OPTS, hparams)
+        fed.recipe.train(hparams, loops.RUN_OPTS)
         lines = (Path(folder) / "clients.csv").read_text().splitlines()[1:]
     names = [*KINDS, "RuntimeError"]
     reasons = Counter(next((n for n in names if n in line), "ok") for line in lines)

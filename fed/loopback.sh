@@ -9,8 +9,9 @@
 #
 # Arguments: YAML file, number of SuperNodes, overrides (YAML, optional), overrides of
 # each node (optional; {} is its number, from 0), with which it holds data of its own.
-# Environment: SCRIPT (train.py; empty if YAML names all), DEVICE (cpu), PORT (9700; nodes take the ports after it), INSECURE=1 for
-# neither TLS nor keys, LOGS (a folder to keep), TIMEOUT in seconds (3600).
+# Environment: SCRIPT (train.py; empty if YAML names Brain and datasets), DEVICE (cpu),
+# PORT (9700; nodes take the ports after it), INSECURE=1 for neither TLS nor keys, LOGS
+# (a folder to keep), TIMEOUT in seconds (3600).
 set -euo pipefail
 
 hparams=${1:?YAML file} nodes=${2:?number of SuperNodes} overrides=${3:-} own=${4:-}
@@ -93,7 +94,8 @@ done
 
 # --stream follows the run's log until it has ended.
 timeout "${TIMEOUT:-3600}" flwr run "$app" loopback --stream --run-config \
-    "script=\"${SCRIPT-train.py}\" hparams=\"$hparams\" nodes=$nodes device=\"${DEVICE:-cpu}\" overrides=\"$overrides\"" \
+    "script=\"${SCRIPT-train.py}\" hparams=\"$hparams\" nodes=$nodes
+    device=\"${DEVICE:-cpu}\" overrides=\"$overrides\"" \
     >"$logs/run.log" 2>&1 || true
 status=$(flwr ls loopback --format json |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["runs"][0]["status"])')
