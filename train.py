@@ -28,8 +28,8 @@ def train(hparams, run_opts, datasets):
     fit = partial(federation.fit, brain, datasets=datasets) if federation else brain.fit
     fit(
         hparams.get("epoch_counter"),
-        datasets["train"],
-        datasets["valid"],
+        datasets.get("train"),  # the server of real clients may have none
+        datasets.get("valid"),
         train_loader_kwargs=dict(hparams["train_dataloader_opts"]),
         valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
     )

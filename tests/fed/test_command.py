@@ -1,0 +1,139 @@
+"""The command that federates a recipe: its script, or its YAML file."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import speechbrain as sb
+
+from fed.command import load, run, run_as_main
+from fed.files import load as load_state
+from tests.fed import recipe
+from tests.fed.conftest import YAML
+
+HERE = YAML.parent
+ROOT = HERE.parents[1]
+SCRIPT = [HERE / "train.py", HERE / "train.yaml", "--device", "cpu"]
+
+
+@pytest.fixture
+def as_main(monkeypatch):
+    """Let this process be what it was, once a script has run in it."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.fixture
+def script(tmp_path, as_main, read):
+    """Run the recipe's script federated; return the rows of rounds.csv."""
+
+    def script(*options, federation=HERE / "federation.yaml"):
+        folder = f"--output_folder={tmp_path / 'out'}"
+        run([*SCRIPT, folder, *options, f"--federation={federation}"])
+        return read("rounds.csv")
+
+    return script
+
+
+def test_the_command_trains_and_leaves_results(tmp_path, read):
+    command = [sys.executable, "-m", "fed", YAML, "--device", "cpu"]
+    options = ["--rounds", "2", "--output_folder", tmp_path / "out"]
+    subprocess.run([*command, *options], cwd=ROOT, check=True, timeout=120)
+    assert [row["round"] for row in read("rounds.csv")] == ["1", "2"]
+    assert (tmp_path / "out/hyperparams.yaml").exists()
+    assert list((tmp_path / "out/save").glob("CKPT+*/model.ckpt"))
+
+
+def test_a_script_is_federated_as_it_is(script, tmp_path):
+    rows = script()
+    assert [row["examples"] for row in rows] == ["32"] * 3
+    assert float(rows[-1]["valid_loss"]) < float(rows[0]["valid_loss"])
+    # Its own evaluation follows, of the best model.
+    log = (tmp_path / "out/train_log.txt").read_text().splitlines()
+    assert [line.split(" - ")[0][:9] for line in log[-2:]] == ["round: 3,", "stage: te"]
+
+
+def test_clients_get_what_a_ready_loader_has(script):
+    whole = script()
+    ready = script("--ready", "True", f"--seed={7}")
+    assert [row["examples"] for row in ready] == [row["examples"] for row in whole]
+
+
+def test_a_run_of_a_script_goes_on_where_it_stopped(script, tmp_path):
+    script("--train_size=16")
+    before = (tmp_path / "out/clients.csv").read_bytes()
+    script("--train_size=16")
+    assert (tmp_path / "out/clients.csv").read_bytes() == before
+
+
+def test_the_recipes_checkpoints_stay_its_own(script, tmp_path):
+    folder = tmp_path / "out"
+    words = [*SCRIPT, f"--output_folder={folder}", "--number_of_epochs=1"]
+    run_as_main([str(word) for word in words])
+    central = sorted(folder.glob("save/CKPT+*"))
+    assert len(central) == 1
+    script()
+    assert sorted(folder.glob("save/CKPT+*")) == central
+    assert len(sorted(folder.glob("save/federated/CKPT+*/model.ckpt"))) == 1
+
+
+def test_a_second_call_of_fit_must_be_chosen(script, tmp_path):
+    with pytest.raises(ValueError, match="Scaled and then Scaled.*--fit"):
+        script("--calls=2")
+    assert sb.Brain.fit.__module__ == "speechbrain.core"
+
+
+def test_another_call_than_the_first_is_federated_on_request(script, tmp_path):
+    script("--calls=2", "--fit=2")
+    assert (tmp_path / "out/save/federated/federation.pt").exists()
+    # The first call trained centrally: the second one's model goes on from there.
+    central = list((tmp_path / "out/save").glob("CKPT+*"))
+    assert len(central) == 1
+
+
+def test_a_script_without_a_federation_is_told_what_to_add(script, tmp_path):
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("rounds: 1\n")
+    with pytest.raises(ValueError, match=r"empty\.yaml has no key 'federation'"):
+        script(federation=empty)
+
+
+def test_other_processes_run_the_script_up_to_fit(script, tmp_path, monkeypatch):
+    script()
+    trained = load_state(tmp_path / "out/save/federated/federation.pt")
+    monkeypatch.setattr("fed.command.Process.sites", {})
+    monkeypatch.setattr("fed.command.Process.stops_at_fit", False)
+    monkeypatch.setattr("fed.command.keep_freed_memory", lambda: None)
+    folder = f"--output_folder={tmp_path / 'other'}"
+    command = [*SCRIPT, folder, f"--federation={HERE / 'federation.yaml'}"]
+    site = load(json.dumps([str(word) for word in command]))
+    assert site.names() == ["client00", "client01", "client02", "client03"]
+    assert site.brain.modules.state_dict().keys() == trained["arrays"].keys()
+    assert not (tmp_path / "other/rounds.csv").exists()
+
+
+def test_a_run_builds_its_brain_and_its_datasets_once(tmp_path, monkeypatch):
+    built = []
+
+    def count(owner, name):
+        wrapped = getattr(owner, name)
+
+        def counting(*args, **kwargs):
+            built.append(name)
+            return wrapped(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    count(recipe, "datasets")
+    count(recipe.Regression, "__init__")
+    run([YAML, "--rounds", "1", f"--output_folder={tmp_path}"])
+    assert sorted(built) == ["__init__", "datasets"]
+
+
+def test_a_file_without_a_federation_is_refused(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text("output_folder: results\n")
+    with pytest.raises(ValueError, match=r"train\.yaml.*federation"):
+        run([path])
