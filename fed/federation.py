@@ -169,6 +169,23 @@ class Federation:
         if self.privacy and self.p_dropout:
             raise ValueError("p_dropout changes the privacy that is accounted for.")
 
+    def choose_as(self, asked, reported):
+        """Choose the best model as the recipe does, unless YAML says by what.
+
+        Arguments
+        ---------
+        asked : dict
+            What the recipe gives to ``save_and_keep_only``.
+        reported : container of str
+            Columns that there are.
+        """
+        if not (self.maximize or self.minimize):
+            for kind, keys in (("maximize", "max_keys"), ("minimize", "min_keys")):
+                for key in asked.get(keys) or ():
+                    if f"valid_{key}" in reported and self.metric == "valid_loss":
+                        self.metric = f"valid_{key}"
+                        setattr(self, kind, self.metric)
+
     def sampled(self, num_clients):
         """Return how many of the clients take part in a round.
 

@@ -106,6 +106,8 @@ class Ledger:
 
     def keep_best(self, arrays, numbers, row):
         """Save the model if it is better on validation than all before."""
+        asked = self.site.brain.checkpointer.asked
+        self.federation.choose_as(asked, row)
         metric = self.federation.metric
         reported = [key for key in row if key.startswith("valid_")]
         if reported and metric not in row:
@@ -117,9 +119,12 @@ class Ledger:
             self.best = row[metric]
             set_arrays(self.site.brain, arrays)
             self.site.brain.set_numbers(numbers)
-            asked = self.site.brain.checkpointer.asked.get("meta", {})
             self.checkpointer.save_and_keep_only(
-                meta={**asked, "round": row["round"], metric: self.best},
+                meta={
+                    **asked.get("meta", {}),
+                    "round": row["round"],
+                    metric: self.best,
+                },
                 importance_keys=[lambda checkpoint: checkpoint.meta["round"]],
                 keep_recent=False,
             )

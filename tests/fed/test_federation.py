@@ -171,6 +171,19 @@ def test_a_metric_is_one_of_validation():
         assert fed.Federation(None, maximize=name).metric == "valid_si_sdri"
 
 
+def test_the_best_is_what_the_recipe_keeps_unless_yaml_says_otherwise():
+    asked, row = (
+        {"meta": {}, "max_keys": ["acc"]},
+        {"valid_acc": 0.5, "valid_loss": 1.0},
+    )
+    federation = fed.Federation()
+    federation.choose_as(asked, row)
+    assert (federation.metric, federation.is_better(0.6, 0.5)) == ("valid_acc", True)
+    federation = fed.Federation(minimize="valid_loss")
+    federation.choose_as(asked, row)
+    assert (federation.metric, federation.is_better(0.6, 0.5)) == ("valid_loss", False)
+
+
 def test_test_never_chooses_the_model():
     with pytest.raises(ValueError, match="valid"):
         fed.Federation(datasets=None, maximize="test_si_sdri")
