@@ -1,6 +1,7 @@
 """What a Brain needs to serve in a federation, mixed into the class of one that is."""
 
 import copy
+import math
 from numbers import Number
 from types import SimpleNamespace
 
@@ -20,6 +21,8 @@ from torch.utils.data import DataLoader
 
 from fed.arrays import numbers_of, set_numbers
 from fed.loading import LOADERS, KeptLoaders, stays
+
+COUNT = "optimizer_step"
 
 
 class NoCheckpointer:
@@ -114,7 +117,7 @@ class Federated:
             self.skip_nonfinite_grads = True
         self.reset()
 
-    def reset(self):
+    def reset(self, numbers=None):
         """Forget the last client, even if it failed midway."""
         self.step = self.optimizer_step = self.nonfinite_count = 0
         self.avg_train_loss = 0.0
@@ -129,6 +132,7 @@ class Federated:
         for scheduler, state in self.schedulers.values():
             vars(scheduler).clear()
             vars(scheduler).update(copy.deepcopy(state))
+        self.set_numbers(numbers or {})
 
     # ----------------------------------------------- between SpeechBrain and the recipe
 
@@ -213,33 +217,27 @@ class Federated:
     def numbers(self):
         """Collect numbers that the recipe keeps outside of ``state_dict``, by name.
 
-        Those of schedulers, and statistics such as of ``InputNormalization``.
+        Those of schedulers, statistics such as of ``InputNormalization``, learning
+        rates, and the count of steps.
 
         Returns
         -------
         dict of numpy.ndarray
         """
-        return {
-            f"{name}.{key}": value
-            for name, owner in self.stateful.items()
-            for key, value in numbers_of(owner).items()
-        }
-
-    def rates(self):
-        """Collect the learning rates of the optimizers, in the same way."""
-        return {
-            f"optimizers.{name}": np.float64([g["lr"] for g in optimizer.param_groups])
-            for name, optimizer in self.optimizers().items()
-        }
+        found = {f"brain.{COUNT}": np.array(self.optimizer_step)}
+        for name, owner in self.stateful.items():
+            numbers = numbers_of(owner).items()
+            found |= {f"{name}.{key}": value for key, value in numbers}
+        for name, optimizer in self.optimizers().items():
+            rates = [group["lr"] for group in optimizer.param_groups]
+            found[f"optimizers.{name}"] = np.float64(rates)
+        return found
 
     def set_numbers(self, numbers):
-        """Take over what :meth:`numbers` collected."""
-        for name, owner in self.stateful.items():
-            start = f"{name}."
-            set_numbers(
-                owner,
-                {k[len(start) :]: v for k, v in numbers.items() if k.startswith(start)},
-            )
+        """Take over what :meth:`numbers` collected; optimizers take their rates."""
+        for name, owner in {**self.stateful, "brain": self}.items():
+            own = [key for key in numbers if key.rpartition(".")[0] == name]
+            set_numbers(owner, {k.rpartition(".")[2]: numbers[k] for k in own})
 
     # ------------------------------------------------------------- training, evaluation
 
@@ -249,6 +247,7 @@ class Federated:
         loader_kwargs,
         first_epoch,
         epochs,
+        numbers=None,
         sampler_offset=0,
         on_optimizers=None,
         totals=(),
@@ -267,6 +266,8 @@ class Federated:
             Absolute over all rounds, so that each round shuffles anew.
         epochs : float
             How long; a fraction of an epoch stops early.
+        numbers : dict of numpy.ndarray
+            Of :meth:`numbers`, from which it starts.
         sampler_offset : int
             Added to the shuffle's seed.
         on_optimizers : callable
@@ -283,16 +284,16 @@ class Federated:
             ``valid_...`` if there is a validation set; of the last epoch, except that
             examples and ``totals`` add up.
         """
-        self.reset()
+        self.reset(numbers)
         self.sampler_offset, self.totals = sampler_offset, totals
         self.on_optimizers = on_optimizers or self.on_optimizers
-        before, whole = self.num_examples, int(np.ceil(epochs))
+        before, whole = self.num_examples, math.ceil(epochs)
         finished = False
         try:
             loader = self.training_loader(train_set, dict(loader_kwargs))
             if epochs != whole:
-                steps = np.ceil(epochs * len(loader) / self.grad_accumulation_factor)
-                self.optimizer_step_limit = int(steps)
+                steps = epochs * len(loader) / self.grad_accumulation_factor
+                self.optimizer_step_limit = self.optimizer_step + math.ceil(steps)
             self.fit(
                 range(first_epoch, first_epoch + whole),
                 loader,
@@ -314,7 +315,13 @@ class Federated:
         }
 
     def validate(
-        self, valid_set, loader_kwargs, epoch, train_loss=0.0, on_optimizers=None
+        self,
+        valid_set,
+        loader_kwargs,
+        numbers=None,
+        epoch=1,
+        train_loss=0.0,
+        on_optimizers=None,
     ):
         """Evaluate the weights as they are, after an epoch of training without data.
 
@@ -326,7 +333,7 @@ class Federated:
         dict
             ``loss`` and what the Brain logs.
         """
-        self.reset()
+        self.reset(numbers)
         self.avg_train_loss = train_loss
         self.on_optimizers = on_optimizers or self.on_optimizers
         self.fit(

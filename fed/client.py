@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 
 from fed import command
 from fed.arrays import to_arrays, to_record
+from fed.site import Task
 
 app = ClientApp()
 
@@ -30,23 +31,25 @@ def wrap(inner, mod):
 def train_at(site, own_data, message, context):
     """Make the local update of one client, or of the one that has a site of its own."""
     start, config = time.perf_counter(), message.content["config"]
-    client = config["client"]
-    whole = (site.train_set, site.train_options)
-    numbers = message.content.get("numbers")
+    numbers, client = message.content.get("numbers"), config["client"]
+    whole = site.train_set, site.train_options
+    task = Task(
+        config["server-round"],
+        config["client-index"],
+        client,
+        config["run"],
+        lr=config.get("lr"),
+        proximal_mu=config.get("proximal-mu"),
+    )
     arrays, metrics = site.train(
         to_arrays(message.content["arrays"]),
         to_arrays(numbers or {}),
         whole if own_data else site.client_data(client),
-        config["server-round"],
-        config["client-index"],
-        name=client,
-        run=config["run"],
-        lr=config.get("lr"),
-        proximal_mu=config.get("proximal-mu"),
+        task,
     )
     content = {"arrays": to_record(arrays), "config": ConfigRecord({"client": client})}
     if numbers is not None:
-        content["numbers"] = to_record(site.brain.numbers() | site.brain.rates())
+        content["numbers"] = to_record(site.brain.numbers())
     if site.federation.mods:
         # Noise must not follow from the seed, which everybody knows.
         np.random.seed()
@@ -67,8 +70,8 @@ def introduce(message, context):
         if not 0 <= number < len(names):
             raise ValueError(f"partition-id {number} of {len(names)} clients.")
         name = names[number]
-    content = {"config": ConfigRecord({"client": str(name)})}
-    return Message(RecordDict(content), reply_to=message)
+    config = ConfigRecord({"client": str(name)})
+    return Message(RecordDict({"config": config}), reply_to=message)
 
 
 def site_of(message, context):

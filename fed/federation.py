@@ -252,7 +252,7 @@ class Federation:
 
             start(serve, self.sampled(len(roster)))
         finally:
-            site.close()
+            site.leave()
         if brain.checkpointer is not None:  # evaluate() finds the best model there
             brain.checkpointer = best_checkpointer(site)
 

@@ -33,7 +33,6 @@ class Ledger:
         folder = site.output_folder
         self.rounds_table = files.Table(folder / "rounds.csv")
         self.clients_table = files.Table(folder / "clients.csv")
-        self.state_file = site.state_file
         self.checkpointer = best_checkpointer(site)
         self.rows = []
         self.best = None
@@ -50,8 +49,8 @@ class Ledger:
         """
         site, average = self.site, None
         numbers = site.brain.numbers()
-        if self.state_file.exists():
-            state = files.load(self.state_file)
+        if self.site.state_file.exists():
+            state = files.load(self.site.state_file)
             arrays, self.rows = state["arrays"], state["rows"]
             numbers |= state.get("numbers", {})
             if self.federation.average:  # else one of before would be evaluated
@@ -77,31 +76,27 @@ class Ledger:
         self.clients_table.start(last)
         return arrays, numbers, average
 
-    def keep(self, state, row, clients):
+    def keep(self, arrays, numbers, average, row, clients):
         """Put a finished round on disk.
 
         Arguments
         ---------
-        state : dict
-            ``arrays``, ``numbers`` and ``average`` of the server; if there is an
-            average, it is what was evaluated.
+        arrays, numbers, average : dict of numpy.ndarray
+            Of the server; if there is an average, it is what was evaluated.
         row : dict
             Of rounds.csv.
         clients : list of dict
             Of clients.csv.
         """
-        self.keep_best(state["average"] or state["arrays"], state["numbers"], row)
+        self.keep_best(average or arrays, numbers, row)
         self.rows.append(row)
         total = sum(client["weight"] for client in clients)
         shares = [{**c, "weight": c["weight"] / total} for c in clients]
         self.append_clients(row["round"], shares)
-        state |= {
-            "rows": self.rows,
-            "best": self.best,
-            "identity": self.identity,
-            "strategy": [strategy_state(layer) for layer in layers(self.strategy)],
-        }
-        files.save(self.state_file, state)
+        state = {"arrays": arrays, "numbers": numbers, "average": average}
+        state |= {"rows": self.rows, "best": self.best, "identity": self.identity}
+        state["strategy"] = [strategy_state(layer) for layer in layers(self.strategy)]
+        files.save(self.site.state_file, state)
         self.rounds_table.rewrite(self.rows)
 
     def keep_best(self, arrays, numbers, row):

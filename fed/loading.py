@@ -43,6 +43,8 @@ def take_apart(data, options):
         When no loader of a client can be made like it.
     """
     options = dict(options or {})
+    if data is None:
+        return data, options
     if isinstance(data, LoopedLoader):
         options["looped_nominal_epoch"] = data.epoch_length
         data = data.loader

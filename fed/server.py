@@ -14,6 +14,7 @@ from tqdm import tqdm
 from fed.arrays import set_arrays, to_arrays, to_record
 from fed.ledger import Ledger
 from fed.replies import Checker, accept, client_row, in_order, summarize
+from fed.site import Task
 from fed.strategy import Mixture, build, cast, follow, layers, put_back, remember
 
 logger = get_logger(__name__)
@@ -48,18 +49,17 @@ class Server:
         self.arrays = None  # the model that the clients go on from
         self.numbers = {}  # what the recipe counts outside of it
         self.average = None  # its moving average, if that is evaluated instead
+        self.private = federation.privacy or federation.mods
         self.interrupted = False
 
     def privacy(self):
-        """Tell differential privacy how many clients there are."""
-        if self.federation.privacy is None:
-            return None
-        population = len(self.roster())
-        return partial(
-            self.federation.privacy,
-            population=population,
-            sampled=self.federation.sampled(population),
-        )
+        """Tell differential privacy, if there is any, how many clients there are."""
+        if self.federation.privacy:
+            population = len(self.roster())
+            count = self.federation.sampled(population)
+            return partial(
+                self.federation.privacy, population=population, sampled=count
+            )
 
     # ------------------------------------------------------------- the algorithm
 
@@ -73,8 +73,7 @@ class Server:
             bar = self.progress(rounds, desc="rounds", initial=done, total=total)
             for server_round in bar:
                 row = self.round(server_round)
-                if row.get(self.federation.metric):
-                    name = self.federation.metric
+                if (name := self.federation.metric) in row:
                     bar.set_postfix({name: f"{row[name]:.2f}"})
         self.ledger.load_best(self.model)
 
@@ -91,8 +90,7 @@ class Server:
             self.average = follow(self.average, self.arrays, share, server_round)
         row |= self.evaluate(server_round, row["train_loss"])
         row["seconds"] = time.perf_counter() - start
-        state = {"arrays": self.arrays, "numbers": self.numbers}
-        self.ledger.keep(state | {"average": self.average}, row, clients)
+        self.ledger.keep(self.arrays, self.numbers, self.average, row, clients)
         self.ledger.log(row)
         for callback in self.federation.callbacks:
             set_arrays(self.site.brain, self.model)
@@ -112,59 +110,56 @@ class Server:
         list of dict
             One row for each client asked: ``client``, ``status``, ...
         """
-        federation = self.federation
-        rows = []
-        for attempt in range(federation.max_failures + 1):
+        needed, rows = self.federation.min_clients, []
+        for attempt in range(self.federation.max_failures + 1):
             participants, dropped = self.sample(server_round, attempt)
             attempted = [client_row(client, "dropped out") for client, _, _ in dropped]
             before = remember(self.strategy)
             mean, numbers = self.attempt(server_round, participants, attempted)
             rows += attempted
-            good = sum(row["status"] == "ok" for row in attempted)
-            if mean is not None and good >= federation.min_clients:
+            good = [row for row in attempted if row["status"] == "ok"]
+            if mean is not None and len(good) >= needed:
                 self.update(to_arrays(mean))
-                self.numbers = numbers
+                self.numbers |= numbers
                 return rows
             put_back(self.strategy, before)
-            for row in attempted:
-                row["weight"] = 0.0
-                if row["status"] == "ok":
-                    row["status"] = "left out: too few other clients"
-            logger.warning(
-                "Round %d: %d clients succeeded of %d needed; attempt %d failed.",
-                server_round,
-                good,
-                federation.min_clients,
-                attempt + 1,
-            )
+            for row in good:
+                row |= {"weight": 0.0, "status": "left out: too few other clients"}
+            failed = "Round %d: %d clients succeeded of %d needed; attempt %d failed."
+            logger.warning(failed, server_round, len(good), needed, attempt + 1)
         self.ledger.append_clients(server_round, rows)
         reasons = sorted({f"{row['client']}: {row['status']}" for row in attempted})
-        state = self.ledger.state_file
+        state = self.site.state_file
         kept = f"; the last good model is in {state}" if state.exists() else ""
         raise RuntimeError(
-            f"Round {server_round} failed {federation.max_failures + 1} times{kept}. "
+            f"Round {server_round} failed {attempt + 1} times{kept}. "
             f"Failures: {'; '.join(reasons)}"
         )
 
     def attempt(self, server_round, participants, rows):
-        """Ask the participants once; return what the strategy makes of it."""
-        federation, strategy = self.federation, self.strategy
+        """Ask the participants once.
+
+        Returns
+        -------
+        flwr.app.ArrayRecord or None
+            What the strategy makes of the replies.
+        dict of numpy.ndarray
+            The mean of what clients count outside of the model.
+        """
+        strategy, timeout = self.strategy, self.federation.timeout
         layers(strategy)[-1].participants = participants
-        sent, config = self.sent(), self.configure(server_round)
-        messages = strategy.configure_train(
-            server_round, to_record(sent), config, self.grid
-        )
-        if not (federation.privacy or federation.mods):
-            for message in messages:
-                message.content["numbers"] = to_record(self.numbers)
-        replies = self.grid.send_and_receive(messages, timeout=federation.timeout)
+        sent, numbers = self.sent(), Mixture()
+        config, record = self.configure(server_round), to_record(sent)
+        messages = strategy.configure_train(server_round, record, config, self.grid)
+        for message in [] if self.private else messages:
+            message.content["numbers"] = to_record(self.numbers)
+        replies = self.grid.send_and_receive(messages, timeout=timeout)
         replies = in_order(replies, [node for _, _, node in participants])
         replies = self.progress(replies, desc="clients", total=len(participants))
-        numbers = Mixture()
-        check = Checker(federation, sent)
+        check = Checker(self.federation, sent)
         accepted = accept(replies, participants, rows, check, numbers)
         mean, _ = strategy.aggregate_train(server_round, self.interruptible(accepted))
-        return mean, self.numbers | numbers.arrays()
+        return mean, numbers.arrays()
 
     def sample(self, server_round, attempt):
         """Choose clients by seed and round, and which of them drop out.
@@ -197,11 +192,8 @@ class Server:
         """
         plain = getattr(layers(self.strategy)[-1], "mean", {})
         buffers = {name for name, _ in self.site.brain.modules.named_buffers()}
-        new = mean | {name: plain[name] for name in buffers & set(plain)}
-        self.arrays = {
-            name: cast(new.get(name, old), old.dtype)
-            for name, old in self.arrays.items()
-        }
+        new = self.arrays | mean | {name: plain[name] for name in buffers & set(plain)}
+        self.arrays = {n: cast(new[n], old.dtype) for n, old in self.arrays.items()}
 
     def train_on_server(self, server_round):
         """Do one more local update, on the server's own data, if there is any."""
@@ -214,49 +206,37 @@ class Server:
                 f"server_training: the datasets have no '{options['dataset']}', only "
                 f"{sorted(self.site.datasets)}."
             )
-        self.arrays, metrics = self.site.train(
-            self.arrays,
-            self.numbers,
-            (dataset, self.site.train_options),
-            server_round,
-            epochs=options.get("epochs", 1),
-            lr=options.get("lr"),
-        )
+        epochs, lr = options.get("epochs", 1), options.get("lr")
+        task = Task(server_round, epochs=epochs, lr=lr)
+        data = dataset, self.site.train_options
+        self.arrays, metrics = self.site.train(self.arrays, self.numbers, data, task)
         return {f"server_{key}": value for key, value in metrics.items()}
 
     def evaluate(self, server_round, train_loss):
         """Evaluate on the server's validation and test data."""
-        federation, site = self.federation, self.site
-        last = server_round == federation.rounds
-        if server_round % federation.evaluate_every and not last:
+        site, last = self.site, server_round == self.federation.rounds
+        if server_round % self.federation.evaluate_every and not last:
             return {}
         valid = site.validate(self.model, self.numbers, server_round, train_loss)
         if valid:
-            self.numbers = self.numbers | site.brain.numbers() | site.brain.rates()
+            self.numbers |= site.brain.numbers()
         test = site.test(self.model, self.numbers)
-        return {f"valid_{key}": value for key, value in valid.items()} | {
-            f"test_{key}": value for key, value in test.items()
-        }
+        stages = {"valid": valid, "test": test}.items()
+        return {f"{s}_{key}": value for s, row in stages for key, value in row.items()}
 
     # ------------------------------------------------------ messages and replies
 
     def configure(self, server_round):
         """Say how clients must train in this round."""
         config = ConfigRecord({"command": self.command, "run": self.ledger.identity})
-        if self.federation.schedule is not None:
-            config["lr"] = float(
-                self.federation.schedule(server_round, self.ledger.rows)
-            )
+        if schedule := self.federation.schedule:
+            config["lr"] = float(schedule(server_round, self.ledger.rows))
         return config
 
     def sent(self):
         """Choose what is sent: differential privacy can only blur real numbers."""
-        private = self.federation.privacy or self.federation.mods
-        return {
-            name: array
-            for name, array in self.arrays.items()
-            if not private or np.issubdtype(array.dtype, np.floating)
-        }
+        arrays = self.arrays.items()
+        return {n: a for n, a in arrays if not self.private or a.dtype.kind == "f"}
 
     def interruptible(self, replies):
         """Stop between clients if somebody has pressed Ctrl-C."""
@@ -269,16 +249,11 @@ class Server:
             # Noise must not follow from the seed, which everybody knows.
             np.random.seed()
 
-    def progress(self, iterable, **options):
+    def progress(self, iterable, desc, **options):
         """Show a progress bar where somebody can see it."""
-        hidden = self.site.brain.noprogressbar
-        return tqdm(
-            iterable,
-            disable=True if hidden else None,
-            leave=options["desc"] == "rounds",
-            dynamic_ncols=True,
-            **options,
-        )
+        hidden = self.site.brain.noprogressbar or None
+        options |= {"disable": hidden, "leave": desc == "rounds", "dynamic_ncols": True}
+        return tqdm(iterable, desc, **options)
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """A site: the Brain and the data of one process, and who holds what of them."""
 
+import math
 import random
 import traceback
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,36 @@ LOADER_OPTIONS = (
     "dataloader_opts",
 )
 SERVER_INDEX = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One local update.
+
+    Arguments
+    ---------
+    server_round : int
+        From 1.
+    index : int
+        The client's place among all clients.
+    client, run : str
+        Name of the client and identity of the run, whose lasting state is used; the
+        server has none.
+    epochs : float
+        The federation's ``local_epochs`` by default.
+    lr : float
+        The optimizers' own by default.
+    proximal_mu : float
+        Of FedProx.
+    """
+
+    server_round: int
+    index: int = SERVER_INDEX
+    client: str | None = None
+    run: str | None = None
+    epochs: float | None = None
+    lr: float | None = None
+    proximal_mu: float | None = None
 
 
 class Site:
@@ -55,32 +88,24 @@ class Site:
         self.brain = brain
         self.hparams = dict(vars(brain.hparams)) if hasattr(brain, "hparams") else {}
         self.checkpointer = brain.checkpointer
-        self.train_set, self.train_options = None, {}
-        if train_set is not None:
-            taken = take_apart(train_set, train_loader_kwargs)
-            self.train_set, self.train_options = taken
-        self.datasets = {**(datasets or {}), "train": self.train_set}
-        self.datasets["valid"] = valid_set
+        taken = take_apart(train_set, train_loader_kwargs)
+        self.train_set, self.train_options = taken
+        own = {"train": self.train_set, "valid": valid_set}
+        self.datasets = (datasets or {}) | own
         self.valid_options = dict(valid_loader_kwargs or {})
         self.leave = join(brain)
         self.local = matching(brain.modules.state_dict(), federation.local)
         self.output_folder = Path(self.hparams.get("output_folder", "results"))
-        self.save_folder = Path(
-            self.hparams.get("save_folder", self.output_folder / "save")
-        )
+        save = self.hparams.get("save_folder", self.output_folder / "save")
         kept = getattr(self.checkpointer, "checkpoints_dir", None)
-        if kept and Path(kept).resolve() == self.save_folder.resolve():
-            self.save_folder /= "federated"  # the recipe's checkpoints stay its own
+        own = kept and Path(kept).resolve() == Path(save).resolve()
+        self.save_folder = Path(save, "federated") if own else Path(save)
         self.states = ClientStates(self.save_folder / "clients")
         self.state_file = self.save_folder / "federation.pt"
         self.stateful = list(brain.stateful.values())
         seed = self.hparams.get("seed", 0)
         self.seed = int(seed if federation.seed is None else federation.seed)
         self._partition = None
-
-    def close(self):
-        """Give the Brain back."""
-        self.leave()
 
     @property
     def partition(self):
@@ -92,8 +117,7 @@ class Site:
             clients = None if deal else getattr(self.train_set, "clients", None)
             if clients is None:
                 clients = (deal or partitions.iid)(rows)
-            empty = [name for name, ids in clients.items() if not ids]
-            if empty:
+            if empty := [name for name, ids in clients.items() if not ids]:
                 raise ValueError(f"Clients without training data: {empty}.")
             self.place_of = {key: place for place, key in enumerate(rows)}
             self._partition = dict(sorted(clients.items()))
@@ -107,12 +131,11 @@ class Site:
         ValueError
             Naming selected clients that do not exist.
         """
-        names = list(self.partition)
-        if self.federation.selected_clients is None:
+        names, selected = list(self.partition), self.federation.selected_clients
+        if selected is None:
             return names
-        selected = {str(name) for name in self.federation.selected_clients}
-        unknown = sorted(selected - set(names))
-        if unknown:
+        selected = {str(name) for name in selected}
+        if unknown := sorted(selected - set(names)):
             raise ValueError(f"selected_clients: there are no clients {unknown}.")
         return [name for name in names if name in selected]
 
@@ -134,19 +157,7 @@ class Site:
         if torch.cuda.is_available():
             torch.cuda.manual_seed_all(seed)
 
-    def train(
-        self,
-        arrays,
-        numbers,
-        data,
-        server_round,
-        index=SERVER_INDEX,
-        name=None,
-        run=None,
-        epochs=None,
-        lr=None,
-        proximal_mu=None,
-    ):
+    def train(self, arrays, numbers, data, task):
         """Make one local update.
 
         Arguments
@@ -157,19 +168,7 @@ class Site:
             Of ``Federated.numbers``.
         data : tuple
             Dataset and options of its loader.
-        server_round : int
-            From 1.
-        index : int
-            The client's place among all clients.
-        name, run : str
-            The client and the identity of the run, whose lasting state is used; the
-            server has none.
-        epochs : float
-            The federation's ``local_epochs`` by default.
-        lr : float
-            The optimizers' own by default.
-        proximal_mu : float
-            Of FedProx.
+        task : Task
 
         Returns
         -------
@@ -177,52 +176,47 @@ class Site:
             Those that are kept local are the ones that came in.
         metrics : dict
         """
-        brain, keep = self.brain, (run, name)
-        epochs = self.federation.local_epochs if epochs is None else epochs
-        state = self.states.load(keep, server_round) if name else {}
+        brain, name, keep = self.brain, task.client, (task.run, task.client)
+        epochs = task.epochs or self.federation.local_epochs
+        state = self.states.load(keep, task.server_round) if name else {}
         set_arrays(brain, {**arrays, **state.get("arrays", {})})
-        self.seed_all(server_round, index)
+        self.seed_all(task.server_round, task.index)
         validate = name and self.federation.validate_clients
         metrics = brain.local_update(
             *data,
-            first_epoch=(server_round - 1) * int(np.ceil(epochs)) + 1,
+            numbers=numbers,
+            first_epoch=(task.server_round - 1) * math.ceil(epochs) + 1,
             epochs=epochs,
-            sampler_offset=index * 1_000_003 if name else SERVER_INDEX,
-            on_optimizers=self.adjusting(numbers, state, lr, proximal_mu),
+            sampler_offset=task.index * 1_000_003 if name else SERVER_INDEX,
+            on_optimizers=partial(self.adjust, numbers, task, state),
             totals=self.federation.totals,
             valid_set=self.datasets["valid"] if validate else None,
             valid_loader_kwargs=self.valid_options,
         )
         trained = get_arrays(brain)
         if name and (self.local or self.federation.keep_optimizer):
-            self.states.save(keep, server_round, self.lasting_state(trained))
+            self.states.save(keep, task.server_round, self.lasting_state(trained))
         sent = {n: a if n in self.local else trained[n] for n, a in arrays.items()}
         return sent, metrics
 
-    def adjusting(self, numbers, state=None, lr=None, proximal_mu=None):
-        """Make the hook that sets up optimizers and schedulers once they are there.
+    def adjust(self, numbers, task, state, optimizers):
+        """Set up optimizers and schedulers once they are there.
 
         Learning rates are those of YAML, then a client's own that it keeps, then the
         server's, then those of the federation's schedule.
         """
-        state = state or {}
-
-        def adjust(optimizers):
-            self.brain.set_numbers(numbers)
-            for key, optimizer in optimizers.items():
-                if key in state.get("optimizers", {}):
-                    load_optimizer(optimizer, state["optimizers"][key])
-                rates = numbers.get(f"optimizers.{key}", ())
-                for group, rate in zip(optimizer.param_groups, rates, strict=False):
-                    group["lr"] = float(rate)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr or group["lr"]
-                if proximal_mu:
-                    optimizer.register_step_pre_hook(proximal(proximal_mu))
-            for key, values in state.get("schedulers", {}).items():
-                vars(self.brain.schedulers[key][0]).update(values)
-
-        return adjust
+        for key, optimizer in optimizers.items():
+            if key in state.get("optimizers", {}):
+                load_optimizer(optimizer, state["optimizers"][key])
+            rates = numbers.get(f"optimizers.{key}", ())
+            for group, rate in zip(optimizer.param_groups, rates, strict=False):
+                group["lr"] = float(rate)
+            for group in optimizer.param_groups:
+                group["lr"] = task.lr or group["lr"]
+            if task.proximal_mu:
+                optimizer.register_step_pre_hook(proximal(task.proximal_mu))
+        for key, values in state.get("schedulers", {}).items():
+            vars(self.brain.schedulers[key][0]).update(values)
 
     def lasting_state(self, trained):
         """Collect what a client keeps from round to round."""
@@ -243,9 +237,10 @@ class Site:
         return self.brain.validate(
             self.datasets["valid"],
             self.valid_options,
-            server_round * int(np.ceil(self.federation.local_epochs)),
-            train_loss,
-            self.adjusting(numbers),
+            numbers,
+            epoch=server_round * math.ceil(self.federation.local_epochs),
+            train_loss=train_loss,
+            on_optimizers=partial(self.adjust, numbers, Task(server_round), {}),
         )
 
     def test(self, arrays, numbers):
@@ -256,11 +251,10 @@ class Site:
         options = loader_options(self.hparams, "test") or self.valid_options
         if not isinstance(sets, dict):
             return {} if sets is None else self.brain.test(sets, options)
-        return {
-            f"{name}_{key}": value
-            for name, test_set in sets.items()
-            for key, value in self.brain.test(test_set, options).items()
+        found = {
+            name: self.brain.test(test_set, options) for name, test_set in sets.items()
         }
+        return {f"{n}_{key}": v for n, row in found.items() for key, v in row.items()}
 
     def rehearse(self):
         """Train and validate one batch, so that what fails does so before round 1.
@@ -276,7 +270,8 @@ class Site:
         before = {name: getattr(brain, name) for name in short}
         vars(brain).update(short)
         try:
-            self.train(arrays, numbers, self.client_data(client), 1, index=0, epochs=1)
+            task = Task(server_round=1, index=0, epochs=1)
+            self.train(arrays, numbers, self.client_data(client), task)
             if not brain.optimizers():
                 raise ValueError("the Brain has no optimizer; give it an opt_class")
             self.validate(arrays, numbers, 1)

@@ -19,7 +19,7 @@ def data():
 def test_server_weights_survive_fit_and_evaluate(brain, data):
     arrays = {name: np.ones_like(a) for name, a in get_arrays(brain).items()}
     set_arrays(brain, arrays)
-    brain.validate(data["valid"], {"batch_size": 4}, 1)
+    brain.validate(data["valid"], {"batch_size": 4})
     brain.test(data["test"], {"batch_size": 4})
     for name, array in get_arrays(brain).items():
         assert (array == 1).all(), name
@@ -73,7 +73,7 @@ def test_compiled_modules_train_and_evaluate(data, monkeypatch):
         brain = joined(compile=compiled)
         for _ in range(2):
             brain.local_update(data["train"], {"batch_size": 4}, 1, 1)
-        assert brain.validate(data["valid"], {"batch_size": 4}, 1)["loss"] > 0
+        assert brain.validate(data["valid"], {"batch_size": 4})["loss"] > 0
         arrays.append(get_arrays(brain))
     for name, array in arrays[0].items():
         np.testing.assert_allclose(arrays[1][name], array, atol=1e-6)

@@ -89,7 +89,7 @@ def test_best_model_is_returned(train, read):
     assert losses[0] == max(losses)
     valid = recipe.datasets({"train_size": 32})["valid"]
     join(brain)
-    found = brain.validate(valid, {"batch_size": 4}, 5)
+    found = brain.validate(valid, {"batch_size": 4})
     assert found["loss"] == pytest.approx(losses[0])
 
 
