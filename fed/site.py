@@ -274,7 +274,7 @@ class Site:
             self.train(arrays, numbers, self.client_data(client), task)
             if not brain.optimizers():
                 raise ValueError("the Brain has no optimizer; give it an opt_class")
-            self.validate(arrays, numbers, 1)
+            self.validate(arrays, brain.numbers(), 1)
         except Exception as error:
             steps = traceback.extract_tb(error.__traceback__)
             own = [s for s in steps if not FOREIGN.intersection(Path(s.filename).parts)]
