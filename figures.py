@@ -18,13 +18,15 @@ from pathlib import Path
 from fedenhance.reports import figures
 from fedenhance.reports.runs import FACTORS, find_runs
 
+CHOICES = ("convergence", "transfer", "supervision", "snr")
+
 
 def parse(argv):
     """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("figure", choices=[*figures.NO_PAPER, "snr"])
+    parser.add_argument("figure", choices=CHOICES)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS")
     parser.add_argument("--out", type=Path, default=Path("figures"))
     about = "the paper's own numbers to lay over: recipes/LibriFSD50K/paper.csv"
@@ -42,7 +44,7 @@ def parse(argv):
 
 def draw(options):
     """Draw one figure of logged runs."""
-    paper = figures.read_paper(options.paper) if options.paper else figures.NO_PAPER
+    paper = figures.read_paper(options.paper) if options.paper else ()
     vary = {"vary": options.vary} if options.vary else {}
     figure = getattr(figures, options.figure)(find_runs(options.results), paper, **vary)
     return figures.save(figure, options.out, options.figure)

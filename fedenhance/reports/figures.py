@@ -36,7 +36,6 @@ CURVES = {
     "si_sdri_2": "SI-SDRi, two noises (dB)",
     "loss": "Loss",
 }
-NO_PAPER = {"convergence": [], "transfer": [], "supervision": []}
 
 
 def training_curves(run):
@@ -84,18 +83,17 @@ def read_paper(path):
 
     Returns
     -------
-    dict
-        Figure -> its rows, with numbers as floats, None where a cell is empty.
+    list of dict
+        With numbers as floats, None where a cell is empty.
     """
-    figures = {name: [] for name in NO_PAPER}
-    for row in read_table(path):
+    rows = read_table(path)
+    for row in rows:
         for key in ("n_clients", "noises", "x", "si_sdri"):
             row[key] = float(row[key]) if row[key] else None
-        figures[row["figure"]].append(row)
-    return figures
+    return rows
 
 
-def convergence(runs, paper=NO_PAPER, vary="n_clients"):
+def convergence(runs, paper=(), vary="n_clients"):
     """Draw Figure 2: test SI-SDRi over rounds, with one and with two noises.
 
     Solid: federations from a random start, the mean over seeds and their range. Dotted:
@@ -105,7 +103,7 @@ def convergence(runs, paper=NO_PAPER, vary="n_clients"):
     Arguments
     ---------
     runs : list of Run
-    paper : dict
+    paper : list of dict
         Of :func:`read_paper`.
     vary : str
         The factor that distinguishes the curves, of ``FACTORS`` in reports/runs.py.
@@ -122,10 +120,11 @@ def convergence(runs, paper=NO_PAPER, vary="n_clients"):
     def band(rounds, values):
         return rounds, values.mean(0), values.min(0), values.max(0)
 
-    return _over_rounds(starts, vary, band, scratch, paper["convergence"], alone)
+    theirs = [row for row in paper if row["figure"] == "convergence"]
+    return _over_rounds(starts, vary, band, scratch, theirs, alone)
 
 
-def transfer(runs, paper=NO_PAPER, vary="n_clients"):
+def transfer(runs, paper=(), vary="n_clients"):
     """Draw Figure 3: from a pre-trained and from a random start, rounds in log scale.
 
     Means over windows of ten rounds, with the range over window and seeds.
@@ -137,13 +136,14 @@ def transfer(runs, paper=NO_PAPER, vary="n_clients"):
         ("Random start", "-"): swept_runs(runs, vary),
     }
     started = [run for run in runs if run.is_pretrained]
-    figure = _over_rounds(starts, vary, window_means, started, paper["transfer"], {})
+    theirs = [row for row in paper if row["figure"] == "transfer"]
+    figure = _over_rounds(starts, vary, window_means, started, theirs, {})
     for axes in figure.axes:
         axes.set_xscale("log")
     return figure
 
 
-def supervision(runs, paper=NO_PAPER, vary="p_supervised"):
+def supervision(runs, paper=(), vary="p_supervised"):
     """Draw Figure 4: SI-SDRi over the share of supervised clients, as hatched bars.
 
     Of the model that is best in validation: the mean over seeds and their range.
@@ -165,15 +165,16 @@ def supervision(runs, paper=NO_PAPER, vary="p_supervised"):
         axes.bar(at, means, width, yerr=np.abs(ends - means), **style)
         theirs = {
             row["x"]: row["si_sdri"]
-            for row in paper["supervision"]
-            if (row["series"], row["noises"]) == (split, noises)
+            for row in paper
+            if (row["figure"], row["series"]) == ("supervision", split)
+            and row["noises"] == noises
         }
         axes.plot(at, [theirs.get(v, np.nan) for v in swept], "wD", mec="black", ms=5)
     axes.set_xticks(range(len(swept)), [FACTORS[vary].format(v) for v in swept])
     axes.set(ylabel="SI-SDRi (dB)")
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    _add_legend(figure, bool(paper["supervision"]))
+    _add_legend(figure, any(row["figure"] == "supervision" for row in paper))
     return figure
 
 
@@ -301,11 +302,5 @@ def _add_legend(figure, marked):
     if marked:
         style = {"color": "white", "markeredgecolor": "black"}
         handles["The paper"] = Line2D([], [], marker="D", linestyle="", **style)
-    fit = int(figure.get_figwidth() / (0.5 + 0.055 * max(map(len, handles))))  # inches
-    figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside lower center",
-        ncols=max(1, min(4, fit, len(handles))),
-        fontsize=9,
-    )
+    place = {"loc": "outside lower center", "ncols": 3, "fontsize": 9}
+    figure.legend(handles.values(), handles.keys(), **place)

@@ -39,11 +39,10 @@ def check_findings(runs):
     """
     rows = []
     for noises in (1, 2):
-        for compare in FINDINGS:
-            for finding, case, found in compare(runs, f"test_si_sdri_{noises}"):
-                if found:
-                    row = {"finding": finding, "case": case, "noises": noises}
-                    rows.append({**row, **describe(found)})
+        for finding, case, found in differences(runs, f"test_si_sdri_{noises}"):
+            if found:
+                row = {"finding": finding, "case": case, "noises": noises}
+                rows.append({**row, **describe(found)})
     if not rows:
         raise ValueError(
             "none of the findings can be tested: it takes two experiments with a seed "
@@ -52,7 +51,7 @@ def check_findings(runs):
     return rows
 
 
-def describe(differences):
+def describe(values):
     """Mean, spread and verdict of differences, one a seed.
 
     Example
@@ -63,12 +62,12 @@ def describe(differences):
     'no'
     """
     return {
-        "mean": fmean(differences),
-        "deviation": stdev(differences) if len(differences) > 1 else math.nan,
-        "lowest": min(differences),
-        "highest": max(differences),
-        "seeds": len(differences),
-        "holds": "yes" if min(differences) > 0 else "no",
+        "mean": fmean(values),
+        "deviation": stdev(values) if len(values) > 1 else math.nan,
+        "lowest": min(values),
+        "highest": max(values),
+        "seeds": len(values),
+        "holds": "yes" if min(values) > 0 else "no",
     }
 
 
@@ -84,75 +83,66 @@ def gains(better, worse, value):
     return [better[seed] - worse[seed] for seed in sorted(better.keys() & worse.keys())]
 
 
-def beats_individuals(runs, column):
-    """Federation against the mean of clients of the same size that train alone."""
-    for count, together in swept_runs(runs, "n_clients").items():
-        alone = [r for r in runs if r.is_individual and r.hparams["n_clients"] == count]
-        differences = gains(together, alone, lambda run: run.reached(column))
-        yield "federation beats individual clients", f"C = {count:g}", differences
+def differences(runs, column):
+    """What each finding is about.
 
+    Arguments
+    ---------
+    runs : list of Run
+    column : str
+        Of rounds.csv: test SI-SDRi in dB.
 
-def few_converge_faster(runs, column):
-    """Mean over the first half of the rounds, of fewer against more clients."""
+    Yields
+    ------
+    finding, case : str
+    differences : list of float
+        In dB, one for each seed; empty where the runs cannot tell.
+    """
+
+    def reached(run):
+        return run.reached(column)
+
+    def first(run):
+        return float(run.curve(column)[1][0])
 
     def early(run):
         rounds, values = run.curve(column)
         return float(values[rounds <= run.hparams["rounds"] / 2].mean())
 
-    groups = swept_runs(runs, "n_clients").items()
-    for (few, faster), (many, slower) in pairwise(groups):
-        case = f"C = {few:g} and {many:g}, first half"
-        yield "fewer clients converge faster", case, gains(faster, slower, early)
-
-
-def pretraining_helps(runs, column):
-    """From a pre-trained against from a random start, first and late."""
-
-    def first(run):
-        return float(run.curve(column)[1][0])
-
     def late(run):
         rounds, values = run.curve(column)
         return float(values[rounds > 0.75 * run.hparams["rounds"]].mean())
 
-    scratch = swept_runs(runs, "n_clients")
+    federations = swept_runs(runs, "n_clients")
+    for count, own in federations.items():
+        alone = [r for r in runs if r.is_individual and r.hparams["n_clients"] == count]
+        gain = gains(own, alone, reached)
+        yield "federation beats individual clients", f"C = {count:g}", gain
+    for (few, faster), (many, slower) in pairwise(federations.items()):
+        case = f"C = {few:g} and {many:g}, first half"
+        yield "fewer clients converge faster", case, gains(faster, slower, early)
     for count, started in swept_runs(runs, "n_clients", pretrained=True).items():
-        sides, case = (started, scratch.get(count, [])), f"C = {count:g}"
-        early = gains(*sides, first)
-        yield "pre-training starts higher", f"{case}, first evaluation", early
+        sides, case = (started, federations.get(count, [])), f"C = {count:g}"
+        gain = gains(*sides, first)
+        yield "pre-training starts higher", f"{case}, first evaluation", gain
         yield "pre-training stays higher", f"{case}, last quarter", gains(*sides, late)
-
-
-def supervision_helps(runs, column):
-    """Rise of the straight line through what is reached over shares of clients."""
-    swept = swept_runs(runs, "p_supervised")
-    if len(swept) < 2:
-        return
-    reached = [by_seed(g, lambda run: run.reached(column)) for g in swept.values()]
-    rises = [
-        float(np.polyfit(list(swept), [values[seed] for values in reached], 1)[0])
-        for seed in sorted(set.intersection(*map(set, reached)))
-    ]
-    count = next(iter(swept.values()))[0].hparams["n_clients"]
-    case = f"C = {count:g}, none to all, {len(swept)} shares"
-    yield "more supervised clients help", case, rises
-
-
-def iid_is_the_bound(runs, column):
-    """One learner with all data against the federations."""
+    shares = swept_runs(runs, "p_supervised")
+    if len(shares) > 1:
+        count = next(iter(shares.values()))[0].hparams["n_clients"]
+        case = f"C = {count:g}, none to all, {len(shares)} shares"
+        yield "more supervised clients help", case, rises(shares, reached)
     iid = [run for run in runs if run.is_iid and not run.is_pretrained]
-    for count, together in swept_runs(runs, "n_clients").items():
-        differences = gains(iid, together, lambda run: run.reached(column))
-        yield "IID is the upper bound", f"C = {count:g}", differences
+    for count, own in federations.items():
+        yield "IID is the upper bound", f"C = {count:g}", gains(iid, own, reached)
 
 
-FINDINGS = (
-    beats_individuals,
-    few_converge_faster,
-    pretraining_helps,
-    supervision_helps,
-    iid_is_the_bound,
-)
+def rises(swept, value):
+    """Rise of the straight line through a value of swept runs, seed by seed."""
+    groups = [by_seed(group, value) for group in swept.values()]
+    return [
+        float(np.polyfit(list(swept), [values[seed] for values in groups], 1)[0])
+        for seed in sorted(set.intersection(*map(set, groups)))
+    ]
 
 
 def findings_table(rows):

@@ -9,6 +9,7 @@ undefined for an utterance, such as PESQ where no speech is found, is a failure:
 counted, and left out of every mean. It is never scored 0.
 """
 
+import math
 import multiprocessing
 import os
 import warnings
@@ -310,32 +311,10 @@ def measure_utterances(utterances, sample_rate, metrics, processes=None, total=N
     run = map if processes == 1 else partial(_map_ahead, processes)
     results = run(measure_utterance, jobs)
     rows = list(tqdm(results, total=total, unit="utterance"))
-    for name, count in count_failures(rows, metrics).items():
-        if count:
+    for name in metrics:
+        if count := sum(math.isnan(row[name]) for row in rows):
             logger.warning("%s is undefined for %d of %d", name, count, len(rows))
     return rows
-
-
-def count_failures(rows, metrics):
-    """Number of utterances for which each metric is undefined.
-
-    Arguments
-    ---------
-    rows : list of dict
-        See :func:`measure_utterance`.
-    metrics : list of str
-
-    Returns
-    -------
-    dict
-        Metric -> count.
-
-    Example
-    -------
-    >>> count_failures([{"pesq": 2.0}, {"pesq": float("nan")}], ["pesq"])
-    {'pesq': 1}
-    """
-    return {name: sum(row[name] != row[name] for row in rows) for name in metrics}
 
 
 def _map_ahead(processes, function, jobs):

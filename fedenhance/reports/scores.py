@@ -211,7 +211,7 @@ def _rank(value):
     return int(value) if value.isdecimal() else math.inf, value
 
 
-def summarize(rows, columns=None):
+def summarize(rows, columns=None, also=lambda values: {}):
     """Statistics of every group of utterances.
 
     Arguments
@@ -220,6 +220,8 @@ def summarize(rows, columns=None):
     columns : list of str or None
         What is summarized; by default each metric before and after enhancement, and
         its improvement.
+    also : callable
+        The values that count -> further statistics, by name.
 
     Returns
     -------
@@ -239,14 +241,14 @@ def summarize(rows, columns=None):
         columns = columns_of(metrics_of(rows))
     return [
         {"grouping": grouping, "group": group, "metric": column}
-        | _statistics([row[column] for row in members])
+        | _statistics(np.array([row[column] for row in members], float), also)
         for (grouping, group), members in group_rows(rows).items()
         for column in columns
     ]
 
 
-def _statistics(values):
-    defined = _defined(values)
+def _statistics(values, also):
+    defined = values[~np.isnan(values)]
     low, high = bootstrap_interval(defined)
     return {
         "n": len(defined),
@@ -255,12 +257,8 @@ def _statistics(values):
         "low": low,
         "high": high,
         "median": float(np.median(defined)) if len(defined) else math.nan,
+        **also(defined),
     }
-
-
-def _defined(values):
-    values = np.asarray(values, dtype=np.float64)
-    return values[~np.isnan(values)]
 
 
 def compare(rows, other_rows):
@@ -290,12 +288,7 @@ def compare(rows, other_rows):
         {**row, **{name: row[name] - other[name] for name in metrics}}
         for row, other in _paired(rows, other_rows, metrics)
     ]
-    groups = group_rows(pairs)
-    summary = summarize(pairs, metrics)
-    for line in summary:
-        members = groups[line["grouping"], line["group"]]
-        line |= _paired_test([row[line["metric"]] for row in members])
-    return summary
+    return summarize(pairs, metrics, _paired_test)
 
 
 def _paired(rows, other_rows, metrics):
@@ -326,7 +319,6 @@ def _same_mixture(row, other, metrics):
 def _paired_test(differences):
     from scipy.stats import wilcoxon
 
-    differences = _defined(differences)
     if not len(differences):
         return {"wins": math.nan, "p": math.nan}
     p = float(wilcoxon(differences).pvalue) if np.any(differences) else 1.0
@@ -369,8 +361,10 @@ def format_summary(summary, grouping="all"):
     return markdown.table(header + ["wins", "p"] * paired, rows)
 
 
-def draw_summary(summary, metric, label, most=20):
+def draw_summary(summary, metric, label):
     """Draw means and intervals of one metric, a panel for each grouping.
+
+    A panel shows the 20 groups with the most utterances.
 
     Arguments
     ---------
@@ -380,8 +374,6 @@ def draw_summary(summary, metric, label, most=20):
         Which of its metrics.
     label : str
         Of the axis, with its unit.
-    most : int
-        Panels with more groups show those with the most utterances.
 
     Returns
     -------
@@ -392,14 +384,11 @@ def draw_summary(summary, metric, label, most=20):
     (overall,) = panels.pop("all")
     columns = min(2, len(panels)) or 1
     height = -(-len(panels) // columns) or 1
-    size = (4.8 * columns, 3.6 * height)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=(4.8 * columns, 3.6 * height), layout="constrained")
     for place, (grouping, members) in enumerate(panels.items(), start=1):
-        if len(members) > most:
-            frequent = sorted(members, key=lambda line: -line["n"])[:most]
-            members = [line for line in members if line in frequent]
+        frequent = sorted(members, key=lambda line: -line["n"])[:20]
         axes = figure.add_subplot(height, columns, place)
-        _draw_panel(axes, members)
+        _draw_panel(axes, [line for line in members if line in frequent])
         axes.axvline(overall["mean"], color="gray", linewidth=1, linestyle="--")
         axes.set(title=f"By {GROUPINGS[grouping]}", xlabel=label)
     return figure
