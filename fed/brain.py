@@ -61,8 +61,18 @@ class CapturingLogger(TrainLogger):
     def __init__(self):
         self.stats = {}
 
-    def log_stats(self, stats_meta=None, verbose=False, **stats):
-        """Keep the newest statistics of each stage."""
+    def log_stats(
+        self,
+        stats_meta=None,
+        train_stats=None,
+        valid_stats=None,
+        test_stats=None,
+        verbose=False,
+        **others,
+    ):
+        """Keep the newest statistics of each stage, as SpeechBrain's loggers are told."""
+        stages = {"train": train_stats, "valid": valid_stats, "test": test_stats}
+        stats = {f"{stage}_stats": values for stage, values in stages.items()} | others
         self.stats |= {key: scalars(values) for key, values in stats.items() if values}
 
 

@@ -1,11 +1,14 @@
-"""The documentation: its links lead somewhere, it is short."""
+"""The documentation: its links lead somewhere, its notebook runs, it is short."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -56,3 +59,12 @@ def test_the_site_builds_without_a_warning(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "federate.html").exists()
+
+
+def test_the_tutorial_runs(monkeypatch):
+    """Every cell; the last one asserts that the federations learnt."""
+    monkeypatch.chdir(ROOT / "docs")
+    path = os.environ["PATH"]
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{path}")
+    notebook = nbformat.read("tutorial.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
