@@ -70,7 +70,7 @@ class CapturingLogger(TrainLogger):
         verbose=False,
         **others,
     ):
-        """Keep the newest statistics of each stage, as SpeechBrain's loggers are told."""
+        """Keep the newest statistics of each stage, by position or by name."""
         stages = {"train": train_stats, "valid": valid_stats, "test": test_stats}
         stats = {f"{stage}_stats": values for stage, values in stages.items()} | others
         self.stats |= {key: scalars(values) for key, values in stats.items() if values}
