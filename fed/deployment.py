@@ -1,4 +1,4 @@
-"""The ServerApp that ``flwr run`` starts; ``fed/README.md`` says how."""
+"""The ServerApp that ``flwr run`` starts; ``docs/real-machines.md`` says how."""
 
 import time
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Deploys a federation on this machine, with the commands of fed/README.md: a SuperLink,
-# SuperNodes with one client of the partition each, TLS, and keys for all nodes.
+# Deploys a federation on this machine, with the commands of docs/real-machines.md: a
+# SuperLink, SuperNodes with one client of the partition each, TLS, keys for all nodes.
 #
 #   fed/loopback.sh hparams/fedenhance.yaml 4 "rounds: 2"
 #
