@@ -1,0 +1,361 @@
+"""Runs SpeechBrain's own recipes from a checkout, centrally and federated.
+
+    python -m benchmarks.recipes --speechbrain DIR [--only NAME ...] [--central]
+
+DIR/tests/recipes/*.csv say how each recipe is tried on the few recordings of
+DIR/tests/samples. Here each is run so twice, unmodified and each time in a fresh
+process: centrally for two epochs, and by `python -m fed` on two clients for two rounds.
+It runs in a copy of the checkout, with the SpeechBrain of that checkout. Rows that the
+table has are not run again. Nothing is downloaded: noise and impulse responses are the
+samples' own, and what needs more says so.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "benchmarks/results/recipes.csv"
+ROWS = 4
+"""The fewest that a list of training examples has: two batches of one per client."""
+REPLACED = {
+    "NOISE_DATASET_URL": "tests/tmp/noise.zip",
+    "RIR_DATASET_URL": "tests/tmp/RIRs.zip",
+    "verification_file": "tests/samples/annotation/verification.txt",
+    "limit_training_signal_len": "True",
+    "training_signal_len": "8000",
+}
+"""Keys of a YAML: samples for what would be downloaded, less work for a processor."""
+PACKAGE = r"(?:No module named '|Failed to import |dependency )(\w+)"
+DOWNLOAD = r"^(\w+): *[\"']?https?://\S*?([\w-]+\.(?:ckpt|model))\b"
+"""A line of a YAML: a key with the address of a file."""
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "TQDM_DISABLE": "1",
+    # SpeechBrain's transducer loss is written for GPUs; Numba simulates one.
+    "NUMBA_ENABLE_CUDASIM": "1",
+}
+FEDERATION = """\
+federation: !new:fed.Federation
+    partition: !name:fed.partition.iid
+        n_clients: 2
+    rounds: 2
+"""
+CENTRAL = "--debug --debug_persistently --debug_batches=100 --debug_epochs=2"
+CHOSEN = """
+Google-speech-commands_row_02 LibriParty_row_02 LibriSpeech_row_32
+""".split()
+
+WAYS = "central", "federated"
+KEYS = "Task", "Script_file", "Hparam_file", "test_debug_flags"
+COLUMNS = (
+    "recipe",
+    "task",
+    "script",
+    "yaml",
+    *(way + what for way in WAYS for what in ("", "_losses", "_seconds")),
+)
+
+
+def table(path):
+    """Reads the rows of a csv file."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, skipinitialspace=True))
+
+
+def recipes(checkout):
+    """Reads what a checkout says of its recipes.
+
+    Arguments
+    ---------
+    checkout : Path
+
+    Returns
+    -------
+    list of dict
+        Of those with flags for a trial whose scripts call ``fit()``: ``recipe``, a name
+        as SpeechBrain's tests use it; ``task``, ``script``, ``yaml``, ``flags``.
+
+    Raises
+    ------
+    ValueError
+        If there are no lists.
+    """
+    lists = sorted((checkout / "tests/recipes").glob("*.csv"))
+    if not lists:
+        raise ValueError(f"{checkout} has no tests/recipes/*.csv: give a checkout.")
+    found = []
+    for path in lists:
+        for number, row in enumerate(table(path), start=2):
+            name = f"{path.stem}_row_{number:02d}"
+            values = [row[key].strip() for key in KEYS]
+            recipe = dict(zip([*COLUMNS[:4], "flags"], [name, *values], strict=True))
+            script = checkout / recipe["script"]
+            if recipe["flags"] and script.exists() and ".fit(" in script.read_text():
+                found.append(recipe)
+    return found
+
+
+def lengthened(path, folder, rows=ROWS):
+    """Writes a list of examples again, repeated until there are enough.
+
+    Arguments
+    ---------
+    path : Path
+        A csv with a column ``ID``, or a JSON from id to example.
+    folder : Path
+        Where to.
+    rows : int
+
+    Returns
+    -------
+    Path
+        Of the new list; the old one where it is long enough, or no such list.
+    """
+    if path.suffix == ".json":
+        examples = json.loads(path.read_text())
+        pairs = list(examples.items()) if isinstance(examples, dict) else []
+    else:
+        pairs = [(row.get("ID"), row) for row in table(path)]
+    if not pairs or pairs[0][0] is None or len(pairs) >= rows:
+        return path
+    repeated = {
+        f"{name}_{n // len(pairs)}" if n >= len(pairs) else name: row
+        for n, (name, row) in enumerate(pairs * -(-rows // len(pairs)))
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".json":
+        (folder / path.name).write_text(json.dumps(repeated))
+        return folder / path.name
+    with open(folder / path.name, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(pairs[0][1]))
+        writer.writeheader()
+        writer.writerows({**row, "ID": name} for name, row in repeated.items())
+    return folder / path.name
+
+
+def arguments(recipe, checkout):
+    """Makes a recipe's command line: its flags, adapted to a CPU without a network.
+
+    Arguments
+    ---------
+    recipe : dict
+    checkout : Path
+        The copy to run in.
+
+    Returns
+    -------
+    list of str
+        Without the output folder.
+    """
+    text = (checkout / recipe["yaml"]).read_text()
+    words = []
+    for word in shlex.split(recipe["flags"]):
+        key, _, value = word.partition("=")
+        listed = "train" in key and value.endswith((".csv", ".json"))
+        if listed and (checkout / value).is_file():
+            value = lengthened(checkout / value, checkout / "tests/tmp/lists")
+            word = f"{key}={os.path.relpath(value, checkout)}"
+        words.append(word)
+    for key, value in REPLACED.items():
+        if re.search(rf"^{key}:", text, re.M) and key not in recipe["flags"]:
+            words.append(f"--{key}={value}")
+    for key in re.findall(r"^((?:eval_)?precision): *[\"']?fp16", text, re.M):
+        words.append(f"--{key}=fp32")
+    for key, name in re.findall(DOWNLOAD, text, re.M):
+        words.append(f"--{key}=tests/tmp/{name}")
+    return [recipe["script"], recipe["yaml"], *words, "--device=cpu"]
+
+
+def copied(checkout, folder):
+    """Copies what the recipes need of a checkout, and packs noise and responses."""
+    for name in ("recipes", "templates", "speechbrain", "tests"):
+        if (checkout / name).exists():
+            shutil.copytree(checkout / name, folder / name, symlinks=True)
+    for name in ("noise", "RIRs"):
+        archive = folder / "tests/tmp" / name
+        shutil.make_archive(archive, "zip", folder / "tests/samples" / name)
+    (folder / "fed.yaml").write_text(FEDERATION)
+    return folder
+
+
+def run(command, folder, environment, limit):
+    """Runs a command in a folder until it ends or its time is up.
+
+    Returns
+    -------
+    tuple
+        Exit status (None: time was up), output, seconds.
+    """
+    begin = time.monotonic()
+    try:
+        ended = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=limit,
+        )
+        status, output = ended.returncode, ended.stdout
+    except subprocess.TimeoutExpired as late:
+        status, output = None, late.stdout or b""
+    return status, output.decode(errors="replace"), time.monotonic() - begin
+
+
+def verdict(status, output, trained):
+    r"""Says in a line what became of a run.
+
+    Arguments
+    ---------
+    status : int or None
+        Of :func:`run`.
+    output : str
+    trained : bool
+        Whether all epochs or rounds are done.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> verdict(1, "Traceback\\nModuleNotFoundError: No module named 'pandas'", False)
+    'needs package pandas'
+    """
+    if status == 0 and trained:
+        return "trained"
+    if status is None:
+        return "trained, not evaluated in time" if trained else "took too long"
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    if package := re.search(PACKAGE, output):
+        return f"needs package {package[1]}"
+    if re.search(r"LocalEntryNotFoundError|OfflineMode|URLError", output):
+        return "needs download"
+    errors = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception|Exit): .+)", output, re.M)
+    last = (errors or output.strip().splitlines() or ["no output"])[-1]
+    return ("trained, then " if trained else "") + last[:400]
+
+
+def losses(folder):
+    """Reads the training losses of a run, whatever its recipe calls them.
+
+    Arguments
+    ---------
+    folder : Path
+        Its output.
+
+    Returns
+    -------
+    list of str
+        Of rounds, or else of epochs.
+    """
+    for path in folder.rglob("rounds.csv"):
+        return [f"{float(row['train_loss']):.3g}" for row in table(path)]
+    logs = sorted(folder.rglob("*train*log*.txt"))
+    return re.findall(r"train [^:,]+: ([^ ,]+)", logs[0].read_text()) if logs else []
+
+
+def tried(recipe, checkout, ways, limit):
+    """Runs a recipe.
+
+    Arguments
+    ---------
+    recipe : dict
+    checkout : Path
+        A copy.
+    ways : list of str
+        ``central``, ``federated`` or both.
+    limit : float
+        Seconds for each.
+
+    Returns
+    -------
+    dict
+        Its part of the table's row.
+    """
+    script, *words = arguments(recipe, checkout)
+    paths = checkout / Path(script).parent, checkout, ROOT
+    environment = {**OFFLINE, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    python = [sys.executable, "-m"]
+    if "Pretrainer" in (checkout / recipe["yaml"]).read_text():
+        run([*python, "benchmarks.stand_ins", *words], checkout, environment, limit)
+    commands = {
+        "central": [sys.executable, script, *words, *CENTRAL.split()],
+        "federated": [*python, "fed", script, *words, "--federation=fed.yaml"],
+    }
+    row = {}
+    for way in ways:
+        folder = checkout / "tests/tmp" / f"{recipe['recipe']}_{way}"
+        command = [*commands[way], f"--output_folder={folder}"]
+        status, output, seconds = run(command, checkout, environment, limit)
+        found = losses(folder)
+        row[way] = verdict(status, output, len(found) >= 2)
+        row[f"{way}_losses"] = " ".join(found[:: max(1, len(found) - 1)])
+        row[f"{way}_seconds"] = f"{seconds:.0f}"
+    return row
+
+
+def markdown(rows):
+    """Makes the table of docs/recipes.md of the rows of the CSV."""
+    lines = ["| recipe | task | central | losses | federated | losses of rounds |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for row in rows:
+        path = f"`{row['script'].removeprefix('recipes/')} {Path(row['yaml']).name}`"
+        cells = [path, row["task"]]
+        cells += [row[way + what] for way in WAYS for what in ("", "_losses")]
+        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+    return "\n".join(lines)
+
+
+def write(path, rows):
+    """Writes the rows, in the order of their names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([row[c] for c in COLUMNS] for _, row in sorted(rows.items()))
+
+
+def main(argv=None):
+    """Runs what the table lacks, and writes it after each recipe."""
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--speechbrain", type=Path, required=True, metavar="DIR")
+    made.add_argument("--only", nargs="+", default=[], metavar="NAME")
+    made.add_argument("--central", action="store_true", help="not federated")
+    made.add_argument("--restart", action="store_true", help="run all again")
+    made.add_argument("--limit", type=float, default=300, metavar="SECONDS")
+    made.add_argument("--out", type=Path, default=OUT)
+    args = made.parse_args(argv)
+    known = args.out.exists() and not args.restart
+    rows = {row["recipe"]: row for row in table(args.out)} if known else {}
+    names = args.only or CHOSEN
+    chosen = [r for r in recipes(args.speechbrain) if r["recipe"] in names]
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = copied(args.speechbrain, Path(folder))
+        for recipe in chosen:
+            row = rows.setdefault(recipe["recipe"], dict.fromkeys(COLUMNS, ""))
+            row.update(recipe)
+            ways = [way for way in WAYS[: 1 if args.central else 2] if not row[way]]
+            row.update(tried(recipe, checkout, ways, args.limit) if ways else {})
+            print(*(row[name] for name in COLUMNS), sep=" | ", flush=True)
+            write(args.out, rows)
+
+
+if __name__ == "__main__":
+    main()

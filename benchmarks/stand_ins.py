@@ -1,0 +1,88 @@
+"""Untrained files in the places where a SpeechBrain recipe looks before it downloads.
+
+    python -m benchmarks.stand_ins train.yaml [overrides]
+
+A recipe's Pretrainer asks for a tokenizer, a language model, an encoder: of a folder
+such as ``speechbrain/asr-crdnn-rnnlm-librispeech``, which it takes from the net unless
+there is one here. It is written: modules with their first weights, tokenizers of the
+letters. So the recipe runs as it is; what it learns means nothing.
+"""
+
+import sys
+from pathlib import Path
+
+import speechbrain as sb
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.utils.parameter_transfer import Pretrainer
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz '"
+RARE = "".join(map(chr, range(0x4E00, 0x4E00 + 5000)))
+"""Follow the letters in a tokenizer, so that whatever a network says is a token."""
+
+
+def tokenizer(path):
+    """Trains a SentencePiece tokenizer whose tokens are the letters.
+
+    Arguments
+    ---------
+    path : Path
+        Of its file.
+    """
+    import sentencepiece
+
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([LETTERS, LETTERS, RARE]),
+        model_prefix=str(path),
+        model_type="char",
+        vocab_size=len(LETTERS) + len(RARE) + 3,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        max_sentence_length=4 * len(RARE),
+        normalization_rule_name="nmt_nfkc_cf",  # letters of either case are one
+        minloglevel=2,
+    )
+    Path(f"{path}.model").replace(path)
+    Path(f"{path}.vocab").unlink()
+
+
+def write(hparams):
+    """Writes what the Pretrainers of a recipe want, where it is missing.
+
+    Arguments
+    ---------
+    hparams : dict
+        The recipe's, loaded.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+    """
+    written = []
+    for pretrainer in hparams.values():
+        if not isinstance(pretrainer, Pretrainer):
+            continue
+        for name, wanted in pretrainer.loadables.items():
+            path = Path(str(pretrainer.paths.get(name, "")))
+            if not path.suffix or path.exists() or "http" in path.parts[0]:
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(wanted, torch.nn.Module):
+                torch.save(wanted.state_dict(), path)
+            else:
+                tokenizer(path)
+            written.append(path)
+    return written
+
+
+def main(argv):
+    """Loads a recipe's YAML, and writes what it wants."""
+    file, _, overrides = sb.parse_arguments(argv)
+    with open(file, encoding="utf-8") as stream:
+        hparams = load_hyperpyyaml(stream, overrides)
+    print(*write(hparams), sep="\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,177 @@
+"""Recipes of a checkout: read from its lists, adapted, run, told in a table."""
+
+import json
+
+import pytest
+
+from benchmarks import recipes
+from benchmarks.stand_ins import LETTERS, tokenizer, write
+
+SCRIPT = """\
+import sys
+import speechbrain as sb
+import torch
+from hyperpyyaml import load_hyperpyyaml
+
+
+class Line(sb.Brain):
+    def compute_forward(self, batch, stage):
+        return self.modules.line(batch.x.float()[:, None])
+
+    def compute_objectives(self, predictions, batch, stage):
+        return (predictions[:, 0] - batch.y.float()).square().mean()
+
+    def on_stage_end(self, stage, loss, epoch):
+        if stage == sb.Stage.TRAIN:
+            self.train_loss = loss
+        else:
+            self.hparams.train_logger.log_stats(
+                {"epoch": epoch},
+                train_stats={"loss": self.train_loss},
+                valid_stats={"loss": loss},
+            )
+
+
+if __name__ == "__main__":
+    file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    with open(file) as stream:
+        hparams = load_hyperpyyaml(stream, overrides)
+    sb.create_experiment_directory(hparams["output_folder"], file, overrides)
+    data = sb.dataio.dataset.DynamicItemDataset.from_csv(hparams["train_csv"])
+    data.add_dynamic_item(float, takes="left", provides="x")
+    data.add_dynamic_item(float, takes="right", provides="y")
+    data.set_output_keys(["id", "x", "y"])
+    brain = Line(hparams["modules"], torch.optim.Adam, hparams, run_opts)
+    brain.fit(range(1, 10), data, data)
+"""
+YAML = """\
+output_folder: results
+train_csv: absent.csv
+precision: fp16
+modules: {line: !new:torch.nn.Linear {in_features: 1, out_features: 1}}
+train_logger: !new:speechbrain.utils.train_logger.FileTrainLogger
+    save_file: !ref <output_folder>/train_log.txt
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Lists of a recipe, of one without flags, and of one that calls no fit()."""
+    root = tmp_path / "checkout"
+    for folder in ("tests/recipes", "tests/samples/noise", "tests/samples/RIRs"):
+        (root / folder).mkdir(parents=True)
+    (root / "recipes/Line").mkdir(parents=True)
+    (root / "recipes/Line/train.py").write_text(SCRIPT)
+    (root / "recipes/Line/prepare.py").write_text("pass")
+    (root / "recipes/Line/line.yaml").write_text(YAML)
+    (root / "tests/samples/line.csv").write_text("ID,left,right\na,1,2\nb,2,4\n")
+    flags = "--train_csv=tests/samples/line.csv"
+    (root / "tests/recipes/Line.csv").write_text(
+        "Task, Script_file, Hparam_file, test_debug_flags\n"
+        f"Line, recipes/Line/train.py, recipes/Line/line.yaml, {flags}\n"
+        "Line, recipes/Line/train.py, recipes/Line/line.yaml,\n"
+        f"Line, recipes/Line/prepare.py, recipes/Line/line.yaml, {flags}\n"
+    )
+    return root
+
+
+def test_recipes_are_what_has_flags_and_a_fit(checkout):
+    (found,) = recipes.recipes(checkout)
+    assert (found["recipe"], found["task"]) == ("Line_row_02", "Line")
+    assert found["script"] == "recipes/Line/train.py"
+
+
+def test_a_folder_without_lists_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no tests/recipes/\*\.csv"):
+        recipes.recipes(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_a_short_list_is_repeated_with_new_ids(tmp_path, suffix):
+    path = tmp_path / f"short{suffix}"
+    if suffix == ".csv":
+        path.write_text("ID, wav\na, 1\nb, 2\nc, 3\n")
+    else:
+        path.write_text(json.dumps({"a": {"wav": 1}, "b": {"wav": 2}, "c": {}}))
+    longer = recipes.lengthened(path, tmp_path / "lists", rows=4)
+    if suffix == ".csv":
+        ids = [row["ID"] for row in recipes.table(longer)]
+    else:
+        ids = list(json.loads(longer.read_text()))
+    assert ids == ["a", "b", "c", "a_1", "b_1", "c_1"]
+    assert recipes.lengthened(longer, tmp_path, rows=6) == longer
+
+
+def test_flags_become_those_of_a_processor_without_a_network(checkout):
+    (recipe,) = recipes.recipes(checkout)
+    with open(checkout / recipe["yaml"], "a") as file:
+        file.write("tokenizer_file: https://example.org/a/letters.model?dl=1\n")
+        file.write("NOISE_DATASET_URL: https://example.org/noise.zip\n")
+    _, _, *words = recipes.arguments(recipe, checkout)
+    assert words == [
+        "--train_csv=tests/tmp/lists/line.csv",
+        "--NOISE_DATASET_URL=tests/tmp/noise.zip",
+        "--precision=fp32",
+        "--tokenizer_file=tests/tmp/letters.model",
+        "--device=cpu",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "said"),
+    [
+        (0, "", "trained"),
+        (None, "", "trained, not evaluated in time"),
+        (-9, "", "killed by SIGKILL"),
+        (1, "x.y.LocalEntryNotFoundError: no file", "needs download"),
+        (1, "a.ValueError: first\nKeyError: 'b'\n", "trained, then KeyError: 'b'"),
+    ],
+)
+def test_verdicts(status, output, said):
+    assert recipes.verdict(status, output, trained=True) == said
+
+
+def test_a_recipe_is_run_both_ways_once(checkout, tmp_path, capsys):
+    command = ["--speechbrain", str(checkout), "--only", "Line_row_02", "--out"]
+    recipes.main([*command, str(tmp_path / "recipes.csv")])
+    (row,) = recipes.table(tmp_path / "recipes.csv")
+    assert (row["central"], row["federated"]) == ("trained", "trained")
+    for way in recipes.WAYS:
+        first, last = map(float, row[f"{way}_losses"].split())
+        assert last < first
+    assert not (checkout / "tests/tmp").exists()
+
+    (tmp_path / "recipes.csv").write_text(
+        (tmp_path / "recipes.csv").read_text().replace("trained,", "known,")
+    )
+    recipes.main([*command, str(tmp_path / "recipes.csv")])
+    assert "| known |" in capsys.readouterr().out
+    assert (
+        recipes.markdown([row])
+        .splitlines()[2]
+        .startswith("| `Line/train.py line.yaml` | Line | trained | ")
+    )
+
+
+def test_the_stand_in_of_a_tokenizer_knows_letters_and_any_token(tmp_path):
+    import sentencepiece
+
+    tokenizer(tmp_path / "tokenizer.ckpt")
+    processor = sentencepiece.SentencePieceProcessor(str(tmp_path / "tokenizer.ckpt"))
+    known = processor.encode("THE CHILD")
+    assert max(known) <= len(LETTERS) + 3
+    assert processor.decode(known) == "the child"
+    assert processor.decode([4999])
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.ckpt"]
+
+
+def test_stand_ins_are_written_where_files_are_missing(tmp_path):
+    import torch
+    from speechbrain.utils.parameter_transfer import Pretrainer
+
+    line = torch.nn.Linear(1, 1)
+    paths = {"line": str(tmp_path / "a/line.ckpt"), "net": "https://example.org/a.ckpt"}
+    hparams = {"p": Pretrainer(loadables={"line": line, "net": line}, paths=paths)}
+    assert write(hparams) == [tmp_path / "a/line.ckpt"]
+    assert torch.load(tmp_path / "a/line.ckpt").keys() == {"weight", "bias"}
+    assert write(hparams) == []
