@@ -18,7 +18,7 @@ from hyperpyyaml import load_hyperpyyaml
 MODELS = Path(__file__).parents[2] / "hparams" / "models"
 
 # From the authors' modules to ours. ``slope`` is a parameter of our normalisation, and
-# ``#`` the number of a resolution.
+# ``{}`` the number of a resolution.
 NETWORK = {
     "encoder": "encoder.conv",
     "ln": "masknet.norm",
@@ -31,12 +31,15 @@ BLOCK = {
     "proj_1x1.conv": "expand",
     "proj_1x1.norm": "expand_norm",
     "proj_1x1.act": "expand_norm.slope",
-    "spp_dw.#.conv": "downsample.#",
-    "spp_dw.#.norm": "downsample_norm.#",
+    "spp_dw.{}.conv": "downsample.{}",
+    "spp_dw.{}.norm": "downsample_norm.{}",
     "final_norm.norm": "merge_norm",
     "final_norm.act": "merge_norm.slope",
 }
 IMPROVED = BLOCK | {"res_conv": "reduce"}
+#: The number of a block, or of a resolution in it.
+NUMBERED = "sm blocks spp_dw downsample downsample_norm downsample_act".split()
+NUMBER = re.compile("|".join(rf"(?<=\b{name}\.)\d+" for name in NUMBERED))
 #: The network and a block of each member.
 MEMBERS = {
     "original": (
@@ -76,8 +79,8 @@ MEMBERS = {
         {
             "proj_1x1.conv": "expand",
             "proj_1x1.act": "expand_act",
-            "spp_dw.#.conv": "downsample.#.conv",
-            "spp_dw.#.act": "downsample_act.#",
+            "spp_dw.{}.conv": "downsample.{}.conv",
+            "spp_dw.{}.act": "downsample_act.{}",
             "res_conv": "reduce",
             "skipinit_gain": "skip_gain",
         },
@@ -85,22 +88,17 @@ MEMBERS = {
 }
 
 
-def _names(member, num_blocks, depth):
+def _names(member):
     """Map the authors' names of a member's parameters, and of some more, to ours."""
     if member not in MEMBERS:
         raise ValueError(
             f"member must be one of {', '.join(sorted(MEMBERS))}, got {member!r}."
         )
     network, block = MEMBERS[member]
-    modules = dict(network)
-    for index in range(num_blocks):
-        for level in range(depth):
-            for names in block.items():
-                theirs, ours = (name.replace("#", str(level)) for name in names)
-                modules[f"sm.{index}.{theirs}"] = f"masknet.blocks.{index}.{ours}"
+    blocks = {f"sm.{{}}.{t}": f"masknet.blocks.{{}}.{o}" for t, o in block.items()}
     affine = ("weight", "bias") if member == "original" else ("gamma", "beta")
     parameters = {}
-    for theirs, ours in modules.items():
+    for theirs, ours in (network | blocks).items():
         if ours.endswith(".skip_gain"):
             parameters[theirs] = ours
         elif ours.endswith(".slope"):
@@ -113,18 +111,20 @@ def _names(member, num_blocks, depth):
 
 
 def _rename(weights, names, member):
-    for name in weights:
-        if name not in names:
+    renamed = {}
+    for name, weight in weights.items():
+        known = names.get(NUMBER.sub("{}", name))
+        if known is None:
             raise ValueError(
                 f"These are not the weights of the {member} member: it has no "
                 f"parameter {name!r}."
             )
-    return {names[name]: weight for name, weight in weights.items()}
+        renamed[known.format(*NUMBER.findall(name))] = weight
+    return renamed
 
 
 def _count(names, pattern):
-    indices = [int(m[1]) for m in (re.search(pattern, name) for name in names) if m]
-    return max(indices, default=-1) + 1
+    return len({found[1] for found in map(re.compile(pattern).search, names) if found})
 
 
 def _read_sizes(weights, member):
@@ -172,16 +172,10 @@ def load_reference(state_dict, member):
     ValueError
         If the weights are not those of the member; the message names the parameter.
     """
-    num_blocks = _count(state_dict, r"\bsm\.(\d+)\.")
-    names = _names(member, num_blocks, _count(state_dict, r"\.spp_dw\.(\d+)\."))
+    weights = {name.removeprefix("module."): w for name, w in state_dict.items()}
+    weights = _rename(weights, _names(member), member)
     # Their layers of one frame are convolutions, ours are linear.
-    weights = {
-        name.removeprefix("module."): weight.squeeze(-1)
-        if weight.dim() == 3
-        else weight
-        for name, weight in state_dict.items()
-    }
-    weights = _rename(weights, names, member)
+    weights = {n: w.squeeze(-1) if w.dim() == 3 else w for n, w in weights.items()}
     try:
         sizes = _read_sizes(weights, member)
         with open(MODELS / f"sudormrf_{member}.yaml", encoding="utf-8") as file:
@@ -215,15 +209,10 @@ def to_reference(weights, member):
     ValueError
         If the weights are not of that member; the message names the parameter.
     """
-    num_blocks = _count(weights, r"\.blocks\.(\d+)\.")
-    names = _names(member, num_blocks, _count(weights, r"\.downsample\.(\d+)\."))
-    theirs = _rename(weights, {ours: name for name, ours in names.items()}, member)
-    return {
-        name: weight.unsqueeze(-1)
-        if weight.dim() == 2 and ".TAC." not in name
-        else weight
-        for name, weight in theirs.items()
-    }
+    names = {ours: theirs for theirs, ours in _names(member).items()}
+    theirs = _rename(weights, names, member)
+    linear = {n for n, w in theirs.items() if w.dim() == 2 and ".TAC." not in n}
+    return {n: w.unsqueeze(-1) if n in linear else w for n, w in theirs.items()}
 
 
 def read_weights(path):

@@ -39,10 +39,9 @@ class Norm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        slopes = torch.full((num_slopes,), 0.25) if num_slopes else None
-        self.register_parameter(
-            "slope", None if slopes is None else nn.Parameter(slopes)
-        )
+        self.register_parameter("slope", None)
+        if num_slopes:
+            self.slope = nn.Parameter(torch.full((num_slopes,), 0.25))
 
     def forward(self, x, num_groups=1):
         """Map ``(batch, frame, num_groups * channels)`` to the same shape."""
@@ -116,22 +115,16 @@ class UConvBlock(nn.Module):
 
     def transform(self, x):
         """Return what :meth:`forward` adds to its input."""
-        hidden = self._per_group(self.expand, x)
-        hidden = self.expand_norm(hidden, self.num_groups)
+        groups = self.num_groups
+        hidden = self.expand_norm(self._per_group(self.expand, x), groups)
         levels = []
         for conv, norm in zip(self.downsample, self.downsample_norm, strict=True):
             hidden = fused.depthwise_conv(
-                hidden,
-                conv.weight,
-                conv.bias,
-                conv.stride[0],
-                conv.padding[0],
-                self.num_groups,
+                hidden, conv.weight, conv.bias, conv.stride[0], conv.padding[0], groups
             )
-            hidden = norm(hidden, self.num_groups)
+            hidden = norm(hidden, groups)
             levels.append(hidden)
-        merged = self.merge_norm(merge(levels), self.num_groups)
-        return self._per_group(self.reduce, merged)
+        return self._per_group(self.reduce, self.merge_norm(merge(levels), groups))
 
     def forward(self, x):
         """Map ``(batch, frame, channel)`` to the same shape."""
@@ -276,43 +269,33 @@ class TransformAverageConcatenate(nn.Module):
         return x + self.norm(update.flatten(2), self.num_groups)
 
 
-def communicate(
-    x,
-    transform,
-    transform_bias,
-    transform_slope,
-    average,
-    average_bias,
-    average_slope,
-    concatenate,
-    concatenate_bias,
-    concatenate_slope,
-):
+def communicate(x, *weights):
     """Return the update of each group (Luo et al., ICASSP 2021, eqs. 3 to 5).
 
     Arguments
     ---------
     x : torch.Tensor
         Groups of channels, ``(frame, group, channel)``.
-    transform, average, concatenate : torch.Tensor
-        Weights of the three linear layers.
-    transform_bias, average_bias, concatenate_bias : torch.Tensor
-        Their biases.
-    transform_slope, average_slope, concatenate_slope : torch.Tensor
-        Slopes of the PReLU after each.
+    *weights : torch.Tensor
+        Weight, bias and PReLU's slope of the three layers: transform, average,
+        concatenate.
 
     Returns
     -------
     torch.Tensor
         As ``x``.
     """
-    own = fused.prelu(F.linear(x, transform, transform_bias), transform_slope)
-    shared = F.linear(own.mean(1), average, average_bias)
-    shared = fused.prelu(shared, average_slope)
-    for_own, for_shared = concatenate.chunk(2, dim=1)
-    shared = F.linear(shared, for_shared, concatenate_bias)
+
+    def layer(x, weight, bias, slope):
+        return fused.prelu(F.linear(x, weight, bias), slope)
+
+    own = layer(x, *weights[:3])
+    shared = layer(own.mean(1), *weights[3:6])
+    weight, bias, slope = weights[6:]
+    for_own, for_shared = weight.chunk(2, dim=1)
+    shared = F.linear(shared, for_shared, bias)
     update = F.linear(own, for_own).add_(shared.unsqueeze(1))
-    return fused.prelu(update, concatenate_slope)
+    return fused.prelu(update, slope)
 
 
 class GroupCommBlock(nn.Module):
@@ -346,13 +329,10 @@ class GroupCommBlock(nn.Module):
                     f"{key} must be divisible by num_groups, got {value} and "
                     f"{num_groups}."
                 )
-        group_channels = channels // num_groups
-        self.tac = TransformAverageConcatenate(
-            group_channels, 3 * group_channels, num_groups
-        )
-        self.block = UConvBlock(
-            group_channels, hidden_channels // num_groups, depth, num_groups
-        )
+        channels //= num_groups
+        hidden_channels //= num_groups
+        self.tac = TransformAverageConcatenate(channels, 3 * channels, num_groups)
+        self.block = UConvBlock(channels, hidden_channels, depth, num_groups)
 
     def forward(self, x):
         """Map ``(batch, frame, channel)`` to the same shape."""

@@ -134,14 +134,9 @@ class _GroupNormPReLU(torch.autograd.Function):
             grad, grad_slope = _prelu_backward(
                 grad, torch.addcmul(shift, x, scale), slope
             )
+        images = _to_image(grad), _to_image(x)
         grad_x, grad_weight, grad_bias = torch.ops.aten.native_group_norm_backward(
-            _to_image(grad),
-            _to_image(x),
-            mean,
-            rstd,
-            weight,
-            *ctx.sizes,
-            [True, True, True],
+            *images, mean, rstd, weight, *ctx.sizes, [True, True, True]
         )
         grad_x = _from_image(grad_x)
         return grad_x, grad_weight, grad_bias, grad_slope, None, None
@@ -228,41 +223,23 @@ class _DepthwiseConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, stride, padding):
         ctx.save_for_backward(x, weight)
-        ctx.geometry = stride, padding
-        channels = x.shape[-1]
-        y = F.conv2d(
-            _to_image(x),
-            weight.unsqueeze(2),
-            bias,
-            (1, stride),
-            (0, padding),
-            groups=channels,
-        )
+        ctx.geometry = geometry = (1, stride), (0, padding), (1, 1)
+        image = _to_image(x)
+        y = F.conv2d(image, weight.unsqueeze(2), bias, *geometry, groups=len(weight))
         return _from_image(y)
 
     @staticmethod
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
-        stride, padding = ctx.geometry
         channels = x.shape[-1]
         grad = grad.contiguous()
 
         def gradients(time_axis, mask):
-            along_rows = time_axis == 3
-            strides = [1, stride] if along_rows else [stride, 1]
-            paddings = [0, padding] if along_rows else [padding, 0]
+            images = _to_image(grad, time_axis), _to_image(x, time_axis)
+            filters = weight.unsqueeze(5 - time_axis)
+            geometry = (pair if time_axis == 3 else pair[::-1] for pair in ctx.geometry)
             return torch.ops.aten.convolution_backward(
-                _to_image(grad, time_axis),
-                _to_image(x, time_axis),
-                weight.unsqueeze(5 - time_axis),
-                [channels],
-                strides,
-                paddings,
-                [1, 1],
-                False,
-                [0, 0],
-                channels,
-                mask,
+                *images, filters, [channels], *geometry, False, [0, 0], channels, mask
             )
 
         grad_x, _, _ = gradients(3, [True, False, False])
@@ -355,10 +332,8 @@ class _Framewise(torch.autograd.Function):
     def backward(ctx, grad):
         x, *weights = (t.detach().requires_grad_() for t in ctx.saved_tensors)
         grad_x, grad_weights = [], None
-        rows = x.flatten(0, 1).split(ctx.num_frames)
-        for row, grad_row in zip(
-            rows, grad.flatten(0, 1).split(ctx.num_frames), strict=True
-        ):
+        rows, grads_y = (t.flatten(0, 1).split(ctx.num_frames) for t in (x, grad))
+        for row, grad_row in zip(rows, grads_y, strict=True):
             with torch.enable_grad():
                 row = row.detach().requires_grad_()
                 y = ctx.function(row, *weights)

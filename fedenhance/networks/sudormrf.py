@@ -32,14 +32,13 @@ from torch import nn
 from fedenhance.networks.blocks import Norm, PReLU, check_positive
 
 
-def _check_odd(**sizes):
-    check_positive(**sizes)
-    for key, value in sizes.items():
-        if value % 2 == 0 or value == 1:
-            raise ValueError(
-                f"{key} must be odd and at least 3, so that half of it is a whole "
-                f"hop, got {value}."
-            )
+def _check(kernel_size, **sizes):
+    check_positive(kernel_size=kernel_size, **sizes)
+    if kernel_size % 2 == 0 or kernel_size == 1:
+        raise ValueError(
+            "kernel_size must be odd and at least 3, so that half of it is a whole "
+            f"hop, got {kernel_size}."
+        )
 
 
 class Encoder(nn.Module):
@@ -80,15 +79,14 @@ class Encoder(nn.Module):
         minimal_padding=True,
     ):
         super().__init__()
-        check_positive(num_bases=num_bases, depth=depth)
-        _check_odd(kernel_size=kernel_size)
+        _check(kernel_size, num_bases=num_bases, depth=depth)
         self.hop = kernel_size // 2
         self.depth = depth
         self.minimal_padding = minimal_padding
         self.conv = nn.Conv1d(1, num_bases, kernel_size, stride=self.hop, bias=bias)
         if not bias:
             nn.init.xavier_uniform_(self.conv.weight)
-        self.activation = activation
+        self.activation = activation or nn.Identity()
 
     def padded_length(self, length):
         """Return the number of samples that ``length`` samples are padded to."""
@@ -106,9 +104,7 @@ class Encoder(nn.Module):
         padded = F.pad(mixture, (self.hop, self.hop + missing))
         frames = padded.unfold(-1, self.conv.kernel_size[0], self.hop)
         latent = F.linear(frames, self.conv.weight.squeeze(1), self.conv.bias)
-        if self.activation is not None:
-            latent = self.activation(latent)
-        return latent.transpose(1, 2)
+        return self.activation(latent).transpose(1, 2)
 
 
 class CausalEncoder(Encoder):
@@ -175,8 +171,7 @@ class Decoder(nn.Module):
 
     def __init__(self, num_sources, num_bases, kernel_size, grouped=False):
         super().__init__()
-        check_positive(num_sources=num_sources, num_bases=num_bases)
-        _check_odd(kernel_size=kernel_size)
+        _check(kernel_size, num_sources=num_sources, num_bases=num_bases)
         self.num_sources = num_sources
         self.grouped = grouped
         self.conv = nn.ConvTranspose1d(
@@ -373,9 +368,8 @@ class OriginalMaskNet(nn.Module):
             ``(batch, frame, source, base)``.
         """
         num_bases = x.shape[-1]
-        filters = F.pad(
-            self.mask_conv.weight.flatten(1), (num_bases // 2 - 1, num_bases // 2 - 1)
-        )
+        margin = num_bases // 2 - 1
+        filters = F.pad(self.mask_conv.weight.flatten(1), (margin, margin))
         toeplitz = filters.unfold(1, num_bases, 1).flip(1)
         scores = F.linear(x, toeplitz.flatten(0, 1))
         return scores.unflatten(2, (-1, num_bases)) + self.mask_conv.bias[:, None]
