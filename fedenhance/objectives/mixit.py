@@ -146,7 +146,8 @@ def mixit(
     >>> mixit(sources, mixtures, return_assignments=True)
     (tensor([-30.]), tensor([[0, 1, 0]]))
     """
-    choose = functools.partial(_best_assignments, _hashable(allow), _hashable(deny))
+    patterns = (p if p is None else tuple(map(tuple, p)) for p in (allow, deny))
+    choose = functools.partial(_best_assignments, *patterns)
     return _mixit(choose, estimates, mixtures, loss, weights, return_assignments)
 
 
@@ -331,14 +332,12 @@ def _gram_coordinates(signals):
     """Short vectors from the Cholesky factor of the inner products, in float64."""
     wide = signals.double()
     products = wide @ wide.mT
+    diagonal = products.diagonal(dim1=-2, dim2=-1)
+    trace = diagonal.sum(-1, keepdim=True)
     # As little as keeps silent or dependent signals from being singular.
-    trace = products.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
-    ridge = torch.where(trace > 0, 1e-13 * trace, 1.0)
-    identity = torch.eye(
-        products.shape[-1], dtype=products.dtype, device=products.device
-    )
-    vectors = torch.linalg.cholesky_ex(products + ridge * identity)[0]
-    return torch.where(trace > 0, vectors, 0.0).to(signals.dtype)
+    diagonal += torch.where(trace > 0, 1e-13 * trace, 1.0)
+    vectors = torch.linalg.cholesky_ex(products)[0]
+    return torch.where(trace[..., None] > 0, vectors, 0.0).to(signals.dtype)
 
 
 @functools.lru_cache(maxsize=64)
@@ -347,53 +346,35 @@ def _assignments(num_sources, num_mixtures, allow, deny, device):
 
     They are kept where they are used: to move them to a GPU is to wait for it.
     """
-    anything = (None,) * num_sources
-    allow = (anything,) if allow is None else allow
-    deny = () if deny is None else deny
+    allow = ((None,) * num_sources,) if allow is None else allow
+    deny = deny or ()
     for pattern in (*allow, *deny):
-        _check_pattern(pattern, num_sources, num_mixtures)
+        if len(pattern) != num_sources:
+            raise ValueError(
+                f"the assignment {list(pattern)} has {len(pattern)} entries, "
+                f"but {num_sources} sources are estimated: give one mixture per source"
+            )
+        if not set(pattern) <= {None, *range(num_mixtures)}:
+            raise ValueError(
+                f"the assignment {list(pattern)} names a mixture that does not exist: "
+                f"the {num_mixtures} mixtures are counted from 0; null means any"
+            )
     count = sum(num_mixtures ** pattern.count(None) for pattern in allow)
     if count > MAX_ASSIGNMENTS:
         raise ValueError(
             f"{num_sources} sources in {num_mixtures} mixtures have {count} "
             f"assignments; at most {MAX_ASSIGNMENTS} are enumerated: allow fewer"
         )
-    everywhere = range(num_mixtures)
-    found = {
-        assignment
-        for pattern in allow
-        for assignment in itertools.product(
-            *(everywhere if mixture is None else (mixture,) for mixture in pattern)
-        )
-        if not any(_fits(assignment, denied) for denied in deny)
-    }
+    found = set()
+    for pattern in allow:
+        choices = [range(num_mixtures) if m is None else (m,) for m in pattern]
+        found.update(itertools.product(*choices))
+    for pattern in deny:
+        fixed = [(i, m) for i, m in enumerate(pattern) if m is not None]
+        found = {a for a in found if any(a[i] != m for i, m in fixed)}
     if not found:
         raise ValueError(f"no assignment is allowed: allow={allow}, deny={deny}")
     return torch.tensor(sorted(found), device=device)
-
-
-def _check_pattern(pattern, num_sources, num_mixtures):
-    if len(pattern) != num_sources:
-        raise ValueError(
-            f"the assignment {list(pattern)} has {len(pattern)} entries, "
-            f"but {num_sources} sources are estimated: give one mixture per source"
-        )
-    if not set(pattern) <= {None, *range(num_mixtures)}:
-        raise ValueError(
-            f"the assignment {list(pattern)} names a mixture that does not exist: "
-            f"the {num_mixtures} mixtures are counted from 0; null means any"
-        )
-
-
-def _fits(assignment, pattern):
-    return all(
-        wanted in (None, mixture)
-        for mixture, wanted in zip(assignment, pattern, strict=True)
-    )
-
-
-def _hashable(patterns):
-    return None if patterns is None else tuple(tuple(p) for p in patterns)
 
 
 def _normalized(weights, mixtures):
@@ -413,12 +394,7 @@ def _normalized(weights, mixtures):
 
 def _matching_sources(estimates, mixtures):
     """Check (batch, source, time) and (batch, mixture, time)."""
-    if (
-        estimates.dim() != 3
-        or mixtures.dim() != 3
-        or len(estimates) != len(mixtures)
-        or estimates.shape[-1] != mixtures.shape[-1]
-    ):
+    if estimates.dim() != 3 or estimates[:, 0].shape != mixtures[:, 0].shape:
         raise ValueError(
             "estimates must be (batch, source, time) and mixtures or targets "
             "(batch, mixture, time) of the same batch and time: got "
