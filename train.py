@@ -10,7 +10,7 @@ import sys
 from functools import partial
 
 import speechbrain as sb
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.distributed import get_local_rank, run_on_main
 
 from based_yaml import load_hparams, save_hparams
 
@@ -49,6 +49,11 @@ def main(argv):
     speechbrain.Brain
         With the best model, tested.
     """
+    if get_local_rank() is not None:
+        raise ValueError(
+            "torchrun is not supported: start it with python, on one device (--device); "
+            "runtime: ray trains clients on several"
+        )
     hparams_file, options, overrides = sb.parse_arguments(argv)
     run_opts = {name: options[name] for name in options.overridden_args}
     hparams = load_hparams(hparams_file, overrides)

@@ -1,6 +1,8 @@
 """The main job, end to end, on a corpus of a few seconds."""
 
 import csv
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +108,32 @@ def test_the_same_seed_gives_the_same_losses(arguments, tmp_path):
         rows = table(tmp_path / folder / "rounds.csv")
         losses.append([{k: v for k, v in r.items() if k != "seconds"} for r in rows])
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("fedenhance", "spawn"), ("centralized", "forkserver")]
+)
+def test_processes_of_any_kind_can_read(arguments, name, start, tmp_path):
+    """Python forks no more by default: not on macOS, and nowhere since 3.14."""
+    options = (
+        f"num_workers: 1, persistent_workers: True, multiprocessing_context: {start}"
+    )
+    logs = []
+    for folder, workers in (("here", "{}"), ("there", f"{{{options}}}")):
+        train.main(arguments(name, folder, train_dataloader_opts=workers, epochs=1))
+        log = (tmp_path / folder / "train_log.txt").read_text().splitlines()
+        logs.append([re.sub("seconds: [^,]*", "", line) for line in log])
+    assert logs[0] == logs[1]
+
+
+def test_torchrun_is_refused_in_a_line(arguments, tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), *arguments(p_supervised=0.5)]
+    environment = {**os.environ, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "torchrun" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -24,16 +24,16 @@ logger = get_logger(__name__)
 
 def none_if_damaged(read):
     """Let a function return ``None``, see :func:`collate`, where a file is damaged."""
+    return functools.partial(read_or_none, read)
 
-    @functools.wraps(read)
-    def read_or_none(*arguments):
-        try:
-            return read(*arguments)
-        except DamagedAudioError as error:
-            logger.warning_once(f"a recording is left out: {error}")
-            return None
 
-    return read_or_none
+def read_or_none(read, *arguments):
+    """Call a function that reads; say which file is damaged."""
+    try:
+        return read(*arguments)
+    except DamagedAudioError as error:
+        logger.warning_once(f"a recording is left out: {error}")
+        return None
 
 
 def training_set(rows, mixing, noise_folder=None):
@@ -75,18 +75,20 @@ def training_set(rows, mixing, noise_folder=None):
                 f"client {client} has no isolated noise recordings; use fewer clients, "
                 "a smaller available_speech_percentage, or a noise_folder"
             )
-
-    @none_if_damaged
-    def draw(example_id, client, speech, noise, noisy):
-        return mixing(example_id, speech, noise, noisy, pools[client])
-
     dataset = DynamicItemDataset(recordings)
     dataset.add_dynamic_item(
-        draw, takes=["id", "client", "speech", "noise", "noisy"], provides="sources"
+        none_if_damaged(functools.partial(draw, mixing, pools)),
+        takes=["id", "client", "speech", "noise", "noisy"],
+        provides="sources",
     )
     dataset.set_output_keys(["id", "group", "sources"])
     dataset.clients = clients
     return dataset
+
+
+def draw(mixing, pools, example_id, client, *segments):
+    """Draw an example of a client; reading processes of any kind can be told this."""
+    return mixing(example_id, *segments, pools[client])
 
 
 def evaluation_set(mixtures, sample_rate, loop_noise=False):
@@ -106,17 +108,18 @@ def evaluation_set(mixtures, sample_rate, loop_noise=False):
         One item a mixture: ``id``, ``group``, ``n_noises``, ``spk_id``,
         ``noise_class``, ``sources (3, time)``.
     """
-
-    @none_if_damaged
-    def read(example_id):
-        return read_fixed_mixture(mixtures[example_id], sample_rate, loop_noise)
-
+    read = functools.partial(read_one_of, mixtures, sample_rate, loop_noise)
     dataset = DynamicItemDataset(mixtures)
-    dataset.add_dynamic_item(read, takes=["id"], provides="sources")
+    dataset.add_dynamic_item(none_if_damaged(read), takes=["id"], provides="sources")
     dataset.set_output_keys(
         ["id", "group", "n_noises", "spk_id", "noise_class", "sources"]
     )
     return dataset
+
+
+def read_one_of(mixtures, sample_rate, loop_noise, example_id):
+    """Read a fixed mixture by its id."""
+    return read_fixed_mixture(mixtures[example_id], sample_rate, loop_noise)
 
 
 class UnreadableBatch:

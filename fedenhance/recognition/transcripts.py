@@ -1,5 +1,7 @@
 """Datasets of transcribed speech, from the manifests of recognition."""
 
+from functools import partial
+
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.logger import get_logger
@@ -65,30 +67,38 @@ def transcribed_set(rows, tokenizer, sample_rate, frame_shift):
         (label,)`` without unknown ones; ``fault``, why it cannot be trained on, or
         ``None``.
     """
-
-    @datasets.none_if_damaged
-    def read(wav, duration):
-        samples = max(1, round(float(duration) * sample_rate))
-        return read_segment(wav, 0, 0, sample_rate, samples)
-
-    def encode(wrd, duration):
-        ids = tokenizer.encode(wrd)
-        known = [i for i in ids if i != BLANK]
-        yield torch.tensor(known, dtype=torch.long)
-        if len(known) < len(ids):
-            yield f"unknown character {tokenizer.unknown(wrd)!r}"
-        elif float(duration) < frames_needed(ids) * frame_shift:
-            yield f"{duration} s are too short for {len(ids)} tokens"
-        else:
-            yield None
-
     dataset = DynamicItemDataset(rows)
-    dataset.add_dynamic_item(read, takes=["wav", "duration"], provides="sig")
     dataset.add_dynamic_item(
-        encode, takes=["wrd", "duration"], provides=["tokens", "fault"]
+        datasets.none_if_damaged(partial(read, sample_rate)),
+        takes=["wav", "duration"],
+        provides="sig",
+    )
+    dataset.add_dynamic_item(
+        partial(encode, tokenizer, frame_shift),
+        takes=["wrd", "duration"],
+        provides=["tokens", "fault"],
     )
     dataset.set_output_keys(["id", "wrd", "sig", "tokens", "fault"])
     return dataset
+
+
+def read(sample_rate, wav, duration):
+    """Read a recording."""
+    samples = max(1, round(float(duration) * sample_rate))
+    return read_segment(wav, 0, 0, sample_rate, samples)
+
+
+def encode(tokenizer, frame_shift, wrd, duration):
+    """Yield the known tokens of a transcript, and what is wrong with it or ``None``."""
+    ids = tokenizer.encode(wrd)
+    known = [i for i in ids if i != BLANK]
+    yield torch.tensor(known, dtype=torch.long)
+    if len(known) < len(ids):
+        yield f"unknown character {tokenizer.unknown(wrd)!r}"
+    elif float(duration) < frames_needed(ids) * frame_shift:
+        yield f"{duration} s are too short for {len(ids)} tokens"
+    else:
+        yield None
 
 
 def frames_needed(ids):

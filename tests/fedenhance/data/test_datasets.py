@@ -1,6 +1,8 @@
 """Datasets and batches of clients."""
 
+import pickle
 import shutil
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
@@ -160,7 +162,8 @@ def test_a_batch_of_damaged_recordings_is_empty():
     assert batch.skipped == ["r1", "r2"]
 
 
-def test_processes_that_persist_draw_anew_in_each_epoch(hparams):
+@pytest.mark.parametrize("start", ["fork", "forkserver", "spawn"])
+def test_processes_that_persist_draw_anew_in_each_epoch(hparams, start):
     def epochs(**options):
         data, drawn = dataio_prepare(hparams)["train"], []
         loader = make_dataloader(data, batch_size=4, collate_fn=collate, **options)
@@ -171,4 +174,17 @@ def test_processes_that_persist_draw_anew_in_each_epoch(hparams):
 
     here = epochs()
     assert not torch.equal(here[0], here[1])
-    assert torch.equal(epochs(num_workers=2, persistent_workers=True), here)
+    options = {"persistent_workers": True, "multiprocessing_context": start}
+    workers = 2 if start == "fork" else 1  # each of the others imports everything
+    assert torch.equal(epochs(num_workers=workers, **options), here)
+
+
+def test_processes_of_any_kind_read_for_evaluation(hparams):
+    data = dataio_prepare(hparams)["valid"]
+    data.data[data.data_ids[0]]["speech"] = Segment("/lost.wav", 0, 0)
+    here, there = (
+        next(iter(make_dataloader(dataset, batch_size=4, collate_fn=collate)))
+        for dataset in (data, pickle.loads(ForkingPickler.dumps(data)))
+    )
+    assert torch.equal(here.sources.data, there.sources.data)
+    assert here.skipped == there.skipped == [data.data_ids[0]]

@@ -1,9 +1,12 @@
 """What cannot be learnt from is left out, and counted."""
 
 import logging
+import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import soundfile
+import torch
 
 from fedenhance.recognition import transcripts
 from tests.fedenhance.recognition.conftest import LINES
@@ -49,6 +52,16 @@ def test_damaged_audio_is_left_out(tokenizer, tmp_path):
     dataset.data["bad"]["wav"] = str(tmp_path / "broken.wav")
     batch = transcripts.collate([dataset[0], dataset[1]])
     assert (batch.id, batch.skipped) == (["good"], ["bad"])
+
+
+def test_processes_of_any_kind_read_and_encode(tokenizer, tmp_path):
+    dataset = items(tmp_path, tokenizer, good="A FOX", bad="Ö")
+    there = pickle.loads(ForkingPickler.dumps(dataset))
+    for index in (0, 1):
+        expected, item = dataset[index], there[index]
+        for key in ("sig", "tokens"):
+            assert torch.equal(item.pop(key), expected.pop(key))
+        assert item == expected
 
 
 def test_audio_is_resampled(tokenizer, tmp_path):
