@@ -51,7 +51,7 @@ def main(argv):
     """
     if get_local_rank() is not None:
         raise ValueError(
-            "torchrun is not supported: start it with python, on one device (--device); "
+            "torchrun is not supported: use python, and one device (--device); "
             "runtime: ray trains clients on several"
         )
     hparams_file, options, overrides = sb.parse_arguments(argv)
