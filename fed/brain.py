@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from speechbrain import Brain, Stage
-from speechbrain.dataio.dataloader import make_dataloader
 from speechbrain.utils.checkpoints import (
     DEFAULT_SAVE_HOOKS,
     get_default_hook,
@@ -20,7 +19,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from fed.arrays import numbers_of, set_numbers
-from fed.loading import LOADERS, KeptLoaders, stays
+from fed.loading import LOADERS
 
 COUNT = "optimizer_step"
 
@@ -112,7 +111,6 @@ class Federated:
         self.counts_itself = hasattr(self, "num_examples")
         if not self.counts_itself:
             self.num_examples = 0
-        self.loaders = KeptLoaders()
         self.own_step_limit = self.optimizer_step_limit
         self.fresh_scaler = copy.deepcopy(self.scaler.state_dict())
         self.stateful, self.counters = stateful(self)
@@ -208,19 +206,9 @@ class Federated:
             self.train_sampler.seed += self.sampler_offset
         return loader_kwargs
 
-    def training_loader(self, train_set, options):
-        """Make a loader; with ``persistent_workers``, its processes serve all clients.
-
-        Results are the same, unless examples depend on random numbers of the
-        processes, or on what changes in this one without them (as in any DataLoader
-        whose workers persist from epoch to epoch). A Brain's own ``make_dataloader`` is
-        called for each client, as always.
-        """
-        own = type(self).make_dataloader is not Brain.make_dataloader
-        if own or not stays(train_set, options):
-            return self.make_dataloader(train_set, Stage.TRAIN, **options)
-        options = self._train_loader_specifics(train_set, options)
-        return self.loaders.get(train_set, options, make_dataloader)
+    def end_processes(self):
+        """End the reading processes, where a Brain keeps them from client to client."""
+        getattr(super(), "end_processes", lambda: None)()
 
     # ------------------------------------------------------ numbers outside of modules
 
@@ -300,7 +288,7 @@ class Federated:
         before, whole = self.num_examples, math.ceil(epochs)
         finished = False
         try:
-            loader = self.training_loader(train_set, dict(loader_kwargs))
+            loader = self.make_dataloader(train_set, Stage.TRAIN, **loader_kwargs)
             if epochs != whole:
                 steps = epochs * len(loader) / self.grad_accumulation_factor
                 self.optimizer_step_limit = self.optimizer_step + math.ceil(steps)
@@ -315,7 +303,7 @@ class Federated:
         finally:
             if not finished:
                 # Processes that may have died, or that read on for the rest of an epoch
-                self.loaders.clear()
+                self.end_processes()
             self.modules.zero_grad(set_to_none=True)
         valid = self.hparams.train_logger.stats.get("valid_stats", {})
         return {
@@ -413,7 +401,7 @@ def join(brain):
     own, options, hparams = type(brain), dict(vars(brain)), dict(vars(brain.hparams))
 
     def leave():
-        brain.loaders.clear()
+        brain.end_processes()
         brain.reset()
         brain.__class__ = own
         for name in ("checkpointer", "skip_nonfinite_grads"):

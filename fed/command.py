@@ -132,8 +132,6 @@ def current():
 
 def keep(command, site):
     """Make this process use a site that it has made already."""
-    for old in Process.sites.values():
-        old.brain.loaders.clear()
     Process.sites = {command: site}
 
 

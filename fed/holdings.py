@@ -1,11 +1,12 @@
 """A table and figures of what each client holds."""
 
-import csv
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from fed import files
 from fed.partition import values
 
 
@@ -25,15 +26,10 @@ def report(rows, clients, folder, amount=None, columns=()):
     columns : list of str
         Columns whose distributions to show.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    table = tabulate(rows, clients, amount, columns)
-    with open(folder / "clients_data.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
+    table = files.Table(Path(folder, "clients_data.csv"))
+    table.rewrite(tabulate(rows, clients, amount, columns))
     for column in columns:
-        plot(rows, clients, column, folder / "figures" / f"clients_{column}.png")
+        plot(rows, clients, column, Path(folder, "figures", f"clients_{column}.png"))
 
 
 def tabulate(rows, clients, amount=None, columns=()):
@@ -81,12 +77,12 @@ def are_numbers(found):
     >>> are_numbers(["2.5", "3.0"]), are_numbers(["19", "103"])
     (True, False)
     """
+    if all(isinstance(value, str) and value.isdigit() for value in found):
+        return False
     try:
-        numbers = [float(value) for value in found]
+        return np.float64(found).ndim == 1
     except ValueError:
         return False
-    whole = all(isinstance(value, str) and value.isdigit() for value in found)
-    return bool(numbers) and not whole
 
 
 def plot(rows, clients, column, path):
@@ -105,11 +101,10 @@ def plot(rows, clients, column, path):
 
     found = {c: values({i: rows[i] for i in ids}, column) for c, ids in clients.items()}
     if all(map(are_numbers, found.values())):
-        numbers = {client: np.float64(held) for client, held in found.items()}
-        edges = np.histogram_bin_edges(np.concatenate(list(numbers.values())))
-        bins = zip(edges[:-1], edges[1:], strict=True)
-        labels = [f"{low:.3g} to {high:.3g}" for low, high in bins]
-        counts = [np.histogram(held, edges)[0] for held in numbers.values()]
+        numbers = [np.float64(held) for held in found.values()]
+        edges = np.histogram_bin_edges(np.concatenate(numbers))
+        labels = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
+        counts = [np.histogram(held, edges)[0] for held in numbers]
     else:
         tallies = [Counter(map(str, held)) for held in found.values()]
         labels = [label for label, _ in sum(tallies, Counter()).most_common(12)]

@@ -10,7 +10,7 @@ from speechbrain.utils.logger import get_logger
 from fed import files
 from fed.arrays import get_arrays, set_arrays
 from fed.initial import load_initial
-from fed.strategy import layers, restore_strategy, strategy_state
+from fed.strategy import restore_strategy, strategy_state
 
 logger = get_logger(__name__)
 
@@ -47,10 +47,9 @@ class Ledger:
             The model, what the recipe counts outside of it, and the model's moving
             average, which may be None.
         """
-        site, average = self.site, None
-        numbers = site.brain.numbers()
-        if self.site.state_file.exists():
-            state = files.load(self.site.state_file)
+        site, numbers, average = self.site, self.site.brain.numbers(), None
+        if site.state_file.exists():
+            state = files.load(site.state_file)
             arrays, self.rows = state["arrays"], state["rows"]
             numbers |= state.get("numbers", {})
             if self.federation.average:  # else one of before would be evaluated
@@ -58,9 +57,7 @@ class Ledger:
             self.best, self.identity = state["best"], state["identity"]
             # Raises if they are those of another network.
             set_arrays(site.brain, arrays)
-            saved = zip(layers(self.strategy), state["strategy"], strict=True)
-            for layer, layer_state in saved:
-                restore_strategy(layer, layer_state)
+            restore_strategy(self.strategy, state["strategy"])
             logger.info("Going on after round %d.", len(self.rows))
         else:
             shutil.rmtree(site.states.folder, ignore_errors=True)
@@ -95,7 +92,7 @@ class Ledger:
         self.append_clients(row["round"], shares)
         state = {"arrays": arrays, "numbers": numbers, "average": average}
         state |= {"rows": self.rows, "best": self.best, "identity": self.identity}
-        state["strategy"] = [strategy_state(layer) for layer in layers(self.strategy)]
+        state["strategy"] = strategy_state(self.strategy)
         files.save(self.site.state_file, state)
         self.rounds_table.rewrite(self.rows)
 
@@ -114,14 +111,9 @@ class Ledger:
             self.best = row[metric]
             set_arrays(self.site.brain, arrays)
             self.site.brain.set_numbers(numbers)
+            own = {"round": row["round"], metric: self.best}
             self.checkpointer.save_and_keep_only(
-                meta={
-                    **asked.get("meta", {}),
-                    "round": row["round"],
-                    metric: self.best,
-                },
-                importance_keys=[lambda checkpoint: checkpoint.meta["round"]],
-                keep_recent=False,
+                meta=asked.get("meta", {}) | own, max_keys=["round"], keep_recent=False
             )
 
     def append_clients(self, server_round, rows):
@@ -131,28 +123,20 @@ class Ledger:
     def load_best(self, arrays):
         """Load the model that was best on validation, else the last one."""
         set_arrays(self.site.brain, arrays)
-        self.checkpointer.recover_if_possible(
-            importance_key=lambda checkpoint: checkpoint.meta["round"],
-        )
+        self.checkpointer.recover_if_possible(max_key="round")
 
     def log(self, row):
         """Write a line about the round through SpeechBrain's loggers."""
-        stats = {"train": {}, "valid": {}, "test": {}}
-        meta = {}
+        meta, stats = {}, {}
         for key, value in row.items():
             stage, _, name = key.partition("_")
-            if stage in stats and name:
-                stats[stage][name] = value
+            if stage in ("train", "valid", "test") and name:
+                stats.setdefault(f"{stage}_stats", {})[name] = value
             else:
                 meta[key] = value
-        stats = {f"{s}_stats": values for s, values in stats.items() if values}
-        for train_logger in self.loggers():
-            train_logger.log_stats(meta, **stats)
-
-    def loggers(self):
-        """Collect the recipe's train_logger, and those that the federation adds."""
         own = self.site.hparams.get("train_logger")
-        return [*([own] if own else []), *self.federation.loggers]
+        for train_logger in [*([own] if own else []), *self.federation.loggers]:
+            train_logger.log_stats(meta, **stats)
 
 
 class BestModel(Checkpointer):
@@ -168,11 +152,8 @@ def best_checkpointer(site):
 
     Its names are the recipe's, so that the recipe finds the model in it.
     """
-    recoverables = {
-        name: value
-        for name, value in getattr(site.checkpointer, "recoverables", {}).items()
-        if isinstance(value, torch.nn.Module)
-    }
+    given = getattr(site.checkpointer, "recoverables", {}).items()
+    recoverables = {n: v for n, v in given if isinstance(v, torch.nn.Module)}
     covered = {id(m) for value in recoverables.values() for m in value.modules()}
     for name, module in site.brain.modules.items():
         empty = not module.state_dict() and module not in site.stateful

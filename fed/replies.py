@@ -1,6 +1,7 @@
 """Which replies of clients to trust, and what to report of them."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from speechbrain.utils.logger import get_logger
@@ -13,13 +14,7 @@ logger = get_logger(__name__)
 
 def client_row(client, status="ok"):
     """Start the row of a client in clients.csv."""
-    return {
-        "client": client,
-        "status": status,
-        "seconds": 0.0,
-        "examples": 0,
-        "weight": 0.0,
-    }
+    return dict(client=client, status=status, seconds=0.0, examples=0, weight=0.0)
 
 
 def accept(replies, participants, rows, check, numbers):
@@ -60,6 +55,7 @@ def accept(replies, participants, rows, check, numbers):
         rows.append(client_row(client, "no reply"))
 
 
+@dataclass
 class Checker:
     """Judges replies.
 
@@ -71,9 +67,8 @@ class Checker:
         What the clients started from.
     """
 
-    def __init__(self, federation, sent):
-        self.federation = federation
-        self.sent = sent
+    federation: object
+    sent: dict
 
     def __call__(self, reply, row):
         """Judge a reply; fill its metrics and weight into the client's row.
@@ -93,8 +88,7 @@ class Checker:
         if self.federation.timeout and row["seconds"] > self.federation.timeout:
             return f"took {row['seconds']:.1f} s, over the timeout"
         try:
-            fault = self.fault(view(reply.content["arrays"]))
-            if fault:
+            if fault := self.fault(view(reply.content["arrays"])):
                 return fault
             weight = self.federation.weighting(metrics)
         except (KeyError, ValueError) as error:
@@ -153,13 +147,8 @@ def summarize(server_round, clients, totals):
     """
     good = [row for row in clients if row["status"] == "ok"]
     examples = sum(row["examples"] for row in good)
-    row = {
-        "round": server_round,
-        "seconds": 0.0,
-        "clients": len(good),
-        "failures": len(clients) - len(good),
-        "examples": examples,
-    }
+    row = {"round": server_round, "seconds": 0.0, "clients": len(good)}
+    row |= {"failures": len(clients) - len(good), "examples": examples}
     row |= {key: sum(r.get(key, 0.0) for r in good) for key in totals}
     for key in list(good[0])[len(client_row("")) :]:
         if key not in totals:

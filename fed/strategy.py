@@ -117,24 +117,20 @@ class Reproducible(flower.FedAvg):
         return [
             Message(
                 RecordDict(
-                    {
-                        "arrays": arrays,
-                        "config": ConfigRecord(
-                            {
-                                **config,
-                                "server-round": server_round,
-                                "client": client,
-                                "client-index": index,
-                            }
-                        ),
-                    }
+                    {"arrays": arrays, "config": ConfigRecord({**config, **own})}
                 ),
                 message_type=MessageType.TRAIN,
                 dst_node_id=node_id,
                 group_id=str(server_round),
             )
-            for client, index, node_id in self.participants
+            for own, node_id in self.configs(server_round)
         ]
+
+    def configs(self, server_round):
+        """Say what each participant is told, and where it lives."""
+        for client, index, node_id in self.participants:
+            own = {"client": client, "client-index": index}
+            yield {"server-round": server_round, **own}, node_id
 
 
 class FedAvg(Reproducible):
@@ -209,11 +205,8 @@ def build(strategy=None, privacy=None):
     ValueError
         When the strategy is no FedAvg.
     """
-    factory = (
-        strategy
-        if isinstance(strategy, partial)
-        else partial(strategy or flower.FedAvg)
-    )
+    factory = strategy or flower.FedAvg
+    factory = factory if isinstance(factory, partial) else partial(factory)
     chosen = factory.func
     if not (isinstance(chosen, type) and issubclass(chosen, flower.FedAvg)):
         raise ValueError(
@@ -222,10 +215,8 @@ def build(strategy=None, privacy=None):
         )
     # Flower accounts for the privacy of its own mean only.
     base = FedAvg if privacy is None else Reproducible
-    if issubclass(base, chosen):
-        composed = base
-    else:
-        composed = type(chosen.__name__, (chosen, base), {})
+    bases = (base,) if issubclass(base, chosen) else (chosen, base)
+    composed = type(chosen.__name__, bases, {})
     built = composed(**{"weighted_by_key": "weight", **factory.keywords})
     return privacy(built) if privacy else built
 
@@ -250,20 +241,25 @@ def put_back(strategy, noted):
         vars(layer).update(attributes)
 
 
+LASTING = "m_t v_t momentum_vector clipping_norm".split()
+"""What Flower's strategies take from round to round; accountants have more."""
+
+
 def strategy_state(strategy):
-    """Collect what one layer takes from round to round, such as momentum."""
-    accountant = getattr(strategy, "accountant", None)
-    state = {
-        name: value
-        for name, value in vars(strategy).items()
-        if name in ("m_t", "v_t", "momentum_vector", "clipping_norm")
-    }
-    return state | ({"accountant": accountant.state_dict()} if accountant else {})
+    """Collect what each layer of a strategy takes from round to round."""
+    states = []
+    for layer in layers(strategy):
+        state = {name: vars(layer)[name] for name in LASTING if name in vars(layer)}
+        if accountant := getattr(layer, "accountant", None):
+            state["accountant"] = accountant.state_dict()
+        states.append(state)
+    return states
 
 
-def restore_strategy(strategy, state):
+def restore_strategy(strategy, states):
     """Put back what :func:`strategy_state` collected."""
-    state = dict(state)
-    if "accountant" in state:
-        strategy.accountant.load_state_dict(state.pop("accountant"))
-    vars(strategy).update(state)
+    for layer, state in zip(layers(strategy), states, strict=True):
+        if "accountant" in state:
+            layer.accountant.load_state_dict(state["accountant"])
+        lasting = {name: state[name] for name in LASTING if name in state}
+        vars(layer).update(lasting)

@@ -3,10 +3,11 @@
 import torch
 from speechbrain import Stage
 
+from fedenhance.training.loading import KeepsProcesses
 from fedenhance.training.stepping import Stepping
 
 
-class AudioBrain(Stepping):
+class AudioBrain(KeepsProcesses, Stepping):
     """A base of Brains that are trained on audio, some of which may be damaged.
 
     Batches have ``id`` and ``skipped``, the ids of damaged recordings. ``hparams`` has

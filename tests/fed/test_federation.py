@@ -1,6 +1,7 @@
 """Federation from YAML: what it accepts, what it leaves, and that it learns."""
 
 import csv
+import multiprocessing
 from functools import partial
 
 import pytest
@@ -142,6 +143,14 @@ def test_callbacks_see_every_round(train):
     seen = []
     train(federation={"callbacks": [lambda r, brain, row: seen.append(row["round"])]})
     assert seen == [1, 2, 3]
+
+
+def test_a_run_leaves_no_processes(train):
+    options = "{batch_size: 4, num_workers: 1, persistent_workers: True}"
+    keeping = "!name:tests.fedenhance.training.test_loading.Keeping"
+    brain = train(rounds=2, dataloader_options=options, brain=keeping)
+    assert not brain.loaders.kept
+    assert not multiprocessing.active_children()
 
 
 def test_weights_are_shares(train, read):

@@ -9,11 +9,26 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from torch.utils.data import Subset
 
 from fed.arrays import get_arrays, set_arrays
-from fed.loading import KeptLoaders, restrict, stays, whole_of
+from fed.loading import restrict
+from fedenhance.training.loading import (
+    KeepsProcesses,
+    KeptLoaders,
+    stays,
+    whole_of,
+)
 from tests.fed import recipe
 from tests.fed.conftest import joined
 
 KEPT = {"batch_size": 4, "shuffle": True, "num_workers": 2, "persistent_workers": True}
+
+
+class Keeping(KeepsProcesses, recipe.Regression):
+    """Fits targets, with processes that stay."""
+
+
+@pytest.fixture
+def brain():
+    return joined(Keeping)
 
 
 @pytest.fixture
@@ -93,28 +108,9 @@ def test_a_failure_does_not_keep_its_processes(brain):
 
 @pytest.mark.parametrize("epochs", [1, 0.5])
 def test_an_epoch_that_is_left_early_does_not_keep_its_processes(brain, data, epochs):
-    brain.local_update(data, {**KEPT, "batch_size": 2}, 1, epochs)
+    part = restrict(data, data.data_ids[:8])
+    brain.local_update(part, {**KEPT, "batch_size": 2}, 1, epochs)
     assert len(brain.loaders.kept) == (1 if epochs == 1 else 0)
-
-
-def test_a_run_leaves_no_processes(train):
-    options = "{batch_size: 4, num_workers: 1, persistent_workers: True}"
-    brain = train(rounds=2, dataloader_options=options)
-    assert not brain.loaders.kept
-    assert not multiprocessing.active_children()
-
-
-def test_a_loader_of_the_recipe_is_made_for_each_client(data, monkeypatch):
-    class Own(recipe.Regression):
-        def make_dataloader(self, dataset, stage, **options):
-            made.append(len(dataset))
-            return super().make_dataloader(dataset, stage, **options)
-
-    made = []
-    brain = joined(Own)
-    for count in (8, 12):
-        brain.local_update(restrict(data, data.data_ids[:count]), KEPT, 1, 1)
-    assert made == [8, 12]
 
 
 def test_parts_of_parts_share_the_whole():
@@ -138,8 +134,9 @@ def test_what_a_recipe_does_to_a_subset_is_done():
 
 def test_what_cannot_be_asked_by_place_is_loaded_anew():
     options = {"num_workers": 1, "persistent_workers": True}
-    assert stays([1], options)
-    assert not stays(torch.utils.data.ChainDataset([]), options)
-    assert not stays([1], {**options, "batch_sampler": [[0]]})
-    assert not stays([1], {**options, "looped_nominal_epoch": 2})
-    assert not stays([1], {"num_workers": 1})
+    part = Subset([1, 2], [0])
+    assert stays(part, options)
+    assert not stays(part, {**options, "batch_sampler": [[0]]})
+    assert not stays(part, {**options, "looped_nominal_epoch": 2})
+    assert not stays(part, {"num_workers": 1})
+    assert not stays(part.dataset, options)
