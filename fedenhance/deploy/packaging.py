@@ -13,15 +13,15 @@ network, and a model card. SpeechBrain loads it::
 """
 
 import argparse
-import ast
 import re
 import shutil
 import sys
+from modulefinder import ModuleFinder
 from pathlib import Path
 
 import numpy as np
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import StrictUndefined, Template
 
 from fedenhance.deploy.trained import (
     find_best,
@@ -154,22 +154,15 @@ def carry_sources(names, folder):
     folder : Path
         Becomes a package ``fedenhance``.
     """
-    todo, done = set(names), set()
-    while todo:
-        package_name, *parts = todo.pop().split(".")
-        source = SOURCES.joinpath(*parts[:2]).with_suffix(".py")
-        if package_name != SOURCES.name or source in done or not source.is_file():
-            continue
-        done.add(source)
-        for file in (SOURCES / "__init__.py", source.with_name("__init__.py"), source):
-            target = folder / file.relative_to(SOURCES)
+    finder = ModuleFinder([str(SOURCES.parent)])
+    for package_name, *parts in (name.split(".") for name in names):
+        if package_name == SOURCES.name:
+            finder.import_hook(".".join([package_name, *parts[:2]]))
+    for name, module in finder.modules.items():
+        if name.split(".")[0] == SOURCES.name:
+            target = folder / Path(module.__file__).relative_to(SOURCES)
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom):
-                todo |= {f"{node.module}.{alias.name}" for alias in node.names}
-            elif isinstance(node, ast.Import):
-                todo |= {alias.name for alias in node.names}
+            shutil.copyfile(module.__file__, target)
 
 
 def model_card(folder, trained, command, named):
@@ -195,13 +188,9 @@ def model_card(folder, trained, command, named):
     yaml_files = [line for line in header if line.endswith(".yaml")]
     run = Run(folder)
     packages = {name.split(".")[0] for name in named}
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("model_card.md.j2").render(
+    page = Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8")
+    options = {"trim_blocks": True, "keep_trailing_newline": True}
+    return Template(page, undefined=StrictUndefined, **options).render(
         experiment=Path(yaml_files[0]).stem if yaml_files else folder.name,
         sample_rate=trained.sample_rate,
         num_noises=trained.num_sources - 1,

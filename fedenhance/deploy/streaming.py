@@ -186,6 +186,5 @@ class _BlockStream:
         odd = self.num_frames[level] % 2
         coarse = torch.cat([self.coarse[level], coarse], dim=1)
         self.coarse[level] = coarse[:, -1:]
-        first = 1 - odd
-        repeated = coarse[:, first:].repeat_interleave(2, dim=1)
-        return fine + repeated[:, odd : odd + fine.shape[1]]
+        repeated = coarse.repeat_interleave(2, dim=1)[:, 2 - odd :]
+        return fine + repeated[:, : fine.shape[1]]

@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import soundfile
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import StrictUndefined, Template
 
 from fedenhance.data.tables import grouped
 from fedenhance.reports.figures import training_curves
@@ -55,7 +55,8 @@ def write_report(brain, datasets, hparams):
     values = {
         k: v for k, v in hparams.items() if isinstance(v, int | float | str | None)
     }
-    page = load_template().render(
+    page = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    page = Template(page, autoescape=True, undefined=StrictUndefined).render(
         folder=run.folder.as_posix(),
         scores=score_rows(run.test_scores),
         extent=extent(run),
@@ -66,13 +67,6 @@ def write_report(brain, datasets, hparams):
         settings=values,
     )
     (run.folder / "report.html").write_text(page, encoding="utf-8")
-
-
-def load_template():
-    """The page, which escapes whatever it is given."""
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("report.html.j2")
 
 
 def score_rows(scores):

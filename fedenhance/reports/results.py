@@ -112,11 +112,11 @@ def plot_convergence(brain, datasets, hparams):
     hparams : dict
         With ``output_folder``; without ``rounds.csv`` in it nothing is drawn.
     """
-    if not (Path(hparams["output_folder"]) / "rounds.csv").exists():
-        return
-    path = Path(hparams["output_folder"]) / "figures" / "convergence.png"
-    path.parent.mkdir(exist_ok=True)
-    training_curves(Run(hparams["output_folder"])).savefig(path, dpi=150)
+    run = Run(hparams["output_folder"])
+    if run.rounds:
+        path = run.folder / "figures" / "convergence.png"
+        path.parent.mkdir(exist_ok=True)
+        training_curves(run).savefig(path, dpi=150)
 
 
 def announce(brain, datasets, hparams):

@@ -36,11 +36,7 @@ class Plain(yaml.SafeLoader):
     """Reads values; objects that tags would make are left out."""
 
 
-def _leave_out(loader, suffix, node):
-    return f"!{suffix}"
-
-
-Plain.add_multi_constructor("!", _leave_out)
+Plain.add_multi_constructor("!", lambda loader, suffix, node: f"!{suffix}")
 
 
 class Run:

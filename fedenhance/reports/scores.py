@@ -294,20 +294,18 @@ def compare(rows, other_rows):
 def _paired(rows, other_rows, metrics):
     """Rows of the same mixture, in the order of the first."""
     first, second = ({row["id"]: row for row in table} for table in (rows, other_rows))
-    problems = {key: "missing in the first" for key in second if key not in first}
-    problems |= {key: "missing in the second" for key in first if key not in second}
-    problems |= {
-        key: "another mixture in the second"
-        for key in first
-        if key in second and not _same_mixture(first[key], second[key], metrics)
-    }
-    if problems:
-        key, problem = next(iter(problems.items()))
+    for key in first | second:
+        if key not in first or key not in second:
+            problem = f"missing in the {'second' if key in first else 'first'}"
+        elif not _same_mixture(first[key], second[key], metrics):
+            problem = "another mixture in the second"
+        else:
+            continue
         raise ValueError(
             f"the models were not scored on the same mixtures: {key} is {problem}; "
             "evaluate both with the same --test_mixtures"
         )
-    return [(row, second[row["id"]]) for row in rows]
+    return [(row, second[key]) for key, row in first.items()]
 
 
 def _same_mixture(row, other, metrics):
