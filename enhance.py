@@ -8,7 +8,8 @@
 The files written have the rate, channels, length, level and format of those read; a
 folder's tree is kept. Each channel is enhanced by itself. What a network of 16 kHz
 gives ends at 8 kHz, also in a file of a higher rate. Files that are there are skipped.
-A damaged file is named and skipped; then the exit code is 1 at the end.
+A damaged file is named and skipped; then the exit code is 1 at the end. What ffmpeg
+reads (.m4a, .webm, ...) is taken where there is ffmpeg, and written as WAV.
 """
 
 import argparse
@@ -61,10 +62,13 @@ def main(argv):
     from tqdm import tqdm
 
     from fedenhance.data.audio import DamagedAudioError
+    from fedenhance.data.folders import count_reasons
     from fedenhance.deploy import enhancement
     from fedenhance.deploy.trained import load_trained
 
-    recordings = enhancement.find_recordings(options.inputs, options.out)
+    recordings, left_out = enhancement.find_recordings(options.inputs, options.out)
+    for path, reason in left_out:
+        print(f"left out {path}: {reason}", file=sys.stderr)
     trained = load_trained(options.model, options.device)
     work, damaged = {}, 0
     for source, target in recordings.items():
@@ -83,9 +87,10 @@ def main(argv):
             except DamagedAudioError as error:
                 damaged += 1
                 bar.write(f"skipped {error}", file=sys.stderr)
+    told = f", {count_reasons(left_out)}" if left_out else ""
     print(
         f"{len(work) - damaged} enhanced, {len(recordings) - len(work)} there already, "
-        f"{damaged} damaged; see {options.out}"
+        f"{damaged} damaged{told}; see {options.out}"
     )
     return damaged
 

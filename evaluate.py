@@ -83,8 +83,6 @@ def enhance_all(mixtures, trained, device):
     read = none_if_damaged(read_fixed_mixture)
     loop_noise = trained.hparams["mixing"].loop_noise
     for key, row in mixtures.items():
-        if not row.get("duration"):
-            raise ValueError(f"the row {key} of the manifest has no duration (seconds)")
         sources = read(row, trained.sample_rate, loop_noise)
         if sources is None:
             continue
@@ -117,6 +115,10 @@ def score(options):
     )
     if not rows:
         raise ValueError("none of the mixtures can be read")
+    if skipped := len(mixtures) - len(rows):
+        print(
+            f"{skipped} of {len(mixtures)} mixtures are left out: damaged", flush=True
+        )
     report.write_rows(options.out / "utterances.csv", rows)
     summary = report.summarize(rows)
     write_summary(options.out, summary, "summary", improvement="i")

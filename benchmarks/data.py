@@ -37,6 +37,7 @@ from benchmarks import loops, measuring, original
 from fed.loading import restrict
 from fedenhance.data import audio
 from fedenhance.data.datasets import collate, training_set
+from fedenhance.data.folders import find_files
 from fedenhance.data.manifests import (
     assign_clients,
     assign_groups,
@@ -45,7 +46,7 @@ from fedenhance.data.manifests import (
     take_isolated_noises,
 )
 from fedenhance.data.mixing import MixtureOfMixtures
-from recipes.audio_files import list_files, read_headers
+from recipes.audio_files import read_headers
 from recipes.LibriFSD50K.prepare import prepare
 from recipes.storage import read_at_16k
 
@@ -87,7 +88,7 @@ def scan(args, clock):
                 soundfile.write(place / f"{i}.wav", np.zeros(16), 16000)
 
             def read(folder=folder):
-                files = list(list_files(folder, "audio", {".wav"}))
+                files = list(find_files(folder, "audio")[0])
                 read_headers(folder, files, jobs=2)
 
             # The first one reads the directory from the disk.

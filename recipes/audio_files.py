@@ -1,67 +1,24 @@
-"""Audio files of corpora: listed, in a random order that is fixed, and read."""
+"""Audio files of corpora: in a random order that is fixed, and read."""
 
 import hashlib
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from math import gcd
-from typing import NamedTuple
 
-import soundfile
+import numpy as np
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
-
-class Header(NamedTuple):
-    """What the head of an audio file says."""
-
-    frames: int
-    sample_rate: int
-    channels: int
-
-
-class Skipped(NamedTuple):
-    """A file that is left out, and why."""
-
-    path: str
-    reason: str
-
-
-def read_header(path):
-    """Read the header of an audio file, and see that its last frame is there.
-
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        Any format of libsndfile.
-
-    Returns
-    -------
-    Header
-
-    Raises
-    ------
-    ValueError
-        When the file is missing, empty, damaged or cut short; the message says which.
-    """
-    try:
-        if os.path.getsize(path) == 0:
-            raise ValueError("empty file")
-        with soundfile.SoundFile(path) as file:
-            frames = file.frames
-            if frames == 0:
-                raise ValueError("no samples")
-            file.seek(frames - 1)
-            if len(file.read(1, dtype="int16")) != 1:
-                raise ValueError("cut short")
-            return Header(frames, file.samplerate, file.channels)
-    except FileNotFoundError as error:
-        raise ValueError("missing file") from error
-    except OSError as error:
-        raise ValueError(f"unreadable: {error.strerror}") from error
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"damaged: {error.error_string}") from error
+from fedenhance.data.audio import (
+    DamagedAudioError,
+    Header,
+    open_audio,
+    rate_ratio,
+    read_blocks,
+    read_header,
+)
+from fedenhance.data.folders import Skipped
 
 
 def read_headers(root, paths, jobs=None):
@@ -80,7 +37,7 @@ def read_headers(root, paths, jobs=None):
     Returns
     -------
     headers : dict
-        Path -> Header, of the sound files, in the given order.
+        Path -> fedenhance.data.audio.Header, of the sound files, in the given order.
     skipped : list of Skipped
         The others.
     """
@@ -88,8 +45,8 @@ def read_headers(root, paths, jobs=None):
     def one(path):
         try:
             return read_header(os.path.join(root, path))
-        except ValueError as error:
-            return Skipped(path, str(error))
+        except DamagedAudioError as error:
+            return Skipped(path, error.reason)
 
     jobs = jobs or min(32, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(jobs) as pool:
@@ -104,39 +61,6 @@ def read_headers(root, paths, jobs=None):
     pairs = list(zip(paths, found, strict=True))
     headers = {path: head for path, head in pairs if isinstance(head, Header)}
     return headers, [head for _, head in pairs if isinstance(head, Skipped)]
-
-
-def list_files(root, folder, suffixes):
-    """List the files below a folder with their sizes, in an order that is its own.
-
-    Arguments
-    ---------
-    root : str or pathlib.Path
-        Folder that the results are relative to.
-    folder : str
-        Folder below `root` to walk; links to folders are followed.
-    suffixes : set of str
-        Wanted suffixes in lower case, such as {".wav"}.
-
-    Returns
-    -------
-    dict
-        Relative path with "/" -> (bytes, modification time in ns), sorted by path.
-    """
-    found, folders = {}, [folder]
-    while folders:
-        folder = folders.pop()
-        with os.scandir(os.path.join(root, folder)) as entries:
-            for entry in entries:
-                path = f"{folder}/{entry.name}"
-                if entry.name.startswith("."):  # such as the ._x that macOS leaves
-                    continue
-                if entry.is_dir():
-                    folders.append(path)
-                elif os.path.splitext(entry.name)[1].lower() in suffixes:
-                    status = entry.stat()
-                    found[path] = (status.st_size, status.st_mtime_ns)
-    return dict(sorted(found.items()))
 
 
 def hash_order(names, *key):
@@ -175,7 +99,7 @@ def read_mono(file, sample_rate):
     Arguments
     ---------
     file : str, pathlib.Path or file object
-        Any format of libsndfile.
+        As :func:`fedenhance.data.audio.open_audio` takes it.
     sample_rate : int
         Wanted rate in Hz.
 
@@ -183,10 +107,16 @@ def read_mono(file, sample_rate):
     -------
     numpy.ndarray
         float32, (time,)
+
+    Raises
+    ------
+    DamagedAudioError
+        When it is damaged; the message names it.
     """
-    wave, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    common = gcd(rate, sample_rate)
-    return resample_poly(wave.mean(1), sample_rate // common, rate // common)
+    with open_audio(file) as (audio, num_frames):
+        ratio = rate_ratio(audio.samplerate, sample_rate, file)
+        blocks = [block.mean(1) for block in read_blocks(audio, num_frames, file)]
+    return resample_poly(np.concatenate(blocks), ratio.denominator, ratio.numerator)
 
 
 @contextmanager

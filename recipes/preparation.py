@@ -15,8 +15,8 @@ from pathlib import Path
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
+from fedenhance.data.folders import Skipped, count_reasons
 from fedenhance.data.tables import write_json, write_table
-from recipes.audio_files import Skipped
 
 RECORD = "prepare.json"
 
@@ -229,5 +229,6 @@ def write_manifests(save_folder, tables, columns, skipped, count, **record):
     for path, reason in skipped[:10]:
         logger.warning(f"Skipped {path}: {reason}.")
     if skipped:
-        logger.warning(f"{len(skipped)} files skipped: {save_folder / 'skipped.csv'}.")
+        told = count_reasons(skipped)
+        logger.warning(f"{told}; see {save_folder / 'skipped.csv'}.")
     return record

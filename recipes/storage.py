@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from fedenhance.data.audio import PACKED_RATE
+from fedenhance.data.audio import PACKED_RATE, DamagedAudioError
+from fedenhance.data.folders import Skipped
 from fedenhance.data.tables import whole_file, write_json
-from recipes.audio_files import Skipped, read_mono
+from recipes.audio_files import read_mono
 
 SIDES = ("speech", "noise")
 
@@ -26,8 +26,7 @@ def read_at_16k(path):
     Arguments
     ---------
     path : str or pathlib.Path
-        Any format, rate and number of channels that libsndfile reads; channels are
-        averaged.
+        Any format, rate and number of channels; channels are averaged.
 
     Returns
     -------
@@ -36,15 +35,10 @@ def read_at_16k(path):
 
     Raises
     ------
-    ValueError
+    DamagedAudioError
         When the file cannot be decoded.
     """
-    try:
-        wave = read_mono(path, PACKED_RATE)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise ValueError(f"damaged: {error}") from error
-    if not np.isfinite(wave).all():
-        raise ValueError("samples that are not finite")
+    wave = read_mono(path, PACKED_RATE)
     return np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.int16)
 
 
@@ -162,10 +156,10 @@ def _fill(target, places, data_folder, name, jobs):
         offset, samples = places[path]
         try:
             wave = read_at_16k(_locate(path, data_folder))
-        except ValueError as error:
-            return path, str(error)
+        except DamagedAudioError as error:
+            return path, error.reason
         if wave.size < samples:
-            return path, "damaged: shorter than its header says"
+            return path, "cut short: since its header was read"
         array[offset : offset + samples] = wave[:samples]
         return path, None
 

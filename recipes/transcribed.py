@@ -3,7 +3,8 @@
 import unicodedata
 from pathlib import Path
 
-from recipes.audio_files import Skipped, read_headers
+from fedenhance.data.folders import Skipped
+from recipes.audio_files import read_headers
 from recipes.preparation import (
     check_tables,
     fingerprint_of,

@@ -1,7 +1,17 @@
-"""Reading parts of audio files: any rate, any format, only the frames needed."""
+"""Reading audio files: any rate, any format, only the frames needed.
+
+Damage is found here, for all who read: a file that is missing, empty, no audio, shorter
+than its header says, not finite, or an array of another kind is a
+:class:`DamagedAudioError`, which names it.
+"""
 
 import functools
 import math
+import os
+import re
+import subprocess
+import tempfile
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -10,15 +20,57 @@ import numpy as np
 import soundfile
 import torch
 import torchaudio
+from speechbrain.utils.logger import get_logger
+
+from fedenhance.data.folders import (
+    FFMPEG_SUFFIXES,
+    count_reasons,
+    ffmpeg,
+    find_files,
+)
+
+logger = get_logger(__name__)
 
 PACKED_RATE = 16_000
 """Sample rate of packed ``.npy`` audio, in Hz (see ``recipes/LibriFSD50K``)."""
 
-SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".npy"}
+BLOCK = 1 << 18
+"""Frames that are read at a time where all are read."""
+
+LOUDEST = 1e10
+"""Relative to full scale; beyond it, powers are not finite, and the file is damaged."""
+
+UNKNOWN = 1 << 62
+"""Frames, or more, of a file that does not know its length."""
+
+_SIZES = re.compile(
+    r"(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)"
+)
 
 
-class DamagedAudioError(Exception):
-    """A file that cannot be read as the manifest says; the message names it."""
+class DamagedAudioError(ValueError):
+    """A file that cannot be read as it or the manifest says; the message names it.
+
+    Arguments
+    ---------
+    path : str or Path
+    reason : str
+    """
+
+    def __init__(self, path, reason):
+        super().__init__(str(path), str(reason))
+        self.path, self.reason = self.args
+
+    def __str__(self):
+        return f"{self.path}: {self.reason}"
+
+
+class Header(NamedTuple):
+    """What an audio file says of itself."""
+
+    frames: int
+    sample_rate: int
+    channels: int
 
 
 class Segment(NamedTuple):
@@ -29,14 +81,238 @@ class Segment(NamedTuple):
     stop: int
 
 
+@contextmanager
+def naming(path):
+    """Turn what the readers of files raise into a DamagedAudioError of this path."""
+    try:
+        yield
+    except DamagedAudioError:
+        raise
+    except soundfile.LibsndfileError as error:
+        raise DamagedAudioError(path, f"damaged: {error.error_string}") from error
+    except OSError as error:
+        reason = f"unreadable: {error.strerror or error}"
+        raise DamagedAudioError(path, reason) from error
+    except (soundfile.SoundFileError, EOFError, TypeError, ValueError) as error:
+        raise DamagedAudioError(path, f"damaged: {error}") from error
+
+
+@contextmanager
+def open_audio(path):
+    """Open an audio file that holds what its header says.
+
+    Arguments
+    ---------
+    path : str, Path or file object
+        Of any format of libsndfile; or, where there is ffmpeg, of one of
+        ``FFMPEG_SUFFIXES``, which is converted to a temporary file first.
+
+    Yields
+    ------
+    file : soundfile.SoundFile
+        To be read with :func:`read_frames`.
+    frames : int
+        Its length. Where the header does not say it, the frames have been counted.
+
+    Raises
+    ------
+    DamagedAudioError
+        If it is missing, empty, shorter than its header says, or no audio.
+    """
+    with ExitStack() as stack:
+        source = path
+        with naming(path):
+            if isinstance(path, str | os.PathLike):
+                if not os.path.exists(path):
+                    raise DamagedAudioError(path, "missing file")
+                if not os.path.isfile(path):
+                    raise DamagedAudioError(path, "not a regular file")
+                if os.path.getsize(path) == 0:
+                    raise DamagedAudioError(path, "empty file")
+                if Path(path).suffix.lower() in FFMPEG_SUFFIXES:
+                    source = stack.enter_context(_converted(path))
+            file = stack.enter_context(soundfile.SoundFile(source))
+            for said, there in _SIZES.findall(file.extra_info):
+                # A size near 2**31 or 2**32 is of a writer that could not know it.
+                if int(there) < int(said) < 0x7FFFF000:
+                    raise DamagedAudioError(path, f"cut short: {there} of {said} bytes")
+            frames = file.frames
+            if frames >= UNKNOWN:
+                status = os.stat(source)
+                frames = _count_frames(source, status.st_size, status.st_mtime_ns)
+            if frames == 0:
+                raise DamagedAudioError(path, "no samples")
+        yield file, frames
+
+
+@contextmanager
+def _converted(path):
+    """The first audio stream of a file, as WAV in a temporary place."""
+    if ffmpeg() is None:
+        raise DamagedAudioError(path, "needs ffmpeg, which is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        target = os.path.join(folder, "audio.wav")
+        command = [ffmpeg(), "-v", "error", "-nostdin", "-xerror"]
+        command += ["-protocol_whitelist", "file", "-i", f"file:{os.fspath(path)}"]
+        command += ["-map", "0:a:0", "-c:a", "pcm_s16le", "-rf64", "auto", target]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            reason = said[-1] if said else f"ffmpeg ended with {done.returncode}"
+            raise DamagedAudioError(path, f"damaged: {reason}")
+        yield target
+
+
+@functools.lru_cache(maxsize=1024)
+def _count_frames(path, _size, _time):
+    with soundfile.SoundFile(path) as file:
+        return sum(iter(lambda: len(file.read(BLOCK, dtype="int16")), 0))
+
+
+def read_frames(file, count, path):
+    """Read the next frames of an open file.
+
+    Arguments
+    ---------
+    file : soundfile.SoundFile
+    count : int
+        Frames, at most.
+    path : str or Path
+        For messages.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, ``(time, channel)``; empty at the end.
+
+    Raises
+    ------
+    DamagedAudioError
+        If they cannot be decoded, or are not finite.
+    """
+    with naming(path):
+        frames = file.read(count, dtype="float32", always_2d=True)
+    if not np.abs(frames).max(initial=0) < LOUDEST:
+        raise DamagedAudioError(path, "holds NaN, infinity or noise beyond 1e10")
+    return frames
+
+
+def read_blocks(file, num_frames, path):
+    """Read an open file from its beginning to its end.
+
+    Arguments
+    ---------
+    file : soundfile.SoundFile
+    num_frames : int
+        Its length.
+    path : str or Path
+        For messages.
+
+    Yields
+    ------
+    numpy.ndarray
+        float32, ``(time, channel)``; ``num_frames`` altogether.
+
+    Raises
+    ------
+    DamagedAudioError
+        As :func:`read_frames`; or if there are fewer frames.
+    """
+    left = num_frames
+    while left:
+        frames = read_frames(file, min(BLOCK, left), path)
+        if not len(frames):
+            raise DamagedAudioError(path, f"cut short: ends before frame {num_frames}")
+        left -= len(frames)
+        yield frames
+
+
+def read_header(path):
+    """Read the header of an audio file, and see that its last frame is there.
+
+    Arguments
+    ---------
+    path : str or Path
+        As :func:`open_audio` takes it.
+
+    Returns
+    -------
+    Header
+
+    Raises
+    ------
+    DamagedAudioError
+        As :func:`open_audio`; or if the last frame cannot be read.
+    """
+    with open_audio(path) as (file, frames), naming(path):
+        file.seek(frames - 1)
+        if len(file.read(1, dtype="int16")) != 1:
+            raise DamagedAudioError(path, "cut short")
+        return Header(frames, file.samplerate, file.channels)
+
+
+def seconds_of(path, start, stop):
+    """Length of part of an audio file in seconds; arguments as :func:`read_segment`.
+
+    Raises
+    ------
+    DamagedAudioError
+        If the file cannot be read, or ends before the part does.
+    """
+    if str(path).endswith(".npy"):
+        frames, rate = len(_packed(str(path))), PACKED_RATE
+    else:
+        frames, rate, _ = read_header(path)
+    first, last = _window(start, stop, frames, frames, 0, path)
+    return (last - first) / rate
+
+
+def rate_ratio(rate, sample_rate, path):
+    """Ratio of a file's rate to another, in terms for which there is a filter.
+
+    In lowest terms a ratio of odd rates needs a filter of gigabytes. For the usual
+    rates, that in terms of up to 1000 is the same.
+
+    Returns
+    -------
+    Fraction
+
+    Raises
+    ------
+    DamagedAudioError
+        If the ratio is no rate's.
+
+    Example
+    -------
+    >>> rate_ratio(44100, 16000, "a.wav")
+    Fraction(441, 160)
+    """
+    ratio = Fraction(rate, sample_rate).limit_denominator(1000)
+    if not 0 < ratio.numerator <= 64_000:
+        raise DamagedAudioError(path, f"damaged: a sample rate of {rate} Hz")
+    return ratio
+
+
 @functools.lru_cache(maxsize=64)
 def _packed(path):
-    return np.load(path, mmap_mode="r")
+    if not os.path.isfile(path):
+        raise DamagedAudioError(path, "missing file")
+    with naming(path):
+        try:
+            array = np.lib.format.open_memmap(path, mode="r")
+        except (ArithmeticError, SyntaxError) as error:
+            raise DamagedAudioError(path, f"damaged: {error}") from error
+    if array.dtype != np.int16 or array.ndim != 1:
+        kind = f"{array.dtype}, of shape {array.shape}"
+        raise DamagedAudioError(path, f"holds {kind}, not int16, of (samples,)")
+    return array
 
 
 @functools.lru_cache(maxsize=16)
-def _resampler(source_rate, target_rate):
-    return torchaudio.transforms.Resample(source_rate, target_rate)
+def _resampler(ratio):
+    return torchaudio.transforms.Resample(*ratio.as_integer_ratio())
 
 
 def _window(start, stop, num_frames, length, position, path):
@@ -44,26 +320,27 @@ def _window(start, stop, num_frames, length, position, path):
     stop = stop if stop > 0 else num_frames
     if not 0 <= start < stop <= num_frames:
         raise DamagedAudioError(
-            f"{path}: has {num_frames} frames, not a segment from {start} to {stop}"
+            path, f"has {num_frames} frames, not a segment from {start} to {stop}"
         )
     start += round(max(0, stop - start - length) * position)
     return start, min(stop, start + length)
 
 
-def _read_frames(path, start, stop, seconds, position):
+def _read_window(path, start, stop, seconds, position):
     """Read a window of a segment; return float32 frames and the file's rate."""
     if str(path).endswith(".npy"):
         packed = _packed(str(path))
         length = math.ceil(seconds * PACKED_RATE)
         first, last = _window(start, stop, len(packed), length, position, path)
         return packed[first:last].astype(np.float32) / 32768, PACKED_RATE
-    with soundfile.SoundFile(path) as file:
+    with open_audio(path) as (file, num_frames):
         length = math.ceil(seconds * file.samplerate)
-        first, last = _window(start, stop, file.frames, length, position, path)
-        file.seek(first)
-        frames = file.read(last - first, dtype="float32", always_2d=True).mean(1)
+        first, last = _window(start, stop, num_frames, length, position, path)
+        with naming(path):
+            file.seek(first)
+        frames = read_frames(file, last - first, path).mean(1)
         if len(frames) < last - first:
-            raise DamagedAudioError(f"{path}: ends before frame {last}")
+            raise DamagedAudioError(path, f"cut short: ends before frame {last}")
         return frames, file.samplerate
 
 
@@ -75,8 +352,8 @@ def read_segment(path, start, stop, sample_rate, num_samples, position=0.0, loop
     Arguments
     ---------
     path : str or Path
-        Any file that libsndfile reads, or ``.npy`` with int16 samples at 16 kHz, which
-        is mapped into memory.
+        Any file that :func:`open_audio` opens, or ``.npy`` with int16 samples at 16
+        kHz, which is mapped into memory.
     start, stop : int
         Frames at the file's own rate; ``stop=0`` is the end of the file.
     sample_rate : int
@@ -96,7 +373,7 @@ def read_segment(path, start, stop, sample_rate, num_samples, position=0.0, loop
     Raises
     ------
     DamagedAudioError
-        If the file is missing, is not audio, or ends before the segment does.
+        If the file is missing or damaged, or ends before the segment does.
 
     Example
     -------
@@ -106,13 +383,10 @@ def read_segment(path, start, stop, sample_rate, num_samples, position=0.0, loop
     tensor([0.5000, 0.2500, 0.5000, 0.2500])
     """
     seconds = Fraction(num_samples, sample_rate)
-    try:
-        frames, rate = _read_frames(path, start, stop, seconds, position)
-    except (OSError, EOFError, soundfile.SoundFileError, ValueError) as error:
-        raise DamagedAudioError(f"{path}: {error}") from error
+    frames, rate = _read_window(path, start, stop, seconds, position)
     signal = torch.from_numpy(frames)
     if rate != sample_rate:
-        signal = _resampler(rate, sample_rate)(signal)
+        signal = _resampler(rate_ratio(rate, sample_rate, path))(signal)
     if loop and 0 < len(signal) < num_samples:
         signal = signal.repeat(-(-num_samples // len(signal)))
     signal = signal[:num_samples]
@@ -129,11 +403,21 @@ def noise_files(folder):
     Returns
     -------
     list of Segment
-        Whole files; empty for ``None``.
+        Whole files; empty for ``None``. What was left out is logged.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
     """
     if folder is None:
         return []
-    files = [p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES]
+    files, left_out = find_files(folder, others={".npy"})
+    told = f": {count_reasons(left_out)}" if left_out else ""
     if not files:
-        raise FileNotFoundError(f"no audio files below noise_folder {folder}")
-    return [Segment(str(path), 0, 0) for path in sorted(files)]
+        raise FileNotFoundError(f"no audio files below noise_folder {folder}{told}")
+    for path, reason in left_out[:10]:
+        logger.warning_once(f"left out {Path(folder) / path}: {reason}")
+    if left_out:
+        logger.warning_once(f"noise_folder {folder}{told}")
+    return [Segment(str(Path(folder) / path), 0, 0) for path in files]

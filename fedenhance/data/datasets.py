@@ -18,6 +18,7 @@ from fedenhance.data.manifests import (
     take_isolated_noises,
 )
 from fedenhance.data.mixing import fixed_mixtures, read_fixed_mixture
+from fedenhance.data.tables import grouped
 
 logger = get_logger(__name__)
 
@@ -145,6 +146,31 @@ class UnreadableBatch:
         return self
 
 
+class UnequalBatch:
+    """Examples of several lengths, to be evaluated without padding.
+
+    Attributes
+    ----------
+    id : list of str
+    parts : list of PaddedBatch
+        The examples of each length.
+    skipped : list of str
+        Ids of the damaged recordings.
+    """
+
+    def __init__(self, parts):
+        self.parts = parts
+        self.id = [key for part in parts for key in part.id]
+
+    def __len__(self):
+        return len(self.id)
+
+    def to(self, *args, **kwargs):
+        """Move all parts."""
+        self.parts = [part.to(*args, **kwargs) for part in self.parts]
+        return self
+
+
 def collate(examples, signal="sources"):
     """Batch the examples that could be read.
 
@@ -157,12 +183,18 @@ def collate(examples, signal="sources"):
 
     Returns
     -------
-    PaddedBatch or UnreadableBatch
+    PaddedBatch, UnequalBatch or UnreadableBatch
         Of the readable examples; its ``skipped`` lists the ids of the others.
     """
     readable = [example for example in examples if example[signal] is not None]
     skipped = [example["id"] for example in examples if example[signal] is None]
-    batch = PaddedBatch(readable) if readable else UnreadableBatch(skipped)
+    # Waveforms alone are padded; sources beside each other cannot be.
+    alike = grouped(readable, lambda example: example[signal].shape[1:])
+    parts = [PaddedBatch(part) for part in alike.values()]
+    if len(parts) > 1:
+        batch = UnequalBatch(parts)
+    else:
+        batch = parts[0] if parts else UnreadableBatch(skipped)
     batch.skipped = skipped
     return batch
 

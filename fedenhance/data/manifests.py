@@ -6,18 +6,30 @@ at load time, so that sweeping ``p_supervised``, ``available_speech_percentage``
 number of clients needs no new preparation.
 """
 
+import math
 import random
 from collections import defaultdict
 from itertools import accumulate
 from pathlib import Path
 
-from speechbrain.dataio.dataio import load_data_csv
-
-from fedenhance.data.audio import Segment
-from fedenhance.data.tables import write_table
+from fedenhance.data.audio import DamagedAudioError, Segment, seconds_of
+from fedenhance.data.tables import numbered_rows, write_table
 
 SIGNALS = ("speech", "noise", "noisy", "extra")
 """Columns that name audio; each may have ``_start`` and ``_stop`` beside it."""
+
+AUDIO = ("noisy", "speech", "noise", "wav")
+"""Columns of audio, of which the first that is filled says how long a row is."""
+
+
+_WHOLE = (0, lambda value: value >= 0 and value.is_integer(), "a whole number")
+
+NUMBERS = {
+    "duration": (None, lambda value: 0 < value <= 86400, "seconds, at most a day"),
+    **{f"{name}_{end}": _WHOLE for name in SIGNALS for end in ("start", "stop")},
+    **{f"{name}_gain": (1.0, math.isfinite, "a number") for name in SIGNALS},
+}
+"""Columns of numbers: what an empty cell means, what can be, in words as well."""
 
 
 def example_generator(*key):
@@ -71,8 +83,8 @@ def load_manifest(path, data_root):
     for key, row in rows.items():
         for name in SIGNALS:
             file = row.get(name)
-            start, stop = (row.pop(f"{name}_{end}", "") for end in ("start", "stop"))
-            row[name] = Segment(file, int(start or 0), int(stop or 0)) if file else None
+            start, stop = (row.pop(f"{name}_{end}", 0) for end in ("start", "stop"))
+            row[name] = Segment(file, start, stop) if file else None
         if not (row["noisy"] or row["noise"]):
             raise ValueError(
                 f"{path}: {key} has neither a noisy recording nor a noise; "
@@ -82,34 +94,87 @@ def load_manifest(path, data_root):
 
 
 def load_rows(path, data_root):
-    """Load the rows of a CSV as they are written.
+    """Load the rows of a CSV with their audio.
 
     Arguments
     ---------
     path : str or Path
-        With the columns ``ID``, ``duration`` in seconds, and any others.
+        With the column ``ID`` and any others, see
+        :func:`fedenhance.data.tables.read_table`. Backslashes in paths count as
+        slashes; ``duration``, in seconds, is read from the audio where it is absent.
     data_root : str or Path
         Replaces ``$data_root``.
 
     Returns
     -------
     dict
-        Id -> row; ``spk_id`` is ``"unknown"`` where there is no such column.
+        Id -> row; ``spk_id`` is ``"unknown"`` where there is none, and
+        ``duration`` 0 where the audio cannot be read.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is missing, lacks ids or durations, or has no rows.
+        If the file is missing, lacks ids, or has no rows; or if a cell is not what it
+        must be: the message names file, line and column.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no manifest at {path}: run the preparation first")
-    try:
-        rows = load_data_csv(path, {"data_root": data_root})
-    except ValueError as error:
-        raise ValueError(f"{path}: every row needs ID and duration ({error})") from None
+    rows, lines = {}, {}
+    for line, row in numbered_rows(path, ["ID"]):
+        try:
+            key = _checked_row(row, lines, str(data_root))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}, {error}") from None
+        lines[key] = line
+        rows[key] = {"spk_id": "", **row}
+        rows[key]["spk_id"] = rows[key]["spk_id"] or "unknown"
     if not rows:
         raise ValueError(f"{path} lists no recordings")
-    return {key: {"spk_id": "unknown", **row} for key, row in rows.items()}
+    return rows
+
+
+def _checked_row(row, lines, data_root):
+    """Turn the cells of a row into what they stand for, in place; return its id."""
+    if None in row:
+        raise ValueError(f"has more cells than there are columns: {row[None]}")
+    key = row.pop("ID")
+    if not key or key in lines:
+        told = f"{key} is that of line {lines[key]}" if key else "is empty"
+        raise ValueError(f"column ID: {told}")
+    for name, cell in row.items():
+        if name in (*SIGNALS, "wav"):
+            cell = cell.replace("\\", "/")
+        row[name] = cell.replace("$data_root", data_root)
+        if name in NUMBERS:
+            row[name] = _number(row[name], name)
+    row["duration"] = row.get("duration") or _seconds(row)
+    return key
+
+
+def _number(cell, column):
+    """The number in a cell; commas may be decimal, as spreadsheets write them."""
+    absent, allowed, words = NUMBERS[column]
+    if not cell:
+        return absent
+    try:
+        value = float(cell.replace(",", "."))
+    except ValueError:
+        value = math.nan
+    if not allowed(value):
+        raise ValueError(f"column {column}: {cell!r} is not {words}")
+    return int(value) if NUMBERS[column] is _WHOLE else value
+
+
+def _seconds(row):
+    """Length of a row's audio; 0 if it cannot be read, as its reader will say."""
+    for name in AUDIO:
+        if row.get(name):
+            part = (row.get(f"{name}_{end}", 0) for end in ("start", "stop"))
+            try:
+                return seconds_of(row[name], *part)
+            except DamagedAudioError:
+                break
+    return 0.0
 
 
 def save_manifest(path, rows, data_root=None):

@@ -9,9 +9,12 @@ import math
 from dataclasses import dataclass
 
 import torch
+from speechbrain.utils.logger import get_logger
 
 from fedenhance.data.audio import DamagedAudioError, read_segment
 from fedenhance.data.manifests import example_generator, is_isolated_noise
+
+logger = get_logger(__name__)
 
 
 def input_snr(speech, noise):
@@ -203,7 +206,8 @@ class MixtureOfMixtures:
             segment = pool[generator.randrange(len(pool))]
             try:
                 return self._read(segment, generator.random(), self.loop_noise)
-            except DamagedAudioError:
+            except DamagedAudioError as error:
+                logger.warning_once(f"a noise is passed over: {error}")
                 if attempt == attempts - 1:
                     raise
 
@@ -231,7 +235,7 @@ def fixed_mixtures(rows, mixing, seed=0, size=None, noises=()):
     size : int or None
         Number of recordings, spread evenly over the split. ``None``: all.
     noises : sequence of Segment
-        Noises that may be added, beside those of the split.
+        Noises that may be added, beside those of the split. Damaged ones are not.
 
     Returns
     -------
@@ -242,23 +246,19 @@ def fixed_mixtures(rows, mixing, seed=0, size=None, noises=()):
     Raises
     ------
     ValueError
-        If the split has no isolated noise to add.
+        If the split has no isolated noise to add that can be read.
     """
     recordings = [key for key, row in rows.items() if not is_isolated_noise(row)]
     pool = [row for row in rows.values() if is_isolated_noise(row)]
     pool += [{"noise": segment} for segment in noises]
-    if not pool:
-        raise ValueError(
-            "a split for evaluation has no isolated noises to add: give it rows with "
-            "noise alone, or set noise_folder"
-        )
     longest = max(float(row["duration"]) for row in rows.values())
     if size is not None and size < len(recordings):
         recordings = [recordings[i * len(recordings) // size] for i in range(size)]
     mixtures = {}
     for key in recordings:
         row = rows[key]
-        extra = pool[example_generator(seed, "fixed", key).randrange(len(pool))]
+        draws = example_generator(seed, "fixed", key)
+        extra = _draw_usable(pool, draws, mixing, longest)
         for n_noises in (1, 2) if row["speech"] else (2,):
             added = extra if n_noises == 2 else {"noise": None}
             mixture = {
@@ -280,15 +280,37 @@ def fixed_mixtures(rows, mixing, seed=0, size=None, noises=()):
     return mixtures
 
 
+def _draw_usable(pool, generator, mixing, seconds):
+    """One noise of a pool, from which what is damaged in a noise folder is removed."""
+    while pool:
+        extra = pool[generator.randrange(len(pool))]
+        if "spk_id" in extra:  # of a manifest: what is damaged is left out and counted
+            return extra
+        num_samples = round(seconds * mixing.sample_rate)
+        try:
+            read_segment(*extra["noise"], mixing.sample_rate, num_samples)
+            return extra
+        except DamagedAudioError as error:
+            logger.warning_once(f"a noise is passed over: {error}")
+            pool.remove(extra)
+    raise ValueError(
+        "a split for evaluation has no isolated noises to add: give it rows with noise "
+        "alone, or set noise_folder"
+    )
+
+
 def _fixed_gains(row, mixing, seconds, generator):
     reading = mixing.sample_rate, round(seconds * mixing.sample_rate)
-    speech = read_segment(*(row["speech"] or row["noisy"]), *reading)
     gains = {}
-    for name in ("noise", "extra"):
-        snr = generator.uniform(*mixing.snr_range)
-        if row[name]:
-            noise = read_segment(*row[name], *reading, loop=mixing.loop_noise)
-            gains[f"{name}_gain"] = gain_for_snr(speech, noise, snr)
+    try:
+        speech = read_segment(*(row["speech"] or row["noisy"]), *reading)
+        for name in ("noise", "extra"):
+            snr = generator.uniform(*mixing.snr_range)
+            if row[name]:
+                noise = read_segment(*row[name], *reading, loop=mixing.loop_noise)
+                gains[f"{name}_gain"] = gain_for_snr(speech, noise, snr)
+    except DamagedAudioError:
+        pass  # the mixture is left out, and the file named, when it is read
     return gains
 
 

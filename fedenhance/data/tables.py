@@ -18,11 +18,12 @@ def read_table(path, needed=(), **style):
     Arguments
     ---------
     path : str or Path
-        UTF-8, with a byte order mark or without.
+        UTF-8, with a byte order mark or without. Blanks around cells are dropped.
     needed : iterable of str
         Columns that it must have.
     **style
-        Of :class:`csv.DictReader`, such as ``delimiter``.
+        Of :class:`csv.DictReader`. By default the delimiter is that of the first line:
+        commas, semicolons or tabs.
 
     Returns
     -------
@@ -34,15 +35,40 @@ def read_table(path, needed=(), **style):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If a column is lacking.
+        If a column is lacking, or it is no such table; the message names the file.
     """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file, **style)
-        has = table.fieldnames or []
-        lacking = [name for name in needed if name not in has]
-        if lacking:
-            raise ValueError(f"{path} lacks the columns {lacking}; it has {has}")
-        return list(table)
+    rows = [row for _, row in numbered_rows(path, needed, **style)]
+    for row in rows:
+        row.pop(None, None)
+    return rows
+
+
+def numbered_rows(path, needed=(), **style):
+    """Read a CSV file with a header; arguments and errors as of :func:`read_table`.
+
+    Yields
+    ------
+    int, dict
+        The number of the row's last line, and the row. Cells beyond the last column,
+        if they are not empty, are a list under ``None``.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            head = file.readline()
+            file.seek(0)
+            style = {"delimiter": max(",;\t", key=head.count), **style}
+            table = csv.DictReader(file, restval="", **style)
+            table.fieldnames = [name.strip() for name in table.fieldnames or ()]
+            lacking = [name for name in needed if name not in table.fieldnames]
+            if lacking:
+                has = table.fieldnames
+                raise ValueError(f"{path} lacks the columns {lacking}; it has {has}")
+            for row in table:
+                beyond = [cell for cell in row.pop(None, ()) if cell.strip()]
+                row = {name: cell.strip() for name, cell in row.items()}
+                yield table.line_num, row | ({None: beyond} if beyond else {})
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no table in UTF-8: {error}") from error
 
 
 def write_table(path, rows, columns=None):

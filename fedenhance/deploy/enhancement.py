@@ -14,8 +14,7 @@ to the clean speech: where the noise changes, the shorter pieces were.
 """
 
 import math
-from contextlib import ExitStack, contextmanager
-from fractions import Fraction
+from contextlib import ExitStack
 from itertools import islice
 
 import soundfile
@@ -23,13 +22,22 @@ import torch
 import torchaudio
 from speechbrain.utils.logger import get_logger
 
-from fedenhance.data.audio import DamagedAudioError
+from fedenhance.data.audio import (
+    DamagedAudioError,
+    open_audio,
+    rate_ratio,
+    read_blocks,
+    seconds_of,
+)
+from fedenhance.data.folders import (
+    FFMPEG_SUFFIXES,
+    Skipped,
+    count_reasons,
+    find_files,
+)
 from fedenhance.data.tables import whole_file
 
 logger = get_logger(__name__)
-
-BLOCK = 1 << 18
-"""Frames that are read at a time."""
 
 OVERLAP = 2.0
 """Seconds that neighbouring pieces have in common, at least."""
@@ -40,12 +48,6 @@ FADE = 1.0
 MIN_PIECE = 3 * OVERLAP
 """Seconds of a piece, at least, so that it has one neighbour at any time."""
 
-SUFFIXES = set(
-    ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 "
-    ".sph .nist .voc".split()
-)
-"""What is taken from a folder; a file that is named may have any."""
-
 
 def find_recordings(inputs, out):
     """List recordings and where they go.
@@ -53,14 +55,18 @@ def find_recordings(inputs, out):
     Arguments
     ---------
     inputs : list of Path
-        Files, and folders that are searched with all they contain.
+        Files, and folders that are searched with all they contain, see
+        :func:`fedenhance.data.folders.find_files`.
     out : Path
         Folder. Recordings in it are not taken from an input that contains it.
 
     Returns
     -------
-    dict
-        Source -> target. A folder's tree is kept below ``out``.
+    targets : dict
+        Source -> target. A folder's tree is kept below ``out``. What is read through
+        ffmpeg is written as WAV: ``talk.m4a`` as ``talk.m4a.wav``.
+    left_out : list of Skipped
+        What should have been recordings in the folders.
 
     Raises
     ------
@@ -69,19 +75,25 @@ def find_recordings(inputs, out):
     ValueError
         If two sources have the same target, or a target is a source.
     """
-    targets = {}
+    targets, left_out = {}, []
     for path in inputs:
         if path.is_dir():
-            found = [p for p in sorted(path.rglob("*")) if _is_recording(p)]
+            files, others = find_files(path)
+            found = [path / name for name in files]
+            left_out += [Skipped(str(path / name), why) for name, why in others]
             if out.resolve() != path.resolve():
                 found = [p for p in found if out.resolve() not in p.resolve().parents]
             if not found:
-                raise FileNotFoundError(f"there are no recordings in {path}")
+                told = f": {count_reasons(others)}" if others else ""
+                raise FileNotFoundError(f"there are no recordings in {path}{told}")
             targets.update({source: out / source.relative_to(path) for source in found})
         elif path.exists():
             targets[path] = out / path.name
         else:
             raise FileNotFoundError(f"there is no {path}")
+    for source, target in targets.items():
+        if source.suffix.lower() in FFMPEG_SUFFIXES:
+            targets[source] = target.with_name(f"{target.name}.wav")
     sources, taken = {path.resolve() for path in targets}, {}
     for source, target in targets.items():
         if target.resolve() in sources:
@@ -92,21 +104,18 @@ def find_recordings(inputs, out):
                 f"{other} and {source} would both become {target}: enhance them in "
                 "two calls with different --out"
             )
-    return targets
-
-
-def _is_recording(path):
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not hidden
+    return targets, left_out
 
 
 def count_seconds(recordings):
-    """Seconds of audio in files, as far as they can be read."""
+    """Seconds of audio in files, as far as they can be read without a conversion."""
     seconds = 0.0
     for path in recordings:
+        if path.suffix.lower() in FFMPEG_SUFFIXES:
+            continue
         try:
-            seconds += soundfile.info(path).duration
-        except (OSError, soundfile.SoundFileError, TypeError):
+            seconds += seconds_of(path, 0, 0)
+        except DamagedAudioError:
             continue  # named when its turn comes
     return seconds
 
@@ -124,7 +133,7 @@ def enhance_file(
     ---------
     trained : fedenhance.deploy.trained.Trained
     source : Path
-        Any file that libsndfile reads.
+        Any file that ``fedenhance.data.audio.open_audio`` opens.
     targets : list of Path
         One for each source to write, speech first. Their folder is made.
     piece : float
@@ -138,8 +147,8 @@ def enhance_file(
     Raises
     ------
     DamagedAudioError
-        If the recording cannot be read to its end, is not finite, or is of a format
-        that cannot be written; the message names it.
+        If the recording is damaged, or of a format that cannot be written; the message
+        names it.
     ValueError
         If the pieces are too short, or ``batch_size`` is not positive.
     """
@@ -148,18 +157,23 @@ def enhance_file(
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more, not {batch_size}")
     with ExitStack() as stack:
-        recording = stack.enter_context(open_recording(source))
-        kind = (recording.samplerate, recording.channels, recording.subtype)
-        kind += (recording.endian, recording.format)
+        recording, num_frames = stack.enter_context(open_audio(source))
+        kind = recording.subtype, recording.endian, recording.format
+        if not soundfile.check_format(kind[2], *kind[:2]):
+            kind = f"{recording.format_info}, {recording.subtype_info}"
+            reason = f"files of its kind ({kind}) are only read"
+            raise DamagedAudioError(source, reason)
+        kind = recording.samplerate, recording.channels, *kind
+        ratio = rate_ratio(recording.samplerate, trained.sample_rate, source)
         files = []
         for path in targets:
             partial = stack.enter_context(whole_file(path))
             file = soundfile.SoundFile(partial, "w", *kind)
             files.append(stack.enter_context(file))
         blocks = enhance_blocks(
-            read_blocks(recording, source),
-            recording.frames,
-            Fraction(recording.samplerate, trained.sample_rate),
+            (torch.from_numpy(b.T) for b in read_blocks(recording, num_frames, source)),
+            num_frames,
+            ratio,
             trained,
             piece,
             batch_size,
@@ -175,67 +189,6 @@ def enhance_file(
             progress(block.shape[-1] / recording.samplerate)
     if peak > 1 and recording.subtype not in ("FLOAT", "DOUBLE"):
         logger.warning("%s: its estimate is clipped at full scale", source)
-
-
-@contextmanager
-def open_recording(path):
-    """Open a recording whose format can be written as well.
-
-    Arguments
-    ---------
-    path : Path
-
-    Yields
-    ------
-    soundfile.SoundFile
-
-    Raises
-    ------
-    DamagedAudioError
-        If it cannot be opened, or not be written; the message names it.
-    """
-    try:
-        file = soundfile.SoundFile(path)
-    except (OSError, soundfile.SoundFileError, TypeError) as error:
-        raise DamagedAudioError(f"{path}: {error}") from error
-    with file:
-        if not soundfile.check_format(file.format, file.subtype, file.endian):
-            kind = f"{file.format_info}, {file.subtype_info}"
-            raise DamagedAudioError(f"{path}: files of its kind ({kind}) are only read")
-        yield file
-
-
-def read_blocks(file, name):
-    """Read a file from its beginning to its end.
-
-    Arguments
-    ---------
-    file : soundfile.SoundFile
-    name : str or Path
-        For messages.
-
-    Yields
-    ------
-    torch.Tensor
-        float32, ``(channel, time)``.
-
-    Raises
-    ------
-    DamagedAudioError
-        If there are fewer frames than the file says, or one is not finite.
-    """
-    position = 0
-    try:
-        for frames in file.blocks(BLOCK, dtype="float32", always_2d=True):
-            block = torch.from_numpy(frames).T
-            if not block.isfinite().all():
-                raise DamagedAudioError(f"{name}: holds NaN or infinity")
-            yield block
-            position += len(frames)
-    except soundfile.SoundFileError as error:
-        raise DamagedAudioError(f"{name}: {error}") from error
-    if position < file.frames:
-        raise DamagedAudioError(f"{name}: ends before frame {file.frames}")
 
 
 def enhance_blocks(blocks, num_frames, ratio, trained, piece, batch_size, num_sources):
@@ -262,10 +215,7 @@ def enhance_blocks(blocks, num_frames, ratio, trained, piece, batch_size, num_so
     torch.Tensor
         ``(channel, source, time)``, ``num_frames`` altogether.
     """
-    if num_frames == 0:
-        return
-    # In lowest terms a ratio of odd rates needs a filter of gigabytes. Both ways use
-    # the same approximation, exact for the usual rates: no drift is left.
+    # Of odd rates an approximation, the same both ways: no drift is left.
     ratio = ratio.limit_denominator(1000)
     rate, step = ratio * trained.sample_rate, ratio.numerator
     length = min(num_frames, round(piece * rate / step) * step)

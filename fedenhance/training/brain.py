@@ -60,7 +60,12 @@ class AudioBrain(KeepsProcesses, Stepping):
         """Evaluate one batch; a batch of damaged recordings has no loss."""
         if not batch.id:
             return torch.tensor(torch.nan)
-        return super().evaluate_batch(batch, stage)
+        if not hasattr(batch, "parts"):
+            return super().evaluate_batch(batch, stage)
+        loss = 0.0  # of examples of several lengths, each judged at its own
+        for part in batch.parts:
+            loss += super().evaluate_batch(part, stage) * len(part.id) / len(batch.id)
+        return loss
 
     def on_stage_start(self, stage, epoch=None):
         """Count anew."""

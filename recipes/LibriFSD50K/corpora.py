@@ -6,8 +6,8 @@ from pathlib import Path
 
 import soundfile
 
+from fedenhance.data.folders import Skipped, find_files
 from fedenhance.data.tables import read_table, write_table
-from recipes.audio_files import Skipped, list_files
 
 SPEECH_RATE, CLIP_RATE = 16000, 44100
 
@@ -109,15 +109,16 @@ def list_speech(data_folder, subsets):
     files : dict
         Path -> (bytes, modification time in ns), by speaker, chapter and utterance.
     skipped : list of Skipped
-        Files whose names are not those of utterances.
+        Files whose names are not those of utterances, and what `find_files` leaves out.
     """
     files, skipped = {}, []
     for subset in subsets:
         folder = f"LibriSpeech/{subset}"
         if not (Path(data_folder) / folder).is_dir():
             continue
-        named = {}
-        for path, status in list_files(data_folder, folder, {".flac", ".wav"}).items():
+        named, (found, left_out) = {}, find_files(data_folder, folder)
+        skipped += left_out
+        for path, status in found.items():
             if _UTTERANCE.fullmatch(Path(path).stem):
                 named[path] = status
             else:
@@ -156,7 +157,8 @@ def list_noises(data_folder, part):
         Path -> tuple of labels, the most specific one first.
     skipped : list of Skipped
         Clips without labels, with labels that vocabulary.csv does not have (how would
-        one know that it is not a voice?), and labels without clips.
+        one know that it is not a voice?), labels without clips, and what `find_files`
+        leaves out.
     human : list of str
         Paths of the clips that are left out for their labels.
     """
@@ -164,8 +166,8 @@ def list_noises(data_folder, part):
     folder = f"FSD50K/FSD50K.{part}_audio"
     known = read_ground_truth(tables / f"{part}.csv")
     vocabulary = read_vocabulary(tables / "vocabulary.csv")
-    files, labels, skipped, human = {}, {}, [], []
-    present = list_files(data_folder, folder, {".wav", ".flac"})
+    files, labels, human = {}, {}, []
+    present, skipped = find_files(data_folder, folder)
     for path, status in present.items():
         clip = known.get(Path(path).stem, ())
         unknown = [label for label in clip if vocabulary and label not in vocabulary]

@@ -65,7 +65,7 @@ def build(data_folder, packages_folder=None, seed=0, max_minutes=None, jobs=2):
             return marker["counts"]
     elif target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} is not empty: name another folder.")
-    speech.ffmpeg()  # missing programs are told before the download
+    speech.needed_ffmpeg()  # missing programs are told before the download
     packages = Path(packages_folder or target.with_name(target.name + ".packages"))
     debian.fetch(packages.resolve())
     with whole_folder(target) as partial:

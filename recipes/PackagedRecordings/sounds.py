@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
+from fedenhance.data.audio import DamagedAudioError
 from fedenhance.data.tables import read_table
 from recipes.audio_files import hash_order, read_mono
 from recipes.LibriFSD50K.corpora import with_ancestors
@@ -232,7 +232,7 @@ def collect(packages):
             digest = hashlib.md5(raw or source.data.read_bytes()).digest()
             try:
                 found = clips_of(source) if digest not in seen else None
-            except soundfile.LibsndfileError:
+            except DamagedAudioError:
                 left_out.append((source.kind, source.name, "damaged"))
                 continue
             seen.add(digest)

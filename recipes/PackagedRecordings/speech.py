@@ -1,18 +1,17 @@
 """Speakers: recorded prompts, cleaned and joined into utterances of 4 to 12 s."""
 
-import functools
 import gzip
 import hashlib
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from scipy.signal import butter, sosfilt
 
+from fedenhance.data.audio import DamagedAudioError
+from fedenhance.data.folders import ffmpeg
 from recipes.audio_files import hash_order, read_mono
 
 SAMPLE_RATE = 16000
@@ -143,26 +142,20 @@ def tuxpaint_prompts(packages, languages):
 SOURCES = {"asterisk": asterisk_prompts, "tuxpaint": tuxpaint_prompts}
 
 
-@functools.cache
-def ffmpeg():
+def needed_ffmpeg():
     """Path of the ffmpeg program, which decodes G.722."""
-    path = shutil.which("ffmpeg")
-    if path is None:
-        try:
-            import imageio_ffmpeg
-        except ImportError as error:
-            raise RuntimeError(
-                "The prompts in G.722 need ffmpeg: apt-get install ffmpeg, or "
-                "pip install imageio-ffmpeg."
-            ) from error
-        path = imageio_ffmpeg.get_ffmpeg_exe()
-    return path
+    if ffmpeg() is None:
+        raise RuntimeError(
+            "The prompts in G.722 need ffmpeg: apt-get install ffmpeg, or "
+            "pip install imageio-ffmpeg."
+        )
+    return ffmpeg()
 
 
 def read_prompt(path):
     """Read a recording as mono float32 at 16 kHz."""
     if path.suffix == ".g722":
-        command = [ffmpeg(), "-v", "error", "-f", "g722", "-i", str(path)]
+        command = [needed_ffmpeg(), "-v", "error", "-f", "g722", "-i", str(path)]
         command += ["-f", "s16le", "-ar", str(SAMPLE_RATE), "-ac", "1", "-"]
         raw = subprocess.run(command, capture_output=True, check=True).stdout
         return np.frombuffer(raw, "<i2").astype(np.float32) / 32768
@@ -275,7 +268,7 @@ def collect(speaker, packages):
                 raise UnusablePromptError("duplicate")
             seen.add(digest)
             pieces = clean(read_prompt(path))
-        except (UnusablePromptError, soundfile.LibsndfileError) as error:
+        except (UnusablePromptError, DamagedAudioError) as error:
             reason = str(error) if isinstance(error, UnusablePromptError) else "damaged"
             dropped[reason] = dropped.get(reason, 0) + 1
             continue

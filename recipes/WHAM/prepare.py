@@ -13,8 +13,9 @@ generalizable speech separation", 2020.
 
 from pathlib import Path
 
+from fedenhance.data.folders import Skipped, find_files
 from recipes import preparation
-from recipes.audio_files import Skipped, hash_order, list_files, read_headers
+from recipes.audio_files import hash_order, read_headers
 from recipes.chunks import checked_options, chunk_rows, write_chunks
 from recipes.LibriFSD50K.corpora import (
     SPEECH_SUBSETS,
@@ -84,14 +85,13 @@ def prepare(
     corpus, list_utterances, pair = SPEECH[speech]
     places = [f"wham_noise/{folder}" for folder in FOLDERS.values()]
     check_layout(data_folder, [*places, corpus], LAYOUT)
-    noises = {
-        split: list_files(data_folder, f"wham_noise/{folder}", {".wav", ".flac"})
-        for split, folder in FOLDERS.items()
-    }
-    utterances = list_utterances(data_folder)
-    fingerprint = preparation.fingerprint_of(
-        VERSION, "WHAM", options, noises, utterances
-    )
+    utterances, left_out = list_utterances(data_folder)
+    noises = {}
+    for split, folder in FOLDERS.items():
+        noises[split], others = find_files(data_folder, f"wham_noise/{folder}")
+        left_out += others
+    facts = options, noises, utterances, left_out
+    fingerprint = preparation.fingerprint_of(VERSION, "WHAM", *facts)
     record = preparation.finished(save_folder, fingerprint)
     if record:
         return record
@@ -100,7 +100,7 @@ def prepare(
         path for found in pairs.values() for files in found for path in files[:2]
     )
     headers, damaged = read_headers(data_folder, list(wanted), jobs)
-    skipped += damaged
+    skipped += damaged + left_out
     tables = {
         split: chunk_rows(found, headers, options) for split, found in pairs.items()
     }
@@ -122,14 +122,15 @@ def _pair(speech, noise, speaker):
 
 
 def _list_wsj0(data_folder):
-    return list_files(data_folder, "wsj0", {".wav", ".flac"})
+    return find_files(data_folder, "wsj0")
 
 
 def _list_librispeech(data_folder):
-    return {
-        split: list_speech(data_folder, subsets)[0]
-        for split, subsets in SPEECH_SUBSETS.items()
-    }
+    utterances, left_out = {}, []
+    for split, subsets in SPEECH_SUBSETS.items():
+        utterances[split], others = list_speech(data_folder, subsets)
+        left_out += others
+    return utterances, left_out
 
 
 def pair_wsj0(utterances, noises, _seed):

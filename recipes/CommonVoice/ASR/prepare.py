@@ -9,14 +9,16 @@ From the root of the repository::
 
 import csv
 import functools
+import posixpath
 from pathlib import Path
 
+from fedenhance.data.folders import Skipped, find_files
 from fedenhance.data.tables import read_table
 from recipes import preparation, transcribed
-from recipes.audio_files import Skipped, hash_order
+from recipes.audio_files import hash_order
 
 NEEDED = ("client_id", "path", "sentence")
-SUFFIXES = ("", ".mp3", ".wav", ".flac")
+SUFFIXES = ("", ".mp3", ".wav", ".flac", ".m4a", ".webm", ".ogg", ".opus")
 
 
 def prepare(
@@ -32,12 +34,13 @@ def prepare(
     """Write ``train.csv``, ``valid.csv`` and ``test.csv``: ID,duration,wav,spk_id,wrd.
 
     ``skipped.csv`` names what was left out, and why. Nothing is done when the same
-    tables were prepared with the same options.
+    tables and clips were prepared with the same options.
 
     Arguments
     ---------
     data_folder : str
-        Of one language: holds the tables, and ``clips/`` with mp3, wav or flac.
+        Of one language: holds the tables, and ``clips/`` with mp3, wav or flac, or
+        whatever else can be read.
     save_folder : str
         Where the manifests go.
     train, valid, test : str
@@ -74,19 +77,32 @@ def prepare(
             )
     status = {str(path.resolve()): path.stat() for path in tables.values()}
     files = {path: [s.st_size, s.st_mtime_ns] for path, s in status.items()}
+    clips, left_out = find_files(data_folder)
     details = {
         "tables": {split: path.name for split, path in tables.items()},
         "held_out": held_out,
         "seed": seed,
     }
-    listing = functools.partial(list_utterances, data_folder, tables, held_out, seed)
+    listing = functools.partial(
+        list_utterances, tables, held_out, seed, clips, left_out
+    )
+    files |= clips | dict(left_out)
     return transcribed.prepare(
         save_folder, listing, data_folder, files, details, **options
     )
 
 
-def list_utterances(data_folder, tables, held_out, seed):
+def list_utterances(tables, held_out, seed, clips, left_out=()):
     """List all rows by split; no clip and no speaker is in two of them.
+
+    Arguments
+    ---------
+    tables : dict
+        Split -> path.
+    held_out, seed : float, int
+        As :func:`prepare` takes them.
+    clips, left_out : iterable of str, list of Skipped
+        Of the data folder, as :func:`fedenhance.data.folders.find_files` finds them.
 
     Returns
     -------
@@ -94,7 +110,9 @@ def list_utterances(data_folder, tables, held_out, seed):
         As recipes.transcribed takes them.
     list of Skipped
     """
-    listed = {split: list_table(path, data_folder) for split, path in tables.items()}
+    clips = {*clips, *(path for path, _ in left_out)}  # each with its own fault
+    listed = {split: list_table(path, clips) for split, path in tables.items()}
+    named = {row["wav"] for rows in listed.values() for row in rows}
     taken = {
         row[key]
         for split in ("valid", "test")
@@ -106,8 +124,9 @@ def list_utterances(data_folder, tables, held_out, seed):
         for row in listed["train"]
         if row["ID"] in taken or row["spk_id"] in taken
     ]
-    left_out = {path for path, _ in skipped}
-    rows = [row for row in listed["train"] if row["path"] not in left_out]
+    apart = {path for path, _ in skipped}
+    rows = [row for row in listed["train"] if row["path"] not in apart]
+    skipped += [file for file in left_out if file.path not in named]
     held = {split: found for split, found in listed.items() if split != "train"}
     for split in ("valid", "test"):
         if split not in held and held_out:
@@ -118,8 +137,8 @@ def list_utterances(data_folder, tables, held_out, seed):
     return {"train": rows, **held}, skipped
 
 
-def list_table(path, data_folder):
-    """List the rows of one of Common Voice's tables.
+def list_table(path, clips):
+    """List the rows of one of Common Voice's tables, with their clips among those.
 
     Raises
     ------
@@ -130,29 +149,34 @@ def list_table(path, data_folder):
     style = {} if comma else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     return [
         {
-            "ID": Path(line["path"] or "").stem,
-            "wav": find_clip(data_folder, line["path"] or ""),
+            "ID": Path(line["path"]).stem,
+            "wav": find_clip(clips, line["path"]),
             "spk_id": line["client_id"] or "unknown",
-            "wrd": line["sentence"] or "",
-            "path": line["path"] or "",
+            "wrd": line["sentence"],
+            "path": line["path"],
         }
         for line in read_table(path, NEEDED, **style)
     ]
 
 
-def find_clip(data_folder, clip):
+def find_clip(clips, name):
     """Find a clip below ``clips/`` or the data folder, with its suffix or without.
 
     Returns
     -------
     str or None
         Relative to the data folder.
+
+    Example
+    -------
+    >>> find_clip({"clips/a.mp3", "b.wav"}, "a"), find_clip({"clips/a.mp3"}, "b.wav")
+    ('clips/a.mp3', None)
     """
     for folder in ("clips", "."):
         for suffix in SUFFIXES:
-            path = Path(folder) / f"{clip}{suffix}"
-            if clip and (data_folder / path).is_file():
-                return path.as_posix()
+            path = posixpath.normpath(f"{folder}/{name}{suffix}".replace("\\", "/"))
+            if path in clips:
+                return path
     return None
 
 

@@ -10,8 +10,8 @@ where /data holds LibriSpeech/, in whose layout the built-in corpus is as well.
 import functools
 from pathlib import Path
 
+from fedenhance.data.folders import Skipped, find_files
 from recipes import preparation, transcribed
-from recipes.audio_files import Skipped, list_files
 from recipes.LibriFSD50K.corpora import check_layout, list_speech, utterance_key
 from recipes.MiniLibriFSD50K import generate as built_in
 
@@ -63,7 +63,7 @@ def prepare(
     check_layout(data_folder, folders, layout)
     files = {}
     for folder in folders:
-        files |= list_files(data_folder, folder, {".flac", ".wav", ".txt"})
+        files |= find_files(data_folder, folder, {".txt"})[0]
     listing = functools.partial(list_utterances, data_folder, subsets)
     return transcribed.prepare(
         save_folder, listing, data_folder, files, {"subsets": subsets}, **options
@@ -110,7 +110,7 @@ def read_transcripts(data_folder, subsets):
     """Read all ``.trans.txt`` of subsets, with "utterance words" on each line."""
     texts = {}
     for subset in subsets:
-        for path in list_files(data_folder, f"LibriSpeech/{subset}", {".txt"}):
+        for path in find_files(data_folder, f"LibriSpeech/{subset}", {".txt"})[0]:
             if path.endswith(".trans.txt"):
                 lines = (data_folder / path).read_text(encoding="utf-8").splitlines()
                 pairs = (line.partition(" ") for line in lines if line.strip())

@@ -56,7 +56,7 @@ def test_saved_manifests_load_again(tmp_path):
     }
     save_manifest(tmp_path / "m.csv", rows)
     loaded = load_manifest(tmp_path / "m.csv", "")
-    assert loaded == {"u": {**rows["u"], "noise_gain": "0.5"}}
+    assert loaded == rows
 
 
 def test_saved_manifests_find_their_files_on_another_machine(tmp_path):
