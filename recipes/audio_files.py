@@ -113,9 +113,9 @@ def read_mono(file, sample_rate):
     DamagedAudioError
         When it is damaged; the message names it.
     """
-    with open_audio(file) as (audio, num_frames):
+    with open_audio(file) as audio:
         ratio = rate_ratio(audio.samplerate, sample_rate, file)
-        blocks = [block.mean(1) for block in read_blocks(audio, num_frames, file)]
+        blocks = [block.mean(1) for block in read_blocks(audio, file)]
     return resample_poly(np.concatenate(blocks), ratio.denominator, ratio.numerator)
 
 

@@ -9,9 +9,10 @@ import functools
 import math
 import os
 import re
+import shutil
 import subprocess
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -109,10 +110,9 @@ def open_audio(path):
 
     Yields
     ------
-    file : soundfile.SoundFile
-        To be read with :func:`read_frames`.
-    frames : int
-        Its length. Where the header does not say it, the frames have been counted.
+    soundfile.SoundFile
+        To be read with :func:`read_frames` or :func:`read_blocks`. Of a FLAC whose
+        header does not say how long it is, the frames have been counted.
 
     Raises
     ------
@@ -136,13 +136,12 @@ def open_audio(path):
                 # A size near 2**31 or 2**32 is of a writer that could not know it.
                 if int(there) < int(said) < 0x7FFFF000:
                     raise DamagedAudioError(path, f"cut short: {there} of {said} bytes")
-            frames = file.frames
-            if frames >= UNKNOWN:
-                status = os.stat(source)
-                frames = _count_frames(source, status.st_size, status.st_mtime_ns)
-            if frames == 0:
+            if file.frames >= UNKNOWN:
+                copy = stack.enter_context(_measured(source, file.format))
+                file = stack.enter_context(soundfile.SoundFile(copy))
+            if file.frames == 0:
                 raise DamagedAudioError(path, "no samples")
-        yield file, frames
+        yield file
 
 
 @contextmanager
@@ -165,10 +164,37 @@ def _converted(path):
         yield target
 
 
+@contextmanager
+def _measured(path, kind):
+    """A temporary copy of a FLAC that does not know its length; the copy does."""
+    with open(path, "rb") as file:
+        head = bytearray(file.read(26))
+    if kind != "FLAC" or head[:4] != b"fLaC":
+        raise DamagedAudioError(path, "does not know its length")
+    status = os.stat(path)
+    frames = _count_frames(path, status.st_size, status.st_mtime_ns)
+    head[21] |= frames >> 32  # after 4 bits of the sample size
+    head[22:] = (frames & 0xFFFFFFFF).to_bytes(4, "big")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copyfile(path, os.path.join(folder, "audio.flac"))
+        with open(copy, "r+b") as file:
+            file.write(head)
+        yield copy
+
+
 @functools.lru_cache(maxsize=1024)
 def _count_frames(path, _size, _time):
+    """Count what can be decoded; again, where the file has changed."""
+    total, found = 0, BLOCK
     with soundfile.SoundFile(path) as file:
-        return sum(iter(lambda: len(file.read(BLOCK, dtype="int16")), 0))
+        while found == BLOCK:
+            block = np.full((BLOCK, file.channels), np.nan, np.float32)
+            # After the last frame it looks for the next one, in vain.
+            with suppress(soundfile.LibsndfileError):
+                file.read(out=block)
+            found = int(np.isfinite(block[:, 0]).sum())
+            total += found
+    return total
 
 
 def read_frames(file, count, path):
@@ -195,36 +221,34 @@ def read_frames(file, count, path):
     with naming(path):
         frames = file.read(count, dtype="float32", always_2d=True)
     if not np.abs(frames).max(initial=0) < LOUDEST:
-        raise DamagedAudioError(path, "holds NaN, infinity or noise beyond 1e10")
+        raise DamagedAudioError(path, "samples that are not finite, or beyond 1e10")
     return frames
 
 
-def read_blocks(file, num_frames, path):
+def read_blocks(file, path):
     """Read an open file from its beginning to its end.
 
     Arguments
     ---------
     file : soundfile.SoundFile
-    num_frames : int
-        Its length.
     path : str or Path
         For messages.
 
     Yields
     ------
     numpy.ndarray
-        float32, ``(time, channel)``; ``num_frames`` altogether.
+        float32, ``(time, channel)``; ``file.frames`` altogether.
 
     Raises
     ------
     DamagedAudioError
         As :func:`read_frames`; or if there are fewer frames.
     """
-    left = num_frames
+    left = file.frames
     while left:
         frames = read_frames(file, min(BLOCK, left), path)
         if not len(frames):
-            raise DamagedAudioError(path, f"cut short: ends before frame {num_frames}")
+            raise DamagedAudioError(path, f"cut short: ends before frame {file.frames}")
         left -= len(frames)
         yield frames
 
@@ -246,11 +270,11 @@ def read_header(path):
     DamagedAudioError
         As :func:`open_audio`; or if the last frame cannot be read.
     """
-    with open_audio(path) as (file, frames), naming(path):
-        file.seek(frames - 1)
+    with open_audio(path) as file, naming(path):
+        file.seek(file.frames - 1)
         if len(file.read(1, dtype="int16")) != 1:
             raise DamagedAudioError(path, "cut short")
-        return Header(frames, file.samplerate, file.channels)
+        return Header(file.frames, file.samplerate, file.channels)
 
 
 def seconds_of(path, start, stop):
@@ -299,11 +323,10 @@ def rate_ratio(rate, sample_rate, path):
 def _packed(path):
     if not os.path.isfile(path):
         raise DamagedAudioError(path, "missing file")
-    with naming(path):
-        try:
-            array = np.lib.format.open_memmap(path, mode="r")
-        except (ArithmeticError, SyntaxError) as error:
-            raise DamagedAudioError(path, f"damaged: {error}") from error
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # NumPy parses the header as Python
+        raise DamagedAudioError(path, f"damaged: {error}") from error
     if array.dtype != np.int16 or array.ndim != 1:
         kind = f"{array.dtype}, of shape {array.shape}"
         raise DamagedAudioError(path, f"holds {kind}, not int16, of (samples,)")
@@ -333,9 +356,9 @@ def _read_window(path, start, stop, seconds, position):
         length = math.ceil(seconds * PACKED_RATE)
         first, last = _window(start, stop, len(packed), length, position, path)
         return packed[first:last].astype(np.float32) / 32768, PACKED_RATE
-    with open_audio(path) as (file, num_frames):
+    with open_audio(path) as file:
         length = math.ceil(seconds * file.samplerate)
-        first, last = _window(start, stop, num_frames, length, position, path)
+        first, last = _window(start, stop, file.frames, length, position, path)
         with naming(path):
             file.seek(first)
         frames = read_frames(file, last - first, path).mean(1)

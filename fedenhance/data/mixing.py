@@ -200,7 +200,7 @@ class MixtureOfMixtures:
             *segment, self.sample_rate, self.num_samples, position, loop
         )
 
-    def _read_any(self, pool, generator, attempts=5):
+    def _read_any(self, pool, generator, attempts=20):
         """One noise of the pool; a damaged one is passed over for another."""
         for attempt in range(attempts if pool else 0):
             segment = pool[generator.randrange(len(pool))]

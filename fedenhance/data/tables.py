@@ -18,7 +18,8 @@ def read_table(path, needed=(), **style):
     Arguments
     ---------
     path : str or Path
-        UTF-8, with a byte order mark or without. Blanks around cells are dropped.
+        UTF-8, with a byte order mark or without. Blanks around cells are dropped, and
+        so is a column without a name.
     needed : iterable of str
         Columns that it must have.
     **style
@@ -65,7 +66,7 @@ def numbered_rows(path, needed=(), **style):
                 raise ValueError(f"{path} lacks the columns {lacking}; it has {has}")
             for row in table:
                 beyond = [cell for cell in row.pop(None, ()) if cell.strip()]
-                row = {name: cell.strip() for name, cell in row.items()}
+                row = {name: cell.strip() for name, cell in row.items() if name}
                 yield table.line_num, row | ({None: beyond} if beyond else {})
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no table in UTF-8: {error}") from error

@@ -157,7 +157,7 @@ def enhance_file(
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more, not {batch_size}")
     with ExitStack() as stack:
-        recording, num_frames = stack.enter_context(open_audio(source))
+        recording = stack.enter_context(open_audio(source))
         kind = recording.subtype, recording.endian, recording.format
         if not soundfile.check_format(kind[2], *kind[:2]):
             kind = f"{recording.format_info}, {recording.subtype_info}"
@@ -171,8 +171,8 @@ def enhance_file(
             file = soundfile.SoundFile(partial, "w", *kind)
             files.append(stack.enter_context(file))
         blocks = enhance_blocks(
-            (torch.from_numpy(b.T) for b in read_blocks(recording, num_frames, source)),
-            num_frames,
+            (torch.from_numpy(block.T) for block in read_blocks(recording, source)),
+            recording.frames,
             ratio,
             trained,
             piece,

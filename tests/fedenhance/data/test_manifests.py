@@ -11,6 +11,7 @@ from fedenhance.data.manifests import (
     save_manifest,
     take_isolated_noises,
 )
+from tests import damage
 
 
 def recordings(speakers="aabb"):
@@ -175,3 +176,90 @@ def test_without_clean_speech_nothing_is_supervised():
     rows["a0"].update(speech=None, noisy=Segment("r", 0, 0))
     assign_groups(rows, "spk_id", {"supervised": 1}, 0)
     assert rows["a0"]["group"] == "unsupervised"
+
+
+@pytest.fixture
+def people(tmp_path):
+    """Writes and loads the manifest of two recordings of half a second."""
+    for name in ("s", "n"):
+        damage.save(tmp_path / f"{name}0.wav")
+        damage.save(tmp_path / f"{name}1.wav")
+
+    def load(*lines, head="ID,duration,spk_id,speech,noise", encoding="utf-8"):
+        text = "\n".join([head, *lines])
+        (tmp_path / "m.csv").write_text(text, encoding=encoding)
+        return load_manifest(tmp_path / "m.csv", tmp_path)
+
+    return load
+
+
+HEAD = "ID,duration,spk_id,speech,noise"
+ROWS = [f"u{i},0.5,p,$data_root/s{i}.wav,$data_root/n{i}.wav" for i in range(2)]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", ";").replace("0.5", "0,5"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: text.replace("/", "\\"),
+        lambda text: text.replace(",", " , "),
+        lambda text: text.replace("0.5", ""),
+        lambda text: text.replace("duration,", "").replace("0.5,", ""),
+        lambda text: text.replace("\n", ",\n\n") + ",,",
+    ],
+    ids="; decimal-comma tab backslash blanks no-duration no-column ragged".split(),
+)
+def test_manifests_are_read_as_people_write_them(edit, people):
+    expected = people(*ROWS)
+    assert expected["u1"]["duration"] == 0.5
+    head, *lines = edit("\n".join([HEAD, *ROWS])).splitlines()
+    assert people(*lines, head=head) == expected
+    assert people(*lines, head=head, encoding="utf-8-sig") == expected
+
+
+def test_numbers_may_be_those_of_pandas(people, tmp_path):
+    head = f"{HEAD},speech_start,speech_stop"
+    row = people(f"{ROWS[0]},1000.0,5000.0".replace("0.5", ""), head=head)["u0"]
+    assert row["speech"] == Segment(f"{tmp_path}/s0.wav", 1000, 5000)
+    assert row["duration"] == 0.25
+
+
+def test_without_a_duration_a_damaged_recording_stays_to_be_named(people):
+    row = people("u,,p,$data_root/lost.wav,$data_root/n0.wav")["u"]
+    assert row["duration"] == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([*ROWS, ROWS[0]], "line 4, column ID: u0 is that of line 2"),
+        ([ROWS[0].replace("u0", "")], "line 2, column ID: is empty"),
+        (
+            [ROWS[0].replace("0.5", "long")],
+            "line 2, column duration: 'long' is",
+        ),
+        ([ROWS[0].replace("0.5", "-1")], "line 2, column duration: '-1' is not sec"),
+        ([ROWS[0].replace("0.5", "nan")], "line 2, column duration: 'nan' is not sec"),
+        ([ROWS[0].replace("0.5", "9e9")], "line 2, column duration: '9e9' is not sec"),
+        ([ROWS[0], f"{ROWS[1]},x"], r"line 3, has more cells than .*\['x'\]"),
+        (['u,"' + "x" * 200_000], "is no table in UTF-8: field larger"),
+    ],
+)
+def test_what_a_cell_cannot_be_is_named_with_file_line_and_column(
+    lines, message, people
+):
+    with pytest.raises(ValueError, match=rf"m\.csv,? {message}"):
+        people(*lines)
+
+
+def test_positions_are_whole_numbers(people):
+    head = f"{HEAD},noise_start"
+    with pytest.raises(ValueError, match="column noise_start: '0.5' is not a whole"):
+        people(f"{ROWS[0]},0.5", head=head)
+
+
+def test_another_encoding_is_named(people):
+    with pytest.raises(ValueError, match=r"m\.csv is no table in UTF-8: 'utf-8' codec"):
+        people("ü,1,p,s,n", encoding="latin-1")
