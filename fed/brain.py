@@ -108,6 +108,7 @@ class Federated:
 
     def begin(self):
         """Note what each client must find as it was."""
+        self.trained = False
         self.counts_itself = hasattr(self, "num_examples")
         if not self.counts_itself:
             self.num_examples = 0
@@ -129,7 +130,7 @@ class Federated:
         """Forget the last client, even if it failed midway."""
         self.step = self.optimizer_step = self.nonfinite_count = 0
         self.avg_train_loss = 0.0
-        self.train_sampler = self.optimizers_dict = None
+        self.train_sampler = None
         self.optimizer_step_limit = self.own_step_limit
         self.scaler.load_state_dict(self.fresh_scaler)
         self.sampler_offset = 0
@@ -299,6 +300,7 @@ class Federated:
                 progressbar=False,
                 valid_loader_kwargs=dict(valid_loader_kwargs or {}),
             )
+            self.trained = True
             finished = self.optimizer_step_limit is None and not self.debug
         finally:
             if not finished:
@@ -321,10 +323,11 @@ class Federated:
         train_loss=0.0,
         on_optimizers=None,
     ):
-        """Evaluate the weights as they are, after an epoch of training without data.
+        """Evaluate the weights as they are, as after an epoch of training.
 
-        That epoch makes what recipes expect in ``on_stage_end``: an epoch number, a
-        training loss, an optimizer.
+        Recipes then expect what training leaves: statistics, an optimizer. That of the
+        newest client is there; where none was trained in this process, an epoch without
+        data comes first.
 
         Returns
         -------
@@ -334,13 +337,14 @@ class Federated:
         self.reset(numbers)
         self.avg_train_loss = train_loss
         self.on_optimizers = on_optimizers or self.on_optimizers
-        self.fit(
-            [epoch],
-            DataLoader([]),
-            valid_set,
-            progressbar=False,
-            valid_loader_kwargs=dict(loader_kwargs),
-        )
+        if not isinstance(valid_set, LOADERS):
+            options = {"ckpt_prefix": None, **loader_kwargs}
+            valid_set = self.make_dataloader(valid_set, Stage.VALID, **options)
+        if self.trained:
+            self.on_optimizers(self.optimizers())
+            self._fit_valid(valid_set, epoch, enable=False)
+        else:
+            self.fit([epoch], DataLoader([]), valid_set, progressbar=False)
         logged = self.hparams.train_logger.stats.get("valid_stats", {})
         return {**self.stage_ends[Stage.VALID], **logged}
 
