@@ -116,9 +116,7 @@ def score(options):
     if not rows:
         raise ValueError("none of the mixtures can be read")
     if skipped := len(mixtures) - len(rows):
-        print(
-            f"{skipped} of {len(mixtures)} mixtures are left out: damaged", flush=True
-        )
+        print(f"{skipped} of {len(mixtures)} mixtures are damaged and left out")
     report.write_rows(options.out / "utterances.csv", rows)
     summary = report.summarize(rows)
     write_summary(options.out, summary, "summary", improvement="i")

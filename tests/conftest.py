@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
@@ -56,3 +57,26 @@ def tiny_corpus(tmp_path_factory):
                 lines.append(f"{name},0.5,{speaker},{files},Hiss")
         (folder / f"{split}.csv").write_text("\n".join(lines), encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def fake_ffmpeg(tmp_path, monkeypatch):
+    """A program that copies what it is given, and refuses what is text."""
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import sys\n"
+        "source = sys.argv[sys.argv.index('-i') + 1].removeprefix('file:')\n"
+        "data = open(source, 'rb').read()\n"
+        "if data[:4] != b'RIFF':\n"
+        "    sys.exit(f'{source}: Invalid data found')\n"
+        "open(sys.argv[-1], 'wb').write(data)\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    from fedenhance.data import folders
+
+    folders.ffmpeg.cache_clear()
+    yield str(program)
+    folders.ffmpeg.cache_clear()

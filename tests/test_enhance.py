@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 import enhance
+from tests import damage
 from tests.test_evaluate import save_run
 
 ROOT = Path(enhance.__file__).parent
@@ -37,6 +38,32 @@ def test_one_bad_file_does_not_stop_the_others(run, tmp_path, capsys):
     assert "b.wav" in printed.err
     written = [p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()]
     assert sorted(written) == ["a.wav", "ordner/ü ñ.flac"]
+
+
+def test_every_kind_of_damage_is_named_and_counted(run, tmp_path, capsys):
+    paths = damage.write(tmp_path / "in", damage.DAMAGED)
+    damage.stream(tmp_path / "in/stream.flac", damage.noise(2.0))
+    record(tmp_path / "store/b.wav")
+    (tmp_path / "in/day2").symlink_to("../store")
+    out = tmp_path / "out"
+    damaged = enhance.main([str(run), str(tmp_path / "in"), "--out", str(out)])
+    printed = capsys.readouterr()
+    told = f"2 enhanced, 0 there already, {damaged} damaged, "
+    told += f"{len(paths) - 1 - damaged} left out (2 dead link"  # a folder is none
+    assert told in printed.out
+    for path in paths:
+        assert path.is_dir() or f"{path}: " in printed.err
+    written = [p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()]
+    assert sorted(written) == ["day2/b.wav", "stream.flac"]
+    assert soundfile.info(out / "stream.flac").frames == 32000
+
+
+def test_what_ffmpeg_reads_is_written_as_wav(run, tmp_path, fake_ffmpeg):
+    record(tmp_path / "in/talk.wav")
+    record(tmp_path / "in/talk.wav").rename(tmp_path / "in/talk.m4a")
+    out = tmp_path / "out"
+    assert enhance.main([str(run), str(tmp_path / "in"), "--out", str(out)]) == 0
+    assert soundfile.info(out / "talk.m4a.wav").frames == 8000
 
 
 def test_the_exit_code_tells_of_damaged_files(run, tmp_path):

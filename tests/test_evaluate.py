@@ -11,6 +11,7 @@ import evaluate
 from fedenhance.data.tables import read_table, write_table
 from fedenhance.deploy.trained import find_best, load_trained
 from fedenhance.reports.scores import read_rows
+from tests import damage
 
 RATE = 16000
 HPARAMS = """
@@ -229,8 +230,16 @@ def test_folders_that_hold_no_model_are_named(tmp_path, data):
     assert find_best(folder / "save") is None
 
 
-def test_rows_need_a_duration(run, tmp_path):
-    rows = [{"ID": "u", "speech": "a.wav", "noise": "b.wav"}]
+def test_damaged_mixtures_are_named_and_counted(run, data, tmp_path, caplog, capsys):
+    rows = mixture_rows()[:1]
+    rows[0].pop("duration")  # as long as its file
+    for path in damage.write(data):
+        rows.append({"ID": path.name, "noisy": str(path)})
     manifest = write_manifest(tmp_path / "mine.csv", rows)
-    with pytest.raises(ValueError, match="u of the manifest has no duration"):
-        evaluate.main([str(run), "--test_mixtures", str(manifest), "--processes", "1"])
+    evaluate.main([str(run), "--test_mixtures", str(manifest), "--processes", "1"])
+    number = len(rows)
+    told = f"{number - 1} of {number} mixtures are damaged and left out"
+    assert told in capsys.readouterr().out
+    assert len(read_rows(run / "evaluation/utterances.csv")) == 1
+    for row in rows[1:]:
+        assert row["noisy"] in caplog.text

@@ -405,6 +405,8 @@ def read_segment(path, start, stop, sample_rate, num_samples, position=0.0, loop
     >>> read_segment(path, 0, 0, sample_rate=8000, num_samples=4, loop=True)
     tensor([0.5000, 0.2500, 0.5000, 0.2500])
     """
+    if num_samples < 1:  # of a recording whose length could not be read
+        raise DamagedAudioError(path, "damaged: its length is unknown")
     seconds = Fraction(num_samples, sample_rate)
     frames, rate = _read_window(path, start, stop, seconds, position)
     signal = torch.from_numpy(frames)

@@ -84,7 +84,7 @@ def transcribed_set(rows, tokenizer, sample_rate, frame_shift):
 
 def read(sample_rate, wav, duration):
     """Read a recording."""
-    samples = max(1, round(float(duration) * sample_rate))
+    samples = max(1, round(duration * sample_rate)) if duration else 0
     return read_segment(wav, 0, 0, sample_rate, samples)
 
 
@@ -95,7 +95,7 @@ def encode(tokenizer, frame_shift, wrd, duration):
     yield torch.tensor(known, dtype=torch.long)
     if len(known) < len(ids):
         yield f"unknown character {tokenizer.unknown(wrd)!r}"
-    elif float(duration) < frames_needed(ids) * frame_shift:
+    elif duration < frames_needed(ids) * frame_shift:
         yield f"{duration} s are too short for {len(ids)} tokens"
     else:
         yield None

@@ -1,8 +1,6 @@
 """Links are followed without end, and what is left out is said."""
 
 import os
-import stat
-import sys
 
 import pytest
 
@@ -16,27 +14,6 @@ from tests.damage import RATE, save
 def no_ffmpeg(monkeypatch):
     monkeypatch.setattr("fedenhance.data.folders.ffmpeg", lambda: None)
     monkeypatch.setattr("fedenhance.data.audio.ffmpeg", lambda: None)
-
-
-@pytest.fixture
-def fake_ffmpeg(tmp_path, monkeypatch):
-    """A program that copies what it is given, and refuses what is text."""
-    program = tmp_path / "bin" / "ffmpeg"
-    program.parent.mkdir()
-    program.write_text(
-        f"#!{sys.executable}\n"
-        "import sys\n"
-        "source = sys.argv[sys.argv.index('-i') + 1].removeprefix('file:')\n"
-        "data = open(source, 'rb').read()\n"
-        "if data[:4] != b'RIFF':\n"
-        "    sys.exit(f'{source}: Invalid data found')\n"
-        "open(sys.argv[-1], 'wb').write(data)\n"
-    )
-    program.chmod(program.stat().st_mode | stat.S_IEXEC)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
-    folders.ffmpeg.cache_clear()
-    yield str(program)
-    folders.ffmpeg.cache_clear()
 
 
 def touch(root, *names):
@@ -88,7 +65,7 @@ def test_what_is_left_out_is_named_and_counted(tmp_path, no_ffmpeg):
 
 def test_ffmpeg_reads_what_libsndfile_does_not(tmp_path, fake_ffmpeg):
     assert folders.ffmpeg() == fake_ffmpeg
-    save(tmp_path / "in/talk.wav").decode("latin1")
+    save(tmp_path / "in/talk.wav")
     (tmp_path / "in/talk.wav").rename(tmp_path / "in/talk.m4a")
     (tmp_path / "in/bad.webm").write_text("not audio")
     files, left_out = find_files(tmp_path / "in")

@@ -84,7 +84,7 @@ def test_empty_transcripts_are_counted(tmp_path, caplog):
     ("content", "culprit"),
     [
         ("ID,duration,wav\na,1,a.wav", "wrd"),
-        ("ID,duration,wav,wrd\na,,a.wav,FOX", "needs ID and duration"),
+        ("ID,duration,wav,wrd\na,x,a.wav,FOX", "line 2, column duration: 'x'"),
         ("ID,duration,wav,wrd\na,1,a.wav,", "no transcripts"),
     ],
 )
