@@ -44,10 +44,12 @@ def parse(argv):
 
 def draw(options):
     """Draw one figure of logged runs."""
-    paper = figures.read_paper(options.paper) if options.paper else ()
+    name, paper = options.figure, ()
+    if options.paper:
+        paper = figures.read_paper(options.paper, name)
     vary = {"vary": options.vary} if options.vary else {}
-    figure = getattr(figures, options.figure)(find_runs(options.results), paper, **vary)
-    return figures.save(figure, options.out, options.figure)
+    figure = getattr(figures, name)(find_runs(options.results), paper, **vary)
+    return figures.save(figure, options.out, name)
 
 
 def draw_snr(options):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAML
 from speechbrain.utils.checkpoints import Checkpointer
 
 from fedenhance.deploy.renamed import current_names
@@ -95,8 +96,6 @@ def read_experiment(path):
     dict
         Values with their tags; no object is made.
     """
-    from ruamel.yaml import YAML
-
     experiment = YAML().load(current_names(path.read_text(encoding="utf-8")))
     return {
         key: value
@@ -114,8 +113,6 @@ def _names_objects(value):
 
 def write_yaml(values):
     """Return values that :func:`read_experiment` read as YAML, with their tags."""
-    from ruamel.yaml import YAML
-
     stream = io.StringIO()
     YAML().dump(values, stream)
     return stream.getvalue()

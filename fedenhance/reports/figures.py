@@ -71,7 +71,7 @@ def training_curves(run):
     return figure
 
 
-def read_paper(path):
+def read_paper(path, figure):
     """The paper's own numbers, to lay over a figure.
 
     Arguments
@@ -80,13 +80,15 @@ def read_paper(path):
         A CSV with the columns ``figure,series,n_clients,noises,x,si_sdri``; ``x`` is a
         round, or a share of supervised clients, or empty for a level that is the same
         in all rounds.
+    figure : str
+        Whose numbers.
 
     Returns
     -------
     list of dict
         With numbers as floats, None where a cell is empty.
     """
-    rows = read_table(path)
+    rows = [row for row in read_table(path) if row["figure"] == figure]
     for row in rows:
         for key in ("n_clients", "noises", "x", "si_sdri"):
             row[key] = float(row[key]) if row[key] else None
@@ -120,8 +122,7 @@ def convergence(runs, paper=(), vary="n_clients"):
     def band(rounds, values):
         return rounds, values.mean(0), values.min(0), values.max(0)
 
-    theirs = [row for row in paper if row["figure"] == "convergence"]
-    return _over_rounds(starts, vary, band, scratch, theirs, alone)
+    return _over_rounds(starts, vary, band, scratch, paper, alone)
 
 
 def transfer(runs, paper=(), vary="n_clients"):
@@ -136,8 +137,7 @@ def transfer(runs, paper=(), vary="n_clients"):
         ("Random start", "-"): swept_runs(runs, vary),
     }
     started = [run for run in runs if run.is_pretrained]
-    theirs = [row for row in paper if row["figure"] == "transfer"]
-    figure = _over_rounds(starts, vary, window_means, started, theirs, {})
+    figure = _over_rounds(starts, vary, window_means, started, paper, {})
     for axes in figure.axes:
         axes.set_xscale("log")
     return figure
@@ -166,15 +166,14 @@ def supervision(runs, paper=(), vary="p_supervised"):
         theirs = {
             row["x"]: row["si_sdri"]
             for row in paper
-            if (row["figure"], row["series"]) == ("supervision", split)
-            and row["noises"] == noises
+            if (row["series"], row["noises"]) == (split, noises)
         }
         axes.plot(at, [theirs.get(v, np.nan) for v in swept], "wD", mec="black", ms=5)
     axes.set_xticks(range(len(swept)), [FACTORS[vary].format(v) for v in swept])
     axes.set(ylabel="SI-SDRi (dB)")
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    _add_legend(figure, any(row["figure"] == "supervision" for row in paper))
+    _add_legend(figure, bool(paper))
     return figure
 
 

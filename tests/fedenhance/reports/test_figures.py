@@ -118,7 +118,7 @@ def test_supervision_draws_a_bar_for_each_share_split_and_number(write_run, tmp_
 
 def test_the_paper_is_laid_over(write_run, tmp_path):
     write_run("c16", n_clients=16)
-    paper = figures.read_paper(PAPER)
+    paper = figures.read_paper(PAPER, "convergence")
     axes = figures.convergence(find_runs([tmp_path]), paper).axes[0]
     marks = [line for line in axes.lines if line.get_marker() == "D"]
     assert [50.0, 4.8] in [line.get_xydata()[0].tolist() for line in marks]
