@@ -113,7 +113,7 @@ def lengthened(path, folder, rows=ROWS):
     Arguments
     ---------
     path : Path
-        A csv with a column ``ID``, or a JSON from id to example.
+        A csv whose first column is ``ID``, or a JSON from id to example.
     folder : Path
         Where to.
     rows : int
@@ -123,25 +123,24 @@ def lengthened(path, folder, rows=ROWS):
     Path
         Of the new list; the old one where it is long enough, or no such list.
     """
+    text, header = path.read_text(), ""
     if path.suffix == ".json":
-        examples = json.loads(path.read_text())
-        pairs = list(examples.items()) if isinstance(examples, dict) else []
+        examples = json.loads(text)
     else:
-        pairs = [(row.get("ID"), row) for row in table(path)]
-    if not pairs or pairs[0][0] is None or len(pairs) >= rows:
+        header, *lines = text.splitlines()
+        examples = dict(line.split(",", 1) for line in lines if line)
+    named = isinstance(examples, dict) and header[:3] in ("", "ID,")
+    if not named or not 0 < len(examples) < rows:
         return path
-    repeated = {
-        f"{name}_{n // len(pairs)}" if n >= len(pairs) else name: row
-        for n, (name, row) in enumerate(pairs * -(-rows // len(pairs)))
+    longer = {
+        f"{name}_{n}" if n else name: example
+        for n in range(-(-rows // len(examples)))
+        for name, example in examples.items()
     }
+    if header:
+        text = "\n".join([header, *map(",".join, longer.items())])
     folder.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".json":
-        (folder / path.name).write_text(json.dumps(repeated))
-        return folder / path.name
-    with open(folder / path.name, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(pairs[0][1]))
-        writer.writeheader()
-        writer.writerows({**row, "ID": name} for name, row in repeated.items())
+    (folder / path.name).write_text(text if header else json.dumps(longer))
     return folder / path.name
 
 
