@@ -10,7 +10,6 @@ from benchmarks.stand_ins import LETTERS, tokenizer, write
 SCRIPT = """\
 import sys
 import speechbrain as sb
-import torch
 from hyperpyyaml import load_hyperpyyaml
 
 
@@ -41,7 +40,7 @@ if __name__ == "__main__":
     data.add_dynamic_item(float, takes="left", provides="x")
     data.add_dynamic_item(float, takes="right", provides="y")
     data.set_output_keys(["id", "x", "y"])
-    brain = Line(hparams["modules"], torch.optim.Adam, hparams, run_opts)
+    brain = Line(hparams["modules"], hparams["optimizer"], hparams, run_opts)
     brain.fit(range(1, 10), data, data)
 """
 YAML = """\
@@ -49,6 +48,7 @@ output_folder: results
 train_csv: absent.csv
 precision: fp16
 modules: {line: !new:torch.nn.Linear {in_features: 1, out_features: 1}}
+optimizer: !name:torch.optim.Adam {lr: 0.1}
 train_logger: !new:speechbrain.utils.train_logger.FileTrainLogger
     save_file: !ref <output_folder>/train_log.txt
 """
