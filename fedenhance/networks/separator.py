@@ -109,14 +109,12 @@ class PaddedEncoder(nn.Module):
     def __init__(self, encoder, kernel_size, stride, min_frames=1):
         super().__init__()
         self.encoder = encoder
-        self.kernel_size = kernel_size
         self.stride = stride
-        self.min_frames = min_frames
+        self.min_length = kernel_size + (min_frames - 1) * stride
 
     def forward(self, mixture):
         """Map waveforms ``(batch, time)`` to ``(batch, channel, frame)``."""
-        min_length = self.kernel_size + (self.min_frames - 1) * self.stride
-        missing = min_length - mixture.shape[-1]
+        missing = self.min_length - mixture.shape[-1]
         padding = missing if missing > 0 else missing % self.stride
         return self.encoder(F.pad(mixture, (0, padding)))
 
