@@ -18,7 +18,9 @@ from datetime import date
 from pathlib import Path
 
 from hyperpyyaml import load_hyperpyyaml, resolve_references
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, MappingNode, SequenceNode
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import YAMLError
 
 
 def open_hparams(path):
@@ -68,14 +70,69 @@ def load_hparams(path, overrides=""):
     ValueError
         Naming the unknown key.
     """
-    text = open_hparams(path)
-    keys = list(YAML().load(text.getvalue()))
-    for key in YAML().load(overrides) or {}:
+    check_overrides(path, overrides)
+    return load_hyperpyyaml(open_hparams(path), overrides)
+
+
+def check_overrides(path, overrides):
+    """Read overrides; complain about a key that a YAML file does not have.
+
+    Arguments
+    ---------
+    path, overrides
+        As for :func:`load_hparams`.
+
+    Returns
+    -------
+    dict
+        As of :func:`read_values`.
+
+    Raises
+    ------
+    ValueError
+        Naming the unknown key, or saying what is no YAML.
+    """
+    try:
+        keys = list(YAML().load(open_hparams(path).getvalue()))
+        given = _plain(overrides) or {}
+    except YAMLError as error:
+        problem = getattr(error, "problem", error)
+        raise ValueError(
+            f"{path}, or the command line, is no YAML: {problem}"
+        ) from error
+    for key in given:
         if key not in keys:
             near = difflib.get_close_matches(key, keys, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"{path} has no key {key}{hint}")
-    return load_hyperpyyaml(text, overrides)
+    return given
+
+
+def read_values(path, overrides=""):
+    """Read what YAML says, bases and references resolved, and make no object of it.
+
+    Arguments
+    ---------
+    path, overrides
+        As for :func:`load_hparams`. A ``!PLACEHOLDER`` counts as null.
+
+    Returns
+    -------
+    dict
+        Plain values. Where there is a tag, a mapping has it under ``"!"``, a sequence
+        as its first element, and text begins with it.
+    """
+    text = open_hparams(path).getvalue().replace("!PLACEHOLDER", "null")
+    resolved = resolve_references(_named(text, Path(path).resolve()), overrides)
+    return _plain(resolved)
+
+
+def sources_of(path):
+    """List a YAML file and its bases, those of a base before it."""
+    path = Path(path).resolve()
+    bases = _pop_bases(YAML().load(path.read_text(encoding="utf-8")))
+    above = [file for base in bases for file in sources_of(path.parent / base)]
+    return [*dict.fromkeys(above), str(path)]
 
 
 def save_hparams(path, overrides, folder):
@@ -91,7 +148,9 @@ def save_hparams(path, overrides, folder):
     text = resolve_references(open_hparams(path), overrides).getvalue()
     header = f"# Generated {date.today()} from:\n# {os.path.abspath(path)}\n"
     file = Path(folder) / "hyperparams.yaml"
-    file.write_text(f"{header}# yamllint disable\n{text}", encoding="utf-8")
+    aside = file.with_name(f".{os.getpid()}.yaml")
+    aside.write_text(f"{header}# yamllint disable\n{text}", encoding="utf-8")
+    aside.replace(file)  # whole, whoever reads it meanwhile
 
 
 def _layers(path, above=()):
@@ -129,6 +188,31 @@ def _update(tree, own):
             _update(inner, value)
         else:
             tree[key] = value
+
+
+def _plain(text):
+    """Load YAML as plain values, see :func:`read_values`."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Tagged
+    return yaml.load(text)
+
+
+class _Tagged(SafeConstructor):
+    """Makes values, and keeps tags beside them."""
+
+
+def _keep_tag(constructor, suffix, node):
+    if isinstance(node, MappingNode):
+        return {
+            "!": suffix,
+            **SafeConstructor.construct_mapping(constructor, node, True),
+        }
+    if isinstance(node, SequenceNode):
+        return [f"!{suffix}", *constructor.construct_sequence(node, True)]
+    return f"!{suffix} {node.value}".rstrip()
+
+
+_Tagged.add_multi_constructor("!", _keep_tag)
 
 
 def _pop_bases(tree):

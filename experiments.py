@@ -39,13 +39,13 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from fedenhance.data.tables import write_json
 from fedenhance.reports.scores import write_rows
+from fedenhance.training.record import RECORD, is_finished
+from fedenhance.training.settings import read_command
 
 logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent
-RECORD = "experiment.json"
 OUTPUT = "output.txt"
 
 
@@ -170,7 +170,7 @@ def command_of(hparams, options, folder, seed, extra):
 
 
 def is_done(folder, command):
-    """Whether a run is finished.
+    """Whether a run is finished, by the record that it left.
 
     Arguments
     ---------
@@ -181,18 +181,9 @@ def is_done(folder, command):
     Raises
     ------
     ValueError
-        When another command was started in its folder.
+        When its folder holds another experiment.
     """
-    path = folder / RECORD
-    if not path.exists():
-        return False
-    record = json.loads(path.read_text(encoding="utf-8"))
-    if record["arguments"] != command[3:]:
-        raise ValueError(
-            f"{folder} was trained with {' '.join(record['arguments'])}; remove it, or "
-            "give other --results"
-        )
-    return record["finished"]
+    return (folder / RECORD).exists() and is_finished(read_command(command[2:]))
 
 
 def train(folder, command, jobs=1):
@@ -211,8 +202,7 @@ def train(folder, command, jobs=1):
     -------
     bool
     """
-    record = {"hparams": command[2], "arguments": command[3:], "finished": False}
-    write_json(folder / RECORD, record)
+    folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ}
     if jobs > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, processors() // jobs)))
@@ -220,9 +210,7 @@ def train(folder, command, jobs=1):
         done = subprocess.run(
             command, check=False, env=environment, stdout=file, stderr=file
         )
-    record["finished"] = done.returncode == 0
-    write_json(folder / RECORD, record)
-    return record["finished"]
+    return done.returncode == 0
 
 
 def processors():
@@ -306,7 +294,8 @@ def run_list(argv):
         module, *arguments = shlex.split(before)
         import_module(module).main(arguments)
     failed = train_all(left, options.jobs)
-    tell([folder for folder in plan if str(folder) not in failed], options.csv)
+    if "--debug" not in extra:  # what it left is not an experiment's
+        tell([folder for folder in plan if str(folder) not in failed], options.csv)
     if failed:
         log = OUTPUT if options.jobs > 1 else "log.txt"
         raise ValueError(f"failed (see {log} there): {', '.join(failed)}")

@@ -3,7 +3,10 @@
 
     python train.py hparams/fedenhance.yaml --p_supervised 0.5
 
-Every top-level key of the file can be overridden on the command line.
+Every top-level key of the file can be overridden on the command line. A folder belongs
+to one experiment: the same command goes on with what was interrupted, another one is
+refused there. --restart removes what a run left in its folder; --traceback shows where
+an error comes from.
 """
 
 import sys
@@ -13,6 +16,9 @@ import speechbrain as sb
 from speechbrain.utils.distributed import get_local_rank, run_on_main
 
 from based_yaml import load_hparams, save_hparams
+from fedenhance.training.quiet import quieten_setup
+from fedenhance.training.record import claimed
+from fedenhance.training.settings import check_device, read_command
 
 
 def train(hparams, run_opts, datasets):
@@ -54,14 +60,22 @@ def main(argv):
             "torchrun is not supported: use python, and one device (--device); "
             "runtime: ray trains clients on several"
         )
-    hparams_file, options, overrides = sb.parse_arguments(argv)
-    run_opts = {name: options[name] for name in options.overridden_args}
-    hparams = load_hparams(hparams_file, overrides)
-    folder = hparams["output_folder"]
-    sb.create_experiment_directory(folder)
-    run_on_main(save_hparams, [hparams_file, overrides, folder])
+    quieten_setup()
+    command = read_command(argv)
+    check_device(command.run_opts.get("device"))
+    with claimed(command) as claim:
+        return run(command, claim)
+
+
+def run(command, claim):
+    """Run an experiment in the folder that was claimed for it."""
+    run_opts = {"noprogressbar": not sys.stderr.isatty(), **command.run_opts}
+    hparams = load_hparams(command.hparams_file, command.overrides)
+    sb.create_experiment_directory(str(command.folder))
+    run_on_main(save_hparams, [command.hparams_file, command.overrides, command.folder])
     if hparams.get("prepare"):
         run_on_main(hparams["prepare"])
+    claim.check_data(hparams.get("manifest_folder"))
     datasets = hparams["datasets"](hparams)
     brain = train(hparams, run_opts, datasets)
     brain.evaluate(
@@ -79,6 +93,6 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except (ImportError, OSError, ValueError) as error:
-        if "--debug" in sys.argv:
+        if "--traceback" in sys.argv:
             raise
-        sys.exit(f"train.py: {error} (--debug shows where)")
+        sys.exit(f"train.py: {error} (--traceback shows where)")

@@ -7,6 +7,7 @@ import argparse
 import functools
 import io
 import json
+import os
 import sys
 import types
 from contextlib import contextmanager
@@ -151,12 +152,15 @@ def load(command):
         keep_freed_memory()
         torch.set_num_threads(1)
         Process.stops_at_fit = True
+        os.environ["FED_WORKER"] = "1"  # for scripts that hold their output folder
         try:
             run(json.loads(command))
         except Reached as reached:
             keep(command, reached.site)
         else:
             raise ValueError(f"{command} ends without a call to fit().")
+        finally:
+            os.environ.pop("FED_WORKER", None)
     return Process.sites[command]
 
 

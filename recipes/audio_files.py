@@ -54,7 +54,9 @@ def read_headers(root, paths, jobs=None):
         size = 64
         bundles = [paths[i : i + size] for i in range(0, len(paths), size)]
         found = []
-        with tqdm(total=len(paths), desc="headers", unit="file", leave=False) as bar:
+        with tqdm(
+            total=len(paths), desc="headers", unit="file", leave=False, disable=None
+        ) as bar:
             for bundle in pool.map(lambda b: [one(path) for path in b], bundles):
                 found += bundle
                 bar.update(len(bundle))

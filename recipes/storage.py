@@ -165,7 +165,9 @@ def _fill(target, places, data_folder, name, jobs):
 
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         results = pool.map(fill, places)
-        results = tqdm(results, name, len(places), unit="file", leave=False)
+        results = tqdm(
+            results, name, len(places), unit="file", leave=False, disable=None
+        )
         broken = {path: reason for path, reason in results if reason}
     array.flush()
     return broken

@@ -9,9 +9,18 @@ import pytest
 import yaml
 
 import experiments
+from fedenhance.training.record import claimed
+from fedenhance.training.settings import read_command
 from tests.test_yaml import ROOT, top_level
 
 LISTS = sorted(ROOT.glob("recipes/*/experiments.yaml"))
+
+
+def finish(command):
+    """Leave what a run of train.py leaves, in short."""
+    with claimed(read_command(command[2:])) as claim:
+        (claim.folder / "save").mkdir(exist_ok=True)
+        (claim.folder / "save" / "federation.pt").touch()
 
 
 @pytest.fixture
@@ -41,6 +50,8 @@ def trained(monkeypatch):
             folder = command[command.index("--output_folder") + 1]
             done.append("/".join(folder.split("/")[-2:]))
             self.returncode = codes.get(done[-1], 0)
+            if not self.returncode:
+                finish(command)
 
     def main(arguments):
         done.append(" ".join(["make.data", *arguments]))
@@ -109,10 +120,30 @@ def test_what_is_finished_is_skipped_and_what_failed_is_run_again(listed, traine
     assert done[5:] == [made, "sweep_0/1", *second]
 
 
-def test_another_command_in_the_same_folder_is_refused(listed, trained):
+def test_another_experiment_in_the_same_folder_is_refused(listed, trained):
     run(listed, "plain", "--seeds", "1")
-    with pytest.raises(ValueError, match="plain/1 was trained with .*remove it"):
+    with pytest.raises(ValueError, match="plain/1 holds .*: batch_size is 4 th"):
         run(listed, "plain", "--seeds", "1", "--batch_size", "2")
+
+
+def test_done_is_what_has_the_same_settings_and_enough_rounds(listed, trained):
+    done, _ = trained
+    run(listed, "plain", "--seeds", "1")
+    run(listed, "plain", "--seeds", "1", "--p_supervised", "0.0", "--device", "cpu")
+    assert done == ["plain/1"]
+    listed.write_text(listed.read_text().replace("{rounds: 2}", "{rounds: 3}"))
+    run(listed, "plain", "--seeds", "1")
+    assert done == ["plain/1"] * 2
+
+
+def test_what_was_interrupted_is_not_done(listed, trained):
+    run(listed, "plain", "--seeds", "1")
+    record = listed.parent.parent / "results/plain/1/run.json"
+    record.write_text(
+        record.read_text().replace('"finished": true', '"finished": false')
+    )
+    run(listed, "plain", "--seeds", "1")
+    assert trained[0] == ["plain/1"] * 2
 
 
 @pytest.fixture

@@ -206,6 +206,32 @@ def test_bad_input_ends_in_one_line(arguments):
     assert done.returncode == 1
     assert "5 clients" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+    said = (done.stderr + done.stdout).splitlines()
+    assert not [line for line in said if "torchvision" in line or "Run option" in line]
+
+
+def test_a_used_folder_is_refused_and_left_as_it_is(arguments, tmp_path):
+    train.main(arguments(rounds=1, p_supervised=0, results="[]"))
+    out = tmp_path / "out"
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match="n_clients is 4 there, not 2; p_supervised"):
+        train.main(arguments(rounds=1, p_supervised=1, n_clients=2, results="[]"))
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_debugging_leaves_no_trace_in_a_real_run(arguments, tmp_path, capsys):
+    train.main([*arguments(rounds=1, results="[]"), "--debug"])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"debug"}
+    train.main(arguments(rounds=1, folder="alone", results="[]"))
+    train.main(arguments(rounds=1, results="[]"))
+    tables = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in table(path)]
+        for path in (tmp_path / "out/rounds.csv", tmp_path / "alone/rounds.csv")
+    ]
+    assert tables[0] == tables[1]
+    assert re.search(
+        r"^round   1 \| +\d+\.\d s \|  2 cl", capsys.readouterr().out, re.M
+    )
 
 
 def test_a_missing_experiment_is_named():

@@ -11,6 +11,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 
 from fedenhance.deploy.renamed import current_names
 from fedenhance.networks.scaling import separate
+from fedenhance.training.settings import check_device
 
 #: What inference and evaluation need beside plain values. All else that names objects
 #: is for training, and is not made.
@@ -60,7 +61,10 @@ def load_trained(folder, device="cpu"):
     ------
     FileNotFoundError
         If the folder is not one of a finished run.
+    ValueError
+        If there is no such device.
     """
+    check_device(device)
     folder = Path(folder)
     path = folder / "hyperparams.yaml"
     if not path.is_file():

@@ -310,7 +310,7 @@ def measure_utterances(utterances, sample_rate, metrics, processes=None, total=N
     processes = processes or os.cpu_count() or 1
     run = map if processes == 1 else partial(_map_ahead, processes)
     results = run(measure_utterance, jobs)
-    rows = list(tqdm(results, total=total, unit="utterance"))
+    rows = list(tqdm(results, total=total, unit="utterance", disable=None))
     for name in metrics:
         if count := sum(math.isnan(row[name]) for row in rows):
             logger.warning("%s is undefined for %d of %d", name, count, len(rows))

@@ -242,7 +242,11 @@ def find_runs(folders):
     runs = {}
     for folder in map(Path, folders):
         below = [table.parent for table in sorted(folder.rglob("rounds.csv"))]
-        found = [path for path in below if (path / "hyperparams.yaml").exists()]
+        found = [
+            path
+            for path in below
+            if (path / "hyperparams.yaml").exists() and path.name != "debug"
+        ]
         if not found:
             raise FileNotFoundError(
                 f"{folder} holds no federated run of train.py: a folder with "

@@ -137,7 +137,7 @@ def input_snrs(rows, jobs=2, name="chunks"):
     with ThreadPoolExecutor(jobs) as pool:
         second = [rows[others[key]] for key in rows]
         found = pool.map(measure, rows.values(), second)
-        found = list(tqdm(found, name, len(rows), leave=False))
+        found = list(tqdm(found, name, len(rows), leave=False, disable=None))
     one, two = np.array(found).T
     return {1: one, 2: two}
 

@@ -134,7 +134,9 @@ def _check_audio(split, rows, data_folder, jobs):
 
     with ThreadPoolExecutor(jobs) as pool:
         results = pool.map(check, rows)
-        results = tqdm(results, f"verifying {split}", len(rows), leave=False)
+        results = tqdm(
+            results, f"verifying {split}", len(rows), leave=False, disable=None
+        )
         return list(dict.fromkeys(fault for faults in results for fault in faults))
 
 

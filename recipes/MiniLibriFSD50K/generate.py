@@ -179,7 +179,9 @@ def make_corpus(folder, seed, jobs, share=1.0):
     # A fresh process for each task: the flutter of eSpeak NG's pitch has a memory.
     with multiprocessing.Pool(jobs, maxtasksperchild=1) as pool:
         results = pool.imap(_call, tasks, chunksize=1)
-        results = list(tqdm(results, "built-in corpus", len(tasks), leave=False))
+        results = list(
+            tqdm(results, "built-in corpus", len(tasks), leave=False, disable=None)
+        )
     _write_tables(folder / "LibriSpeech", results[: len(speakers)])
     clips = sorted(clip for group in results[len(speakers) :] for clip in group)
     write_ground_truth(folder, [*_with_splits(clips)])

@@ -82,7 +82,7 @@ def _write_speech(folder, packages, seed, max_minutes, jobs):
     ]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         results = pool.map(make_speaker, tasks)
-        results = list(tqdm(results, "speakers", len(tasks)))
+        results = list(tqdm(results, "speakers", len(tasks), disable=None))
     lines, rows, dropped = [";ID   |SEX| SUBSET           |MINUTES| NAME\n"], [], []
     for speaker, (utterances, reasons) in zip(speech.SPEAKERS, results, strict=True):
         minutes = sum(float(row["seconds"]) for row in utterances) / 60
@@ -149,7 +149,9 @@ def _write_sounds(folder, packages, seed):
     splits = sounds.assign_splits(clips, seed)
     by_name = {f"{c.source.kind}:{c.source.name}#{c.number}": c for c in clips}
     rows, written = [], []
-    for number, key in enumerate(tqdm(hash_order(by_name, seed), "sounds"), FIRST_CLIP):
+    for number, key in enumerate(
+        tqdm(hash_order(by_name, seed), "sounds", disable=None), FIRST_CLIP
+    ):
         clip = by_name[key]
         split = splits[clip.group]
         write_clip(folder, "eval" if split == "eval" else "dev", number, clip.wave)

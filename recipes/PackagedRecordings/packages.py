@@ -47,7 +47,7 @@ def fetch(folder, packages=PACKAGES):
                 f"{tool} is not here: this recipe needs Debian or Ubuntu."
             )
     folder.mkdir(parents=True, exist_ok=True)
-    for name in tqdm(missing, "packages", unit="package"):
+    for name in tqdm(missing, "packages", unit="package", disable=None):
         with tempfile.TemporaryDirectory(dir=folder) as work:
             _call(["apt-get", "download", "-qq", name], work, name)
             (archive,) = Path(work).glob("*.deb")

@@ -1,18 +1,14 @@
 """The table of the default experiment."""
 
 import csv
-import json
 
-import experiments as lists
 from benchmarks import experiments
+from tests.test_experiments import finish as train_in_short
 
 
 def finish(folder, command):
     """Leaves what a run of train.py leaves."""
-    folder.mkdir(parents=True)
-    (folder / lists.RECORD).write_text(
-        json.dumps({"arguments": command[3:], "finished": True})
-    )
+    train_in_short(command)
     (folder / "hyperparams.yaml").write_text(
         f"seed: {folder.name}\noutput_folder: {folder}\nmaximize: valid_si_sdri\n"
     )
