@@ -44,9 +44,8 @@ def parse(argv):
 
 def draw(options):
     """Draw one figure of logged runs."""
-    name, paper = options.figure, ()
-    if options.paper:
-        paper = figures.read_paper(options.paper, name)
+    name = options.figure
+    paper = figures.read_paper(options.paper, name) if options.paper else ()
     vary = {"vary": options.vary} if options.vary else {}
     figure = getattr(figures, name)(find_runs(options.results), paper, **vary)
     return figures.save(figure, options.out, name)
