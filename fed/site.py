@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import speechbrain
 import torch
 
 from fed import partition as partitions
@@ -277,7 +278,7 @@ class Site:
             self.validate(arrays, brain.numbers(), 1)
         except Exception as error:
             steps = traceback.extract_tb(error.__traceback__)
-            own = [s for s in steps if not FOREIGN.intersection(Path(s.filename).parts)]
+            own = [step for step in steps if is_recipes(step.filename)]
             where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
             raise RuntimeError(
                 f"One batch of client {client} could not be trained and validated: "
@@ -290,8 +291,18 @@ class Site:
         brain.reset()
 
 
-# Folders of code that is nobody's recipe.
-FOREIGN = {"site-packages", "speechbrain", "fed"}
+FOREIGN = [
+    Path(__file__).parent,
+    Path(speechbrain.__file__).parent,
+    Path(torch.__file__).parents[1],
+    Path(traceback.__file__).parent,
+]
+"""Folders of code that is nobody's recipe."""
+
+
+def is_recipes(file):
+    """Tell whether a file of a traceback may be the recipe's."""
+    return not any(Path(file).resolve().is_relative_to(folder) for folder in FOREIGN)
 
 
 def load_optimizer(optimizer, state):

@@ -1,0 +1,141 @@
+"""What recipes count outside of their modules: it travels, and is averaged."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import speechbrain as sb
+import torch
+from speechbrain.nnet.schedulers import NewBobScheduler, NoamScheduler
+from speechbrain.processing.features import InputNormalization
+from speechbrain.utils.epoch_loop import EpochCounter
+
+from fed.arrays import numbers_of, set_numbers
+from fed.brain import join
+from fed.files import load
+from fed.strategy import Mixture
+from tests.fed import recipe
+
+
+def numbers_after(tmp_path):
+    return load(tmp_path / "out/save/federation.pt")["numbers"]
+
+
+def test_numbers_are_put_back_as_what_they_were():
+    bob = NewBobScheduler(0.5)
+    for loss in (3.0, 2.0):
+        bob(loss)
+    other = NewBobScheduler(0.1)
+    set_numbers(other, numbers_of(bob))
+    assert (other.hyperparam_value, other.metric_values) == (0.5, [3.0, 2.0])
+
+
+def test_truth_values_and_what_is_not_finite_stay():
+    owner = SimpleNamespace(on=True, limit=float("inf"), name="x", losses=[], steps=2)
+    found = numbers_of(owner)
+    assert found.keys() == {"losses", "steps"}
+    assert numbers_of(InputNormalization())["glob_mean"].shape == (0,)
+
+
+def test_means_are_weighted_and_disagreement_is_settled_by_weight():
+    mixture = Mixture()
+    mixture.add({"steps": np.array(4), "mean": np.zeros(2)}, 1.0)
+    mixture.add({"steps": np.array(8), "mean": np.ones(2)}, 3.0)
+    mixture.add({"steps": np.array(7), "mean": np.zeros(0)}, 1e-9)
+    found = mixture.arrays()
+    assert found["steps"] == 7
+    assert found["mean"].tolist() == [0.75, 0.75]
+
+
+class Warms(recipe.Regression):
+    """Steps a scheduler in each batch, and normalises by global statistics."""
+
+    def __init__(self, *args, hparams, **kwargs):
+        norm = InputNormalization(norm_type="global")
+        own = {"noam": NoamScheduler(0.05, n_warmup_steps=10), "norm": norm}
+        super().__init__(*args, hparams={**hparams, **own}, **kwargs)
+
+    def compute_forward(self, batch, stage):
+        inputs = batch.inputs.data.unsqueeze(1)
+        lengths = torch.ones(len(inputs))
+        return self.modules.model(self.hparams.norm(inputs, lengths).squeeze(1))
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        self.hparams.noam(self.optimizer)
+
+
+def test_a_schedule_by_steps_goes_on_from_round_to_round(train, tmp_path):
+    train(brain="!name:tests.fed.test_numbers.Warms", rounds=3)
+    found = numbers_after(tmp_path)
+    # Eight rows and two batches a client and round; evaluation adds no step.
+    assert found["noam.n_steps"] == 6
+    assert found["brain.optimizer_step"] == 6
+    assert found["norm.count"] == 24
+    assert found["norm.glob_mean"].shape == (4,)
+
+
+def test_rates_that_validation_changes_reach_the_clients(train, tmp_path, monkeypatch):
+    rates = []
+
+    class Bob(recipe.Regression):
+        def on_fit_start(self):
+            super().on_fit_start()
+            rates.append(self.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(recipe, "Bob", Bob, raising=False)
+    impatient = "!new:speechbrain.nnet.schedulers.NewBobScheduler"
+    impatient += " {initial_value: 0.05, improvement_threshold: 10.0}"
+    train(brain="!name:tests.fed.recipe.Bob", annealing=impatient, rounds=3)
+    # A rehearsal, then four clients a round; the first validation compares with none.
+    assert rates[1:] == [0.05] * 8 + [0.025] * 4
+    assert numbers_after(tmp_path)["annealing.metric_values"].shape == (3,)
+
+
+def test_epochs_are_counted_over_all_rounds(train, monkeypatch):
+    seen = []
+
+    class Counts(recipe.Regression):
+        def __init__(self, *args, hparams, **kwargs):
+            counter = EpochCounter(limit=9)
+            super().__init__(*args, hparams={**hparams, "counter": counter}, **kwargs)
+
+        def on_stage_start(self, stage, epoch=None):
+            seen.append((stage, epoch, self.hparams.counter.current))
+
+    monkeypatch.setattr(recipe, "Counts", Counts, raising=False)
+    train(
+        brain="!name:tests.fed.recipe.Counts",
+        federation={"local_epochs": 2, "rounds": 2},
+    )
+    in_training = [epoch for stage, epoch, _ in seen[2:] if stage == sb.Stage.TRAIN]
+    assert in_training == [1, 2] * 4 + [3, 4] * 4
+    assert all(epoch == current for stage, epoch, current in seen if epoch)
+
+
+def test_what_fails_is_told_before_round_1_with_the_recipes_line(train, tmp_path):
+    with pytest.raises(RuntimeError, match=r"OSError: no such noise \(.*test_numbers"):
+        train(brain="!name:tests.fed.test_numbers.Fails")
+    assert not (tmp_path / "out/rounds.csv").exists()
+
+
+class Fails(recipe.Regression):
+    """Looks for a file that is not there."""
+
+    def compute_forward(self, batch, stage):
+        raise OSError("no such noise")
+
+
+def test_a_brain_without_an_optimizer_is_refused_before_round_1(train):
+    with pytest.raises(RuntimeError, match="no optimizer"):
+        train(opt_class="null")
+
+
+def test_the_brain_is_given_back_as_it_was(brain):
+    leave = brain.checkpointer  # of the federation
+    again = recipe.Regression({"model": torch.nn.Linear(1, 1)}, hparams={"x": 1})
+    before = dict(vars(again.hparams)), type(again), again.checkpointer
+    undo = join(again)
+    assert again.checkpointer is not leave
+    assert type(again).__name__ == "FederatedRegression"
+    undo()
+    assert (dict(vars(again.hparams)), type(again), again.checkpointer) == before
