@@ -50,15 +50,15 @@ def test_means_are_weighted_and_disagreement_is_settled_by_weight():
 class Warms(recipe.Regression):
     """Steps a scheduler in each batch, and normalises by global statistics."""
 
-    def __init__(self, *args, hparams, **kwargs):
-        norm = InputNormalization(norm_type="global")
-        own = {"noam": NoamScheduler(0.05, n_warmup_steps=10), "norm": norm}
-        super().__init__(*args, hparams={**hparams, **own}, **kwargs)
+    def __init__(self, modules, hparams, **kwargs):
+        modules = {**modules, "norm": InputNormalization(norm_type="global")}
+        hparams = {**hparams, "noam": NoamScheduler(0.05, n_warmup_steps=10)}
+        super().__init__(modules, hparams=hparams, **kwargs)
 
     def compute_forward(self, batch, stage):
         inputs = batch.inputs.data.unsqueeze(1)
         lengths = torch.ones(len(inputs))
-        return self.modules.model(self.hparams.norm(inputs, lengths).squeeze(1))
+        return self.modules.model(self.modules.norm(inputs, lengths).squeeze(1))
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         self.hparams.noam(self.optimizer)
@@ -70,8 +70,8 @@ def test_a_schedule_by_steps_goes_on_from_round_to_round(train, tmp_path):
     # Eight rows and two batches a client and round; evaluation adds no step.
     assert found["noam.n_steps"] == 6
     assert found["brain.optimizer_step"] == 6
-    assert found["norm.count"] == 24
-    assert found["norm.glob_mean"].shape == (4,)
+    assert found["modules.norm.count"] == 24
+    assert found["modules.norm.glob_mean"].shape == (4,)
 
 
 def test_rates_that_validation_changes_reach_the_clients(train, tmp_path, monkeypatch):
