@@ -61,8 +61,8 @@ def main(argv):
     options = parse(argv)
     from tqdm import tqdm
 
-    from fedenhance.data.audio import DamagedAudioError
     from fedenhance.data.folders import count_reasons
+    from fedenhance.data.opening import DamagedAudioError
     from fedenhance.deploy import enhancement
     from fedenhance.deploy.trained import load_trained
 

@@ -10,15 +10,15 @@ import numpy as np
 from scipy.signal import resample_poly
 from tqdm import tqdm
 
-from fedenhance.data.audio import (
+from fedenhance.data.audio import rate_ratio
+from fedenhance.data.folders import Skipped
+from fedenhance.data.opening import (
     DamagedAudioError,
     Header,
     open_audio,
-    rate_ratio,
     read_blocks,
     read_header,
 )
-from fedenhance.data.folders import Skipped
 
 
 def read_headers(root, paths, jobs=None):
@@ -37,7 +37,7 @@ def read_headers(root, paths, jobs=None):
     Returns
     -------
     headers : dict
-        Path -> fedenhance.data.audio.Header, of the sound files, in the given order.
+        Path -> fedenhance.data.opening.Header, of the sound files, in the given order.
     skipped : list of Skipped
         The others.
     """
@@ -101,7 +101,7 @@ def read_mono(file, sample_rate):
     Arguments
     ---------
     file : str, pathlib.Path or file object
-        As :func:`fedenhance.data.audio.open_audio` takes it.
+        As :func:`fedenhance.data.opening.open_audio` takes it.
     sample_rate : int
         Wanted rate in Hz.
 

@@ -71,7 +71,7 @@ def chunk_rows(pairs, headers, options):
         Speech and noise, relative to the data folder, and the columns that all rows of
         them have: spk_id, noise_class. Pairs without headers are passed over.
     headers : dict
-        Path -> fedenhance.data.audio.Header.
+        Path -> fedenhance.data.opening.Header.
     options : dict
         chunk_seconds, loop_noise.
 
@@ -83,7 +83,7 @@ def chunk_rows(pairs, headers, options):
 
     Example
     -------
-    >>> from fedenhance.data.audio import Header
+    >>> from fedenhance.data.opening import Header
     >>> headers = {"s.flac": Header(200, 10, 1), "n.wav": Header(30, 10, 1)}
     >>> options = {"chunk_seconds": 4.0, "loop_noise": False}
     >>> (row,) = chunk_rows([("s.flac", "n.wav", {"spk_id": "7"})], headers, options)

@@ -10,8 +10,9 @@ import numpy as np
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from fedenhance.data.audio import PACKED_RATE, DamagedAudioError
+from fedenhance.data.audio import PACKED_RATE
 from fedenhance.data.folders import Skipped
+from fedenhance.data.opening import DamagedAudioError
 from fedenhance.data.tables import whole_file, write_json
 from recipes.audio_files import read_mono
 

@@ -7,7 +7,7 @@ from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.logger import get_logger
 
-from fedenhance.data.audio import DamagedAudioError, noise_files
+from fedenhance.data.audio import noise_files
 from fedenhance.data.manifests import (
     assign_clients,
     assign_groups,
@@ -18,6 +18,7 @@ from fedenhance.data.manifests import (
     take_isolated_noises,
 )
 from fedenhance.data.mixing import fixed_mixtures, read_fixed_mixture
+from fedenhance.data.opening import DamagedAudioError
 from fedenhance.data.tables import grouped
 
 logger = get_logger(__name__)

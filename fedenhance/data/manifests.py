@@ -12,7 +12,8 @@ from collections import defaultdict
 from itertools import accumulate
 from pathlib import Path
 
-from fedenhance.data.audio import DamagedAudioError, Segment, seconds_of
+from fedenhance.data.audio import Segment, seconds_of
+from fedenhance.data.opening import DamagedAudioError
 from fedenhance.data.tables import numbered_rows, write_table
 
 SIGNALS = ("speech", "noise", "noisy", "extra")
@@ -25,7 +26,7 @@ AUDIO = ("noisy", "speech", "noise", "wav")
 _WHOLE = (0, lambda value: value >= 0 and value.is_integer(), "a whole number")
 
 NUMBERS = {
-    "duration": (None, lambda value: 0 < value <= 86400, "seconds, at most a day"),
+    "duration": (None, lambda value: 0 <= value <= 86400, "seconds, at most a day"),
     **{f"{name}_{end}": _WHOLE for name in SIGNALS for end in ("start", "stop")},
     **{f"{name}_gain": (1.0, math.isfinite, "a number") for name in SIGNALS},
 }

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from speechbrain.utils.logger import get_logger
 
-from fedenhance.data.audio import DamagedAudioError, read_segment
+from fedenhance.data.audio import read_segment
 from fedenhance.data.manifests import example_generator, is_isolated_noise
+from fedenhance.data.opening import DamagedAudioError
 
 logger = get_logger(__name__)
 

@@ -22,19 +22,14 @@ import torch
 import torchaudio
 from speechbrain.utils.logger import get_logger
 
-from fedenhance.data.audio import (
-    DamagedAudioError,
-    open_audio,
-    rate_ratio,
-    read_blocks,
-    seconds_of,
-)
+from fedenhance.data.audio import rate_ratio, seconds_of
 from fedenhance.data.folders import (
     FFMPEG_SUFFIXES,
     Skipped,
     count_reasons,
     find_files,
 )
+from fedenhance.data.opening import DamagedAudioError, open_audio, read_blocks
 from fedenhance.data.tables import whole_file
 
 logger = get_logger(__name__)
@@ -133,7 +128,7 @@ def enhance_file(
     ---------
     trained : fedenhance.deploy.trained.Trained
     source : Path
-        Any file that ``fedenhance.data.audio.open_audio`` opens.
+        Any file that ``fedenhance.data.opening.open_audio`` opens.
     targets : list of Path
         One for each source to write, speech first. Their folder is made.
     piece : float

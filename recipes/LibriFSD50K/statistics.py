@@ -14,9 +14,10 @@ import numpy as np
 from scipy.stats import gaussian_kde
 from tqdm import tqdm
 
-from fedenhance.data.audio import DamagedAudioError, read_segment
+from fedenhance.data.audio import read_segment
 from fedenhance.data.manifests import group_by, load_manifest
 from fedenhance.data.mixing import input_snr
+from fedenhance.data.opening import DamagedAudioError
 from fedenhance.data.tables import whole_file, write_table
 from recipes.chunks import count
 from recipes.LibriFSD50K.corpora import SPEECH_SUBSETS

@@ -15,12 +15,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from fedenhance.data.audio import (
-    PACKED_RATE,
-    DamagedAudioError,
-    read_header,
-    read_segment,
-)
+from fedenhance.data.audio import PACKED_RATE, read_segment
+from fedenhance.data.opening import DamagedAudioError, read_header
 from fedenhance.data.tables import read_table, write_table
 from recipes.chunks import COLUMNS, SIDES
 from recipes.LibriFSD50K import corpora

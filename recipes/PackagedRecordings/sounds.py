@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedenhance.data.audio import DamagedAudioError
+from fedenhance.data.opening import DamagedAudioError
 from fedenhance.data.tables import read_table
 from recipes.audio_files import hash_order, read_mono
 from recipes.LibriFSD50K.corpora import with_ancestors

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import butter, sosfilt
 
-from fedenhance.data.audio import DamagedAudioError
 from fedenhance.data.folders import ffmpeg
+from fedenhance.data.opening import DamagedAudioError
 from recipes.audio_files import hash_order, read_mono
 
 SAMPLE_RATE = 16000

@@ -8,6 +8,7 @@ import soundfile
 from fedenhance.data.tables import read_table
 from recipes import preparation, transcribed
 from recipes.CommonVoice.ASR import prepare as common_voice
+from tests import damage
 from tests.recipes.conftest import wave
 
 HEADER = "client_id\tpath\tsentence\tup_votes"
@@ -166,3 +167,34 @@ def test_the_command_line(corpus, tmp_path):
     with pytest.raises(SystemExit, match="error: There is no"):
         folders = [str(tmp_path / "none"), str(tmp_path / "out")]
         run(folders)
+
+
+def test_every_kind_of_damage_is_named_and_counted(prepare, corpus, tmp_path):
+    names = [path.name for path in damage.write(corpus / "clips", damage.DAMAGED)]
+    names.append(damage.stream(corpus / "clips/stream.flac").name)
+    lines = (corpus / "train.tsv").read_text().splitlines()[1:]
+    write_table(
+        corpus / "train.tsv", lines + [f"ann\t{name}\tFox\t2" for name in names]
+    )
+    record = prepare()
+    # Of samples that are not finite, their reader says so.
+    kept = {"stream.flac", "nan.wav", "infinite.wav", "loud.wav"}
+    assert record["counts"]["train"]["utterances"] == 4 + len(kept)
+    skipped = {r["path"]: r["reason"] for r in read_table(tmp_path / "out/skipped.csv")}
+    assert skipped.keys() == {*names} - kept
+    assert skipped["cut.wav"].startswith("cut short")
+    assert skipped["text.m4a"] == "needs ffmpeg, which is not installed"
+
+
+@pytest.mark.parametrize("change", ["a clip is added", "a clip is other"])
+def test_changed_clips_are_prepared_again(prepare, corpus, change):
+    found = next((corpus / "clips").glob("common_voice_bob_1.*"))
+    kept = found.rename(corpus / "kept")
+    if change == "a clip is other":
+        soundfile.write(found, wave(3.0, 16000), 16000)
+    before = prepare()
+    assert prepare() == before
+    found.unlink(missing_ok=True)
+    kept.rename(found)
+    after = prepare()
+    assert after["counts"]["train"] != before["counts"]["train"]

@@ -13,6 +13,7 @@ from fedenhance.data.tables import read_table
 from recipes import audio_files
 from recipes.LibriFSD50K import prepare
 from recipes.LibriFSD50K.corpora import HUMAN_VOICE, LayoutError
+from tests import damage
 from tests.recipes.conftest import LABELS, make_corpus, write, write_truth
 
 SPLITS = ("train", "valid", "test")
@@ -263,6 +264,21 @@ def test_unusable_files_are_skipped_by_name(corpus, tmp_path):
     assert record["skipped"] == 8
     used = {row["ID"].rsplit("_", 1)[0] for row in read(tmp_path, "train.csv")}
     assert used == {"19-7-0002", "103-7-0000", "103-7-0001", "103-7-0002"}
+
+
+def test_every_kind_of_damage_is_skipped_by_name(corpus, tmp_path):
+    chapter = corpus / "LibriSpeech/train-clean-100/19/7"
+    names = {}
+    for number, (name, spoil) in enumerate(damage.DAMAGED.items(), 100):
+        if name.endswith(".wav"):
+            names[f"19-7-0{number}.wav"] = name
+            spoil(chapter / f"19-7-0{number}.wav")
+    run(corpus, tmp_path, storage="packed")
+    found = reasons(tmp_path)
+    for path, name in names.items():
+        assert path in found or name == "folder.wav", name
+    used = {row["ID"].rsplit("_", 1)[0] for row in read(tmp_path, "train.csv")}
+    assert not used & {path.removesuffix(".wav") for path in names}
 
 
 def test_damage_in_the_middle_is_skipped_by_name(corpus, tmp_path):

@@ -5,19 +5,20 @@ import pytest
 import soundfile
 import torch
 
-from fedenhance.data.audio import DamagedAudioError, Segment, noise_files, read_segment
+from fedenhance.data.audio import Segment, noise_files, read_segment
+from fedenhance.data.opening import DamagedAudioError
 
 
 @pytest.fixture
 def ramp(tmp_path):
     """A file of 100 samples, sample n being n / 128."""
     path = tmp_path / "ramp.wav"
-    soundfile.write(path, np.arange(100) / 128, 100, subtype="FLOAT")
+    soundfile.write(path, np.arange(100) / 128, 1000, subtype="FLOAT")
     return path
 
 
 def read(path, start=0, stop=0, num_samples=4, **options):
-    return read_segment(path, start, stop, 100, num_samples, **options)
+    return read_segment(path, start, stop, 1000, num_samples, **options)
 
 
 def test_reads_from_start_to_stop(ramp):
@@ -39,7 +40,7 @@ def test_shorter_segments_are_looped_on_demand(ramp):
 
 
 def test_channels_are_averaged(tmp_path):
-    soundfile.write(tmp_path / "stereo.wav", [[0.5, 0.25]] * 4, 100)
+    soundfile.write(tmp_path / "stereo.wav", [[0.5, 0.25]] * 4, 1000)
     assert read(tmp_path / "stereo.wav").tolist() == [0.375] * 4
 
 
@@ -62,7 +63,7 @@ def test_packed_audio_is_int16_at_16_khz(tmp_path):
 def test_damaged_files_are_named(tmp_path, ramp):
     (tmp_path / "text.wav").write_text("not audio")
     (tmp_path / "empty.flac").write_bytes(b"")
-    soundfile.write(tmp_path / "silent.wav", [], 100)
+    soundfile.write(tmp_path / "silent.wav", [], 1000)
     (tmp_path / "empty.npy").write_bytes(b"")
     for name in ("text.wav", "empty.flac", "silent.wav", "missing.wav", "empty.npy"):
         with pytest.raises(DamagedAudioError, match=name):
@@ -95,4 +96,4 @@ def test_an_empty_noise_folder_is_named(tmp_path):
 
 def test_segments_unpack_into_read_segment(ramp):
     segment = Segment(ramp, 0, 2)
-    assert torch.equal(read_segment(*segment, 100, 2), torch.tensor([0, 1 / 128]))
+    assert torch.equal(read_segment(*segment, 1000, 2), torch.tensor([0, 1 / 128]))

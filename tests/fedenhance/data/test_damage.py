@@ -7,16 +7,10 @@ import soundfile
 import torch
 from speechbrain.dataio.dataloader import make_dataloader
 
-from fedenhance.data.audio import (
-    DamagedAudioError,
-    Segment,
-    open_audio,
-    read_header,
-    read_segment,
-    seconds_of,
-)
+from fedenhance.data.audio import Segment, read_segment, seconds_of
 from fedenhance.data.datasets import collate, evaluation_set, training_set
 from fedenhance.data.mixing import MixtureOfMixtures, fixed_mixtures
+from fedenhance.data.opening import DamagedAudioError, open_audio, read_header
 from tests import damage
 from tests.damage import RATE
 

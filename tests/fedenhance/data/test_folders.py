@@ -5,15 +5,16 @@ import os
 import pytest
 
 from fedenhance.data import folders
-from fedenhance.data.audio import DamagedAudioError, noise_files, read_segment
+from fedenhance.data.audio import noise_files, read_segment
 from fedenhance.data.folders import count_reasons, find_files
+from fedenhance.data.opening import DamagedAudioError
 from tests.damage import RATE, save
 
 
 @pytest.fixture
 def no_ffmpeg(monkeypatch):
     monkeypatch.setattr("fedenhance.data.folders.ffmpeg", lambda: None)
-    monkeypatch.setattr("fedenhance.data.audio.ffmpeg", lambda: None)
+    monkeypatch.setattr("fedenhance.data.opening.ffmpeg", lambda: None)
 
 
 def touch(root, *names):

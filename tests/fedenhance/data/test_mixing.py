@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from fedenhance.data.audio import DamagedAudioError, Segment
+from fedenhance.data.audio import Segment
 from fedenhance.data.mixing import (
     MixtureOfMixtures,
     example_generator,
@@ -13,6 +13,7 @@ from fedenhance.data.mixing import (
     gain_for_snr,
     read_fixed_mixture,
 )
+from fedenhance.data.opening import DamagedAudioError
 
 RATE = 100
 

@@ -10,7 +10,7 @@ import torch
 import torchaudio
 from hyperpyyaml import load_hyperpyyaml
 
-from fedenhance.data.audio import DamagedAudioError
+from fedenhance.data.opening import DamagedAudioError
 from fedenhance.deploy.enhancement import (
     count_seconds,
     cut,
