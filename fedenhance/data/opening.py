@@ -115,7 +115,7 @@ def open_audio(path):
             if file.frames >= UNKNOWN:
                 copy = stack.enter_context(_measured(source, file.format))
                 file = stack.enter_context(soundfile.SoundFile(copy))
-            if file.samplerate < 1000:
+            if file.samplerate < 100:
                 reason = f"damaged: a sample rate of {file.samplerate} Hz"
                 raise DamagedAudioError(path, reason)
             if file.frames == 0:
