@@ -53,7 +53,11 @@ def parse(argv):
         "bounds the memory; shorter may suit changing noise better (default: 40)",
     )
     parser.add_argument("--overwrite", action="store_true")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    for name in ("batch_size", "piece"):
+        if not getattr(options, name) > 0:
+            parser.error(f"--{name} must be above 0, not {getattr(options, name)}")
+    return options
 
 
 def main(argv):

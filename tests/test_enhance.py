@@ -108,3 +108,10 @@ def test_a_folder_without_a_model_is_named(tmp_path):
     path = record(tmp_path / "a.wav")
     with pytest.raises(FileNotFoundError, match="no hyperparams.yaml"):
         enhance.main([str(tmp_path), str(path), "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("option", [["--batch_size", "0"], ["--piece", "-1"]])
+def test_a_count_that_cannot_be_meant_is_refused(option, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        enhance.main(["run", "in", "--out", str(tmp_path), *option])
+    assert f"{option[0]} must be above 0, not {option[1]}" in capsys.readouterr().err

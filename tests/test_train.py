@@ -219,6 +219,15 @@ def test_a_used_folder_is_refused_and_left_as_it_is(arguments, tmp_path):
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
+def test_debugging_tries_the_results_too(arguments, tmp_path):
+    for _ in range(2):
+        train.main([*arguments("centralized"), "--debug"])
+        written = (tmp_path / "out/debug/train_log.txt").read_text()
+        assert written.count("epoch: 1") == 1
+    assert (tmp_path / "out/debug/package").is_dir()
+    assert not (tmp_path / "out/save").exists()
+
+
 def test_debugging_leaves_no_trace_in_a_real_run(arguments, tmp_path, capsys):
     train.main([*arguments(rounds=1, results="[]"), "--debug"])
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"debug"}

@@ -1,10 +1,12 @@
 """What a command line of ``train.py`` asks for, checked before anything is made."""
 
 import hashlib
+import io
 import json
 import math
 import re
 import sys
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,8 +126,7 @@ def read_command(argv):
     FileNotFoundError, ValueError
         Naming a key that is unknown, or has a value that makes no sense.
     """
-    file, options, overrides = sb.parse_arguments([a for a in argv if a not in FLAGS])
-    run_opts = {name: options[name] for name in options.overridden_args}
+    file, run_opts, overrides = parse_words([a for a in argv if a not in FLAGS])
     given, defaults = (
         {**check_overrides(file, overrides), **run_opts},
         read_values(file),
@@ -143,11 +144,33 @@ def read_command(argv):
         folder += suffix_of(given, defaults, file)
     if run_opts.get("debug"):
         folder += "/debug"
+        run_opts["debug_persistently"] = True  # there, all of it goes with the next one
     if folder != values["output_folder"]:
         others = re.sub("^output_folder:.*", "", overrides, flags=re.MULTILINE)
         overrides = f"{others}\noutput_folder: {json.dumps(folder)}".strip()
     restart = "--restart" in argv
     return Command(file, overrides, run_opts, restart, values, Path(folder))
+
+
+def parse_words(words):
+    """Parse as SpeechBrain does; what it refuses is a ValueError, without its usage.
+
+    Returns
+    -------
+    hparams_file : str
+    run_opts : dict
+        Those that are given.
+    overrides : str
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            file, options, overrides = sb.parse_arguments(words)
+    except SystemExit as end:
+        if not end.code:  # --help
+            raise
+        raise ValueError(said.getvalue().strip().rpartition("error: ")[2]) from end
+    return file, {name: options[name] for name in options.overridden_args}, overrides
 
 
 def suffix_of(given, defaults, file):

@@ -40,6 +40,19 @@ def test_a_value_that_cannot_be_meant_is_named_with_what_is_allowed(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--max_grad_norm", "much"], "--max_grad_norm: invalid float value: 'much'"),
+        (["--precision", "fp8"], "--precision: invalid choice: 'fp8'"),
+    ],
+)
+def test_what_speechbrain_refuses_is_told_in_a_line(options, told):
+    with pytest.raises(ValueError, match=told) as error:
+        read_command([HPARAMS, *options])
+    assert len(str(error.value).splitlines()) == 1
+
+
 def test_what_is_no_yaml_is_told_in_a_line():
     with pytest.raises(ValueError, match="is no YAML") as told:
         read_command([HPARAMS, "--live", "["])
