@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import speechbrain as sb
+import torch
 
 from fed.command import load, run, run_as_main
 from fed.files import load as load_state
@@ -77,6 +78,20 @@ def test_the_recipes_checkpoints_stay_its_own(script, tmp_path):
     script()
     assert sorted(folder.glob("save/CKPT+*")) == central
     assert len(sorted(folder.glob("save/federated/CKPT+*/model.ckpt"))) == 1
+
+
+def test_one_client_equals_the_script_itself(script, tmp_path, as_main):
+    one = tmp_path / "one.yaml"
+    one.write_text(
+        "federation: !new:fed.Federation\n    rounds: 3\n"
+        "    partition: !name:fed.partition.iid {n_clients: 1}\n"
+    )
+    script(federation=one)
+    ours = load_state(tmp_path / "out/save/federated/federation.pt")["arrays"]
+    run_as_main([*map(str, SCRIPT), f"--output_folder={tmp_path / 'central'}"])
+    newest = max((tmp_path / "central/save").glob("CKPT+*/model.ckpt"))
+    for name, weight in torch.load(newest).items():
+        assert weight.numpy() == pytest.approx(ours[f"model.{name}"], abs=1e-6), name
 
 
 def test_a_second_call_of_fit_must_be_chosen(script, tmp_path):
