@@ -1,23 +1,26 @@
-"""Keeps the chatter of a set-up out of logs."""
+"""Keeps out of logs what SpeechBrain says each time."""
 
 import logging
 import re
 
 CHATTER = re.compile(
     "Run option|Gradscaler|Using (training|evaluation) precision|Beginning experiment|"
-    "Applied quirks|Excluded quirks|torchvision is not available"
+    "Applied quirks|Excluded quirks|torchvision is not available|Going into epoch|"
+    "Saved an end-of-epoch checkpoint|Deleted checkpoint"
 )
-"""How lines begin that SpeechBrain logs of each set-up."""
+"""How lines begin that SpeechBrain logs of each set-up, epoch and checkpoint."""
+
+PARTS = ("quirks", "train_logger", "epoch_loop", "checkpoints")
 
 
 def quieten_setup():
-    """Keep out of all logs what SpeechBrain says each time, before it says it."""
-    for name in ("core", "utils.quirks", "utils.train_logger"):
+    """Filter the chatter; before any of it is said."""
+    for name in ("core", *(f"utils.{part}" for part in PARTS)):
         logging.getLogger(f"speechbrain.{name}").addFilter(is_news)
 
 
 def is_news(record):
-    """Tell whether a line of the log says more than that set-up goes as always.
+    """Tell whether a line of the log says more than that all goes as always.
 
     Example
     -------
