@@ -124,6 +124,7 @@ def test_flags_become_those_of_a_processor_without_a_network(checkout):
         (None, "", "trained, not evaluated in time"),
         (-9, "", "killed by SIGKILL"),
         (1, "x.y.LocalEntryNotFoundError: no file", "needs download"),
+        (1, "log\nfed: no rows", "trained, then refused: no rows"),
         (1, "a.ValueError: first\nKeyError: 'b'\n", "trained, then KeyError: 'b'"),
     ],
 )

@@ -18,6 +18,8 @@ NO_PART |= {
     "recognition",
     "enhancement",
     "gpu",
+    "recipes",
+    "stand_ins",
 }
 
 
