@@ -109,9 +109,9 @@ class CTCAttention(CTC):
     - ``dec``: SpeechBrain's AttentionalRNNDecoder;
     - ``seq_lin``: ``(batch, label, feature) -> (batch, label, token)``;
 
-    and ``hparams`` has ``seq_cost``; ``ctc_weight``, from 0 to 1; and ``searcher``,
-    called with the encoder's output and relative lengths, which returns token ids
-    first.
+    and ``hparams`` has ``seq_cost``, which is told its ``reduction``; ``ctc_weight``,
+    from 0 to 1; and ``searcher``, called with the encoder's output and relative
+    lengths, which returns token ids first.
     """
 
     def compute_forward(self, batch, stage):
@@ -131,9 +131,13 @@ class CTCAttention(CTC):
         tokens, lengths = batch.tokens
         counts = (lengths * tokens.shape[1]).round()
         targets = append_eos_token(tokens, counts.int(), eos_index=BLANK)
+        # In training, a mean over the tokens of a batch, as in SpeechBrain's recipes.
         seq_loss = self.hparams.seq_cost(
-            predictions["seq"], targets, length=(counts + 1) / targets.shape[1]
-        )
+            predictions["seq"],
+            targets,
+            length=(counts + 1) / targets.shape[1],
+            reduction="mean" if stage == Stage.TRAIN else "batch",
+        ).mean()
         weight = self.hparams.ctc_weight
         return weight * ctc_loss + (1 - weight) * seq_loss
 

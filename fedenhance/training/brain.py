@@ -1,10 +1,15 @@
 """What all Brains here do: count audio, pass over damage, log stages, keep the best."""
 
+import math
+
 import torch
 from speechbrain import Stage
+from speechbrain.utils.logger import get_logger
 
 from fedenhance.training.loading import KeepsProcesses
 from fedenhance.training.stepping import Stepping
+
+logger = get_logger(__name__)
 
 
 class AudioBrain(KeepsProcesses, Stepping):
@@ -15,15 +20,17 @@ class AudioBrain(KeepsProcesses, Stepping):
     ``samples_of``, what it measures in ``evaluation_stats``, and what is best in
     ``keep_best``.
 
-    Statistics it logs: ``loss``; in training ``hours`` of audio and ``skipped``
+    Statistics it logs: ``loss``, the mean over the examples of a stage whatever batches
+    they came in (NaN without any); in training ``hours`` of audio and ``skipped``
     examples; in validation and test also ``evaluation_stats``.
 
     Attributes
     ----------
     num_examples : int
         Trained on since the Brain was made.
-    num_samples, num_skipped : float, int
-        Samples of audio trained on, and examples left out, since the stage began.
+    num_samples, num_skipped, num_averaged : float, int, int
+        Samples of audio trained on, examples left out, and examples in the mean loss,
+        since the stage began.
     train_stats, test_stats : dict
         Of the newest training and test.
     """
@@ -34,6 +41,7 @@ class AudioBrain(KeepsProcesses, Stepping):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.num_examples = self.num_samples = self.num_skipped = 0
+        self.num_averaged = self.batch_size = 0
 
     def samples_of(self, batch):
         """Count the samples of audio in a batch."""
@@ -45,6 +53,7 @@ class AudioBrain(KeepsProcesses, Stepping):
 
     def fit_batch(self, batch):
         """Fit one batch, and count what it held."""
+        self.batch_size = len(batch.id)
         self.num_skipped += len(batch.skipped)
         if not batch.id:
             return torch.tensor(torch.nan)
@@ -58,23 +67,45 @@ class AudioBrain(KeepsProcesses, Stepping):
 
     def evaluate_batch(self, batch, stage):
         """Evaluate one batch; a batch of damaged recordings has no loss."""
+        self.batch_size = len(batch.id)
+        self.num_skipped += len(batch.skipped)
         if not batch.id:
             return torch.tensor(torch.nan)
-        if not hasattr(batch, "parts"):
-            return super().evaluate_batch(batch, stage)
         loss = 0.0  # of examples of several lengths, each judged at its own
-        for part in batch.parts:
-            loss += super().evaluate_batch(part, stage) * len(part.id) / len(batch.id)
+        for part in getattr(batch, "parts", [batch]):
+            share = len(part.id) / len(batch.id)
+            loss += super().evaluate_batch(part, stage) * share
+        if not torch.isfinite(loss):
+            self.num_skipped += len(batch.id)
         return loss
+
+    def update_average(self, loss, avg_loss):
+        """Average over examples; SpeechBrain would over batches, of any size."""
+        if not torch.isfinite(loss):
+            return avg_loss
+        if avg_loss and not self.num_averaged:  # of a checkpoint from within the epoch
+            self.num_averaged = (self.step - 1) * self.batch_size
+        self.num_averaged += self.batch_size
+        parts = self.num_averaged / self.batch_size
+        return avg_loss - avg_loss / parts + float(loss) / parts
 
     def on_stage_start(self, stage, epoch=None):
         """Count anew."""
         super().on_stage_start(stage, epoch)
-        self.num_skipped = self.num_samples = 0
+        self.num_skipped = self.num_samples = self.num_averaged = 0
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log the stage; keep the best checkpoint by validation."""
         super().on_stage_end(stage, stage_loss, epoch)
+        if not self.num_averaged:
+            stage_loss = stage_loss or math.nan  # SpeechBrain's 0.0 of no batch
+        if stage != Stage.TRAIN and self.num_skipped:
+            logger.warning(
+                "%s: %d of %d examples are left out, damaged or without a finite loss",
+                stage.name.lower(),
+                self.num_skipped,
+                self.num_skipped + self.num_averaged,
+            )
         if stage == Stage.TRAIN:
             hours = self.num_samples / self.hparams.sample_rate / 3600
             self.train_stats = {"loss": stage_loss, "hours": hours}
@@ -88,5 +119,11 @@ class AudioBrain(KeepsProcesses, Stepping):
         self.hparams.train_logger.log_stats(
             {"epoch": epoch}, train_stats=self.train_stats, valid_stats=stats
         )
-        if self.checkpointer is not None:
-            self.checkpointer.save_and_keep_only(meta=stats, **self.keep_best)
+        if self.checkpointer is None:
+            return
+        # What is no number takes no part in choosing the best.
+        meta = {key: value for key, value in stats.items() if math.isfinite(value)}
+        if self.num_averaged:
+            self.checkpointer.save_and_keep_only(meta=meta, **self.keep_best)
+        else:
+            self.checkpointer.save_checkpoint(meta=meta)

@@ -1,5 +1,6 @@
 """The Brain: learns to separate speech from noise, with or without references."""
 
+import math
 from statistics import fmean
 
 import torch
@@ -115,7 +116,9 @@ class Separation(AudioBrain):
                 self.graphed.record()
 
     def evaluation_stats(self):
-        """Means over the utterances of the stage."""
+        """Means over the utterances of the stage; NaN where none could be evaluated."""
+        if not self.num_averaged:
+            return {"si_sdr": math.nan, "si_sdri": math.nan}
         return mean_scores(self.utterances)
 
     @property

@@ -16,10 +16,11 @@ class Stepping(Brain):
     Attributes
     ----------
     steps_left_out : int or torch.Tensor
-        Of this stage of training, by fused Adams.
+        Of this stage of training, as gradients were not finite.
     """
 
     steps_left_out = 0
+    weights_before = ()
 
     def on_fit_start(self):
         """Count anew."""
@@ -70,6 +71,7 @@ class Stepping(Brain):
             found = torch.stack([optimizer.found_inf for optimizer in optimizers])
             self.steps_left_out = self.steps_left_out + found.amax()
         elif not all_finite(self.modules.parameters()):
+            self.steps_left_out = self.steps_left_out + 1
             super().check_gradients()
 
     def optimizers_step(self):
@@ -78,13 +80,49 @@ class Stepping(Brain):
         for optimizer in (self.optimizers_dict or {}).values():
             vars(optimizer).pop("found_inf", None)
 
+    def on_stage_start(self, stage, epoch=None):
+        """Note what is to be trained, to see whether it is."""
+        super().on_stage_start(stage, epoch)
+        if stage == Stage.TRAIN:
+            self.weights_before = [w.detach().clone() for w in self.weights()]
+
+    def weights(self):
+        """List what is trained."""
+        return [w for w in self.modules.parameters() if w.requires_grad]
+
     def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Say how many steps were left out."""
+        """Say how many steps were left out, and whether nothing was learnt.
+
+        Raises
+        ------
+        ValueError
+            If an epoch of training has fewer batches than a step needs.
+        """
         super().on_stage_end(stage, stage_loss, epoch)
-        count = int(self.steps_left_out) if stage == Stage.TRAIN else 0
+        if stage != Stage.TRAIN:
+            return
+        count, self.steps_left_out = int(self.steps_left_out), 0
+        before, self.weights_before = self.weights_before, ()
+        if self.step and not self.debug and self.step < self.grad_accumulation_factor:
+            raise ValueError(
+                f"grad_accumulation_factor is {self.grad_accumulation_factor}, and the "
+                f"epoch had {self.step} batches: no step was taken; set it to at most "
+                f"{self.step}"
+            )
         if count:
-            self.steps_left_out = 0
             logger.warning("%d steps left out: gradients were not finite.", count)
+        if self.step and all(map(torch.equal, before, self.weights())):
+            rates = [
+                group["lr"]
+                for optimizer in (self.optimizers_dict or {}).values()
+                for group in optimizer.param_groups
+            ]
+            logger.warning(
+                "Nothing was learnt in this epoch of %d batches: no weight has "
+                "changed; learning rates are %s.",
+                self.step,
+                rates,
+            )
 
 
 def all_finite(weights):
