@@ -149,17 +149,35 @@ class Federated:
         """Count the examples."""
         loss = super().fit_batch(batch)
         if not self.counts_itself:
-            self.num_examples += batch_size(batch)
+            self.in_batch = batch_size(batch)
+            self.num_examples += self.in_batch
         return loss
+
+    def evaluate_batch(self, batch, stage):
+        """Count the examples."""
+        if not self.counts_itself:
+            self.in_batch = batch_size(batch)
+        return super().evaluate_batch(batch, stage)
+
+    def update_average(self, loss, avg_loss):
+        """Average over examples, unless the Brain does so itself."""
+        if self.counts_itself or not (torch.isfinite(loss) and self.in_batch):
+            return super().update_average(loss, avg_loss)
+        self.averaged += self.in_batch
+        batches = self.averaged / self.in_batch  # of this size
+        return avg_loss - avg_loss / batches + float(loss) / batches
 
     def on_stage_start(self, stage, epoch=None):
         """Tell the epoch to what asks the recipe's counter for it."""
         for counter in self.counters if epoch is not None else ():
             counter.current = epoch
+        self.averaged = 0
         super().on_stage_start(stage, epoch)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Note the loss, and ``train_stats``, where recipes keep them for later."""
+        if not (self.averaged or self.counts_itself or stage == Stage.TRAIN):
+            stage_loss = math.nan  # of no examples; SpeechBrain says 0.0
         super().on_stage_end(stage, stage_loss, epoch)
         stats = getattr(self, "train_stats", None) if stage == Stage.TRAIN else None
         stats = scalars(stats) if isinstance(stats, dict) else {}
@@ -357,10 +375,11 @@ class Federated:
             ``loss`` and what the Brain logs.
         """
         self.reset()
-        loss = self.evaluate(
+        self.evaluate(
             test_set, progressbar=False, test_loader_kwargs=dict(loader_kwargs)
         )
-        return {"loss": loss, **self.hparams.train_logger.stats.get("test_stats", {})}
+        logged = self.hparams.train_logger.stats.get("test_stats", {})
+        return {**self.stage_ends[Stage.TEST], **logged}
 
 
 def stateful(brain):

@@ -65,10 +65,13 @@ class Checker:
         Has the limits, and the weighting.
     sent : dict of numpy.ndarray
         What the clients started from.
+    trained : set of str
+        Of which arrays some must change.
     """
 
     federation: object
     sent: dict
+    trained: set = frozenset()
 
     def __call__(self, reply, row):
         """Judge a reply; fill its metrics and weight into the client's row.
@@ -103,7 +106,7 @@ class Checker:
         if arrays.keys() != self.sent.keys():
             odd = sorted(arrays.keys() ^ self.sent.keys())
             return f"sent back other arrays than it got: {odd}"
-        squares, scale = 0.0, 0.0
+        squares, scale, moved = 0.0, 0.0, not self.trained
         for name, array in arrays.items():
             old = self.sent[name]
             if array.shape != old.shape or array.dtype != old.dtype:
@@ -111,6 +114,7 @@ class Checker:
                 return f"{name} is {got} instead of {old.dtype}{old.shape}"
             if np.issubdtype(old.dtype, np.floating):
                 step = np.subtract(array, old, dtype=accumulator(old.dtype)).ravel()
+                moved = moved or (name in self.trained and step.any())
                 squares += float(np.vdot(step, step))
                 scale += float(np.vdot(old, old))
         if not math.isfinite(squares):
@@ -118,6 +122,11 @@ class Checker:
         limit = self.federation.max_update * max(1.0, math.sqrt(scale))
         if math.sqrt(squares) > limit:
             return f"update of norm {math.sqrt(squares):.3g} exceeds {limit:.3g}"
+        if not moved:
+            return (
+                "learnt nothing: no weight has changed (learning rate 0, gradients not "
+                "finite, or grad_accumulation_factor above its number of batches?)"
+            )
         return None
 
 

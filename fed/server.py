@@ -156,7 +156,7 @@ class Server:
         replies = self.grid.send_and_receive(messages, timeout=timeout)
         replies = in_order(replies, [node for _, _, node in participants])
         replies = self.progress(replies, desc="clients", total=len(participants))
-        check = Checker(self.federation, sent)
+        check = Checker(self.federation, sent, self.site.trained)
         accepted = accept(replies, participants, rows, check, numbers)
         mean, _ = strategy.aggregate_train(server_round, self.interruptible(accepted))
         return mean, numbers.arrays()

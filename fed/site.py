@@ -124,6 +124,12 @@ class Site:
             self._partition = dict(sorted(clients.items()))
         return self._partition
 
+    @property
+    def trained(self):
+        """Name the weights that training changes and clients send back."""
+        weights = self.brain.modules.named_parameters()
+        return {n for n, w in weights if w.requires_grad} - set(self.local)
+
     def names(self):
         """List the clients that train.
 
@@ -213,7 +219,7 @@ class Site:
             for group, rate in zip(optimizer.param_groups, rates, strict=False):
                 group["lr"] = float(rate)
             for group in optimizer.param_groups:
-                group["lr"] = task.lr or group["lr"]
+                group["lr"] = group["lr"] if task.lr is None else task.lr
             if task.proximal_mu:
                 optimizer.register_step_pre_hook(proximal(task.proximal_mu))
         for key, values in state.get("schedulers", {}).items():

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord
+from speechbrain import Stage
 
 from fed.arrays import copy_into, get_arrays, pack, set_arrays, to_record, view
 from fed.brain import batch_size, scalars
+from fed.loading import restrict
 from tests.fed import recipe
 from tests.fed.conftest import joined
 
@@ -175,3 +177,30 @@ def test_arrays_arrive_together_and_one_by_one(device):
     copy_into(tensors, arrays)
     for name, array in arrays.items():
         assert np.array_equal(tensors[name].numpy(force=True), array)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 16])
+def test_losses_are_means_over_examples_whatever_the_batch(brain, data, size):
+    brain.modules.eval()
+    means = []
+    for name in ("valid", "test"):
+        items = [data[name][i] for i in range(16)]
+        inputs, targets = (torch.stack([x[k] for x in items]) for k in KEYS)
+        with torch.no_grad():
+            means.append(float((brain.modules.model(inputs) - targets).square().mean()))
+    options = {"batch_size": size}
+    assert brain.validate(data["valid"], options)["loss"] == pytest.approx(means[0])
+    assert brain.test(data["test"], options)["loss"] == pytest.approx(means[1])
+
+
+KEYS = ("inputs", "targets")
+
+
+def test_the_loss_of_no_examples_is_no_number(data):
+    class Evaluated(recipe.Regression):
+        def on_stage_end(self, stage, stage_loss, epoch=None):
+            assert np.isnan(stage_loss) or stage == Stage.TRAIN
+
+    brain, nothing = joined(Evaluated), restrict(data["valid"], [])
+    assert np.isnan(brain.validate(nothing, {})["loss"])
+    assert np.isnan(brain.test(nothing, {})["loss"])

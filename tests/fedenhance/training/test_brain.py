@@ -1,11 +1,13 @@
 """What is counted, passed over, logged and kept, whatever the Brain."""
 
+import math
 from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
 import torch
-from speechbrain import Stage
+from speechbrain import Brain, Stage
+from speechbrain.utils.checkpoints import Checkpointer
 
 from fedenhance.training.brain import AudioBrain
 
@@ -88,3 +90,57 @@ def test_stages_are_logged_and_the_best_is_kept(brain):
     ]
     keep = brain.checkpointer.save_and_keep_only
     keep.assert_called_once_with(meta=valid, min_keys=["loss"])
+
+
+def test_losses_are_means_over_examples(brain):
+    """Batches of one and of two with losses 4 and 1: (4 + 2 * 1) / 3."""
+    sets = [
+        loader(
+            batch([], skipped=["x"], loss=100.0),
+            batch(["a"], loss=4.0),
+            batch(["n", "m"], loss=float("nan")),
+            batch(["b", "c"], skipped=["y"], loss=1.0),
+        )
+        for _ in range(3)
+    ]
+    brain.fit([1], *sets[:2])
+    brain.evaluate(sets[2])
+    (_, epoch), (_, test) = brain.hparams.train_logger
+    for stats in (*epoch.values(), *test.values()):
+        assert stats["loss"] == pytest.approx(2.0)
+
+
+def test_what_evaluation_leaves_out_is_said(brain, caplog):
+    brain.evaluate(loader(batch(["a"]), batch(["b"], skipped=["x"], loss=torch.inf)))
+    assert "test: 2 of 3 examples are left out" in caplog.text
+
+
+def test_equal_batches_have_the_mean_that_speechbrain_gives(brain):
+    losses, average, theirs = torch.rand(50).tolist(), 0.0, 0.0
+    brain.batch_size = 3
+    for brain.step, loss in enumerate(losses, start=1):
+        theirs = Brain.update_average(brain, torch.tensor(loss), theirs)
+        average = brain.update_average(torch.tensor(loss), average)
+        assert average == theirs
+
+
+def test_an_epoch_that_goes_on_from_its_middle_keeps_its_mean(brain):
+    brain.step, brain.batch_size = 4, 2  # three batches are in the mean of 1.0
+    assert brain.update_average(torch.tensor(5.0), 1.0) == 2.0
+
+
+def test_no_examples_have_no_loss_and_are_never_the_best(brain, tmp_path):
+    brain.checkpointer = Checkpointer(tmp_path, {"model": brain.modules.model})
+    for epoch, valid in (
+        (1, [batch(["a"], loss=3.0)]),
+        (2, [batch([], ["x"])]),
+        (3, []),
+    ):
+        brain.modules.model.bias.data.fill_(epoch)
+        brain.fit([epoch], loader(batch(["t"])), loader(*valid))
+        brain.step = 0
+    losses = [stats["valid_stats"]["loss"] for _, stats in brain.hparams.train_logger]
+    assert losses[0] == 3.0
+    assert all(map(math.isnan, losses[1:]))
+    brain.evaluate(loader(batch(["b"])), min_key="loss")
+    assert brain.modules.model.bias.item() == pytest.approx(1)

@@ -140,3 +140,36 @@ def test_steps_on_a_gpu_ask_for_no_value(make, batches):
         torch.cuda.set_sync_debug_mode("default")
     assert loss.isfinite()
     assert not all(map(torch.equal, before, weights_of(brain)))
+
+
+def loader(batches):
+    return torch.utils.data.DataLoader(batches, batch_size=None)
+
+
+def test_an_epoch_without_a_step_is_refused(make, batches):
+    brain = make()
+    with pytest.raises(ValueError, match=r"factor is 2, .* 1 batches: no step"):
+        brain.fit([1], loader(batches[:1]))
+    brain.debug, brain.debug_batches, brain.step = True, 1, 0
+    brain.fit([1], loader(batches))
+
+
+@pytest.mark.parametrize(
+    ("rate", "factor", "reason"),
+    [(0.0, 1.0, "learning rates are [0.0]"), (0.1, torch.inf, "1 steps left out")],
+)
+def test_an_epoch_that_teaches_nothing_is_said(
+    make, batches, caplog, rate, factor, reason
+):
+    class Steep(Regression):
+        def on_fit_batch_start(self, batch, should_step):
+            for weight in self.modules.parameters():
+                weight.register_hook(lambda grad: grad * factor)
+
+    brain = make(Steep, opt_class=lambda weights, lr: torch.optim.SGD(weights, rate))
+    brain.fit([1], loader(batches[:3]))
+    assert reason in caplog.text
+    assert "Nothing was learnt in this epoch of 3 batches" in caplog.text
+    caplog.clear()
+    make().fit([1], loader(batches[:3]))
+    assert "Nothing was learnt" not in caplog.text
