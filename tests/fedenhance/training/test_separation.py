@@ -209,3 +209,17 @@ def test_a_group_without_objective_is_named(brain, hparams):
     hparams["client_groups"] = {"semi": 1.0}
     with pytest.raises(ValueError, match="no entry for the group semi"):
         fit(brain, dataio_prepare(hparams), range(1, 2))
+
+
+def test_recordings_of_unequal_length_have_one_loss_whatever_the_batch(brain, hparams):
+    data = dataio_prepare(hparams)["valid"]
+    examples = list(data)
+    for i, example in enumerate(examples):
+        example["sources"] = example["sources"][:, : 2000 + 1000 * (i % 2)]
+    brain.modules.eval()
+    one_by_one = [
+        brain.evaluate_batch(collate([example]), sb.Stage.VALID) for example in examples
+    ]
+    together = brain.evaluate_batch(collate(examples), sb.Stage.VALID)
+    assert float(together) == pytest.approx(float(sum(one_by_one)) / len(examples))
+    assert len(brain.utterances) == 2 * len(examples)
