@@ -219,6 +219,13 @@ class Federated:
         found = {k: o for k, o in vars(self).items() if isinstance(o, Optimizer)}
         return {"opt_class": found["optimizer"]} if [*found] == ["optimizer"] else found
 
+    def forget_optimizers(self, but):
+        """Be without optimizers, and so without their rates, but for some, by name."""
+        for name in [k for k, v in vars(self).items() if isinstance(v, Optimizer)]:
+            if vars(self)[name] not in but.values():
+                delattr(self, name)
+        self.optimizers_dict = but or None
+
     def _train_loader_specifics(self, dataset, loader_kwargs):
         loader_kwargs = super()._train_loader_specifics(dataset, loader_kwargs)
         if hasattr(self.train_sampler, "seed"):

@@ -273,6 +273,7 @@ class Site:
         """
         brain, client = self.brain, self.names()[0]
         arrays, numbers = get_arrays(brain), brain.numbers()
+        known = brain.optimizers()
         short = {"debug": True, "debug_batches": 1, "debug_epochs": 1}
         before = {name: getattr(brain, name) for name in short}
         vars(brain).update(short)
@@ -292,6 +293,7 @@ class Site:
             ) from error
         finally:
             vars(brain).update(before)
+        brain.forget_optimizers(but=known)
         set_arrays(brain, arrays)
         brain.set_numbers(numbers)
         brain.reset()

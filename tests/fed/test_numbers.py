@@ -91,6 +91,32 @@ def test_rates_that_validation_changes_reach_the_clients(train, tmp_path, monkey
     assert numbers_after(tmp_path)["annealing.metric_values"].shape == (3,)
 
 
+def test_round_1_starts_at_the_recipes_rate_not_where_the_rehearsal_ended(
+    train, monkeypatch
+):
+    rates = []
+
+    class Decays(recipe.Regression):
+        def compute_forward(self, batch, stage):
+            if stage == sb.Stage.TRAIN:
+                rates.append(self.optimizer.param_groups[0]["lr"])
+            return super().compute_forward(batch, stage)
+
+        def on_fit_batch_end(self, batch, outputs, loss, should_step):
+            self.optimizer.param_groups[0]["lr"] /= 2
+
+    monkeypatch.setattr(recipe, "Decays", Decays, raising=False)
+    keeps = "!name:tests.fed.test_numbers.keeps"
+    train(brain="!name:tests.fed.recipe.Decays", annealing=keeps, rounds=1)
+    # The rehearsal's batch, then four clients with two batches each.
+    assert rates == [0.05] + [0.05, 0.025] * 4
+
+
+def keeps(loss):
+    """Stands for a scheduler that leaves the rate at what halving once gives."""
+    return 0.025, 0.025
+
+
 def test_epochs_are_counted_over_all_rounds(train, monkeypatch):
     seen = []
 
