@@ -82,3 +82,12 @@ def test_the_command_line(corpus, tmp_path):
     folders = [str(corpus), str(tmp_path / "out")]
     preparation.main(librispeech.prepare, transcribed.prepare, [*folders, *options])
     assert len(read_table(tmp_path / "out/client0.csv")) == 4
+
+
+def test_changed_audio_is_prepared_again(corpus, tmp_path):
+    before = librispeech.prepare(corpus, tmp_path / "out")
+    assert librispeech.prepare(corpus, tmp_path / "out") == before
+    chapter = corpus / "LibriSpeech/train-clean-100/19/7"
+    write(chapter / "19-7-0000.flac", 2.0, 16000)
+    after = librispeech.prepare(corpus, tmp_path / "out")
+    assert after["counts"]["train"]["hours"] > before["counts"]["train"]["hours"]

@@ -74,3 +74,11 @@ def test_what_is_missing_is_named(wham, tmp_path):
         prepare.prepare(wham, tmp_path / "m", speech="librispeech")
     with pytest.raises(ValueError, match="speech must be one of wsj0, librispeech"):
         prepare.prepare(wham, tmp_path / "m", speech="timit")
+
+
+def test_changed_audio_is_prepared_again(wham, tmp_path):
+    before = prepare.prepare(wham, tmp_path / "m")
+    assert prepare.prepare(wham, tmp_path / "m") == before
+    write(wham / "wsj0/si_tr_s/40n/40na010x.wav", 4.5, 16000)
+    after = prepare.prepare(wham, tmp_path / "m")
+    assert after["counts"]["train"]["chunks"] < before["counts"]["train"]["chunks"]
