@@ -191,13 +191,14 @@ def arguments(recipe, checkout):
 
 
 def copied(checkout, folder):
-    """Copies what the recipes need of a checkout, and packs noise and responses."""
+    """Copies what the recipes need of a checkout, and adds what their trials expect."""
     for name in ("recipes", "templates", "speechbrain", "tests"):
         if (checkout / name).exists():
             shutil.copytree(checkout / name, folder / name, symlinks=True)
     for name in ("noise", "RIRs"):
         archive = folder / "tests/tmp" / name
         shutil.make_archive(archive, "zip", folder / "tests/samples" / name)
+    (folder / "tests/samples/ASR/fold1").mkdir(parents=True, exist_ok=True)
     (folder / "fed.yaml").write_text(FEDERATION)
     return folder
 
