@@ -224,7 +224,7 @@ class Federated:
         for name in [k for k, v in vars(self).items() if isinstance(v, Optimizer)]:
             if vars(self)[name] not in but.values():
                 delattr(self, name)
-        self.optimizers_dict = but or None
+        self.optimizers_dict, self.trained = but or None, False
 
     def _train_loader_specifics(self, dataset, loader_kwargs):
         loader_kwargs = super()._train_loader_specifics(dataset, loader_kwargs)
