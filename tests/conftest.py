@@ -1,5 +1,6 @@
 """One thread and a quiet environment for every test; a corpus of a few seconds."""
 
+import logging
 import os
 import random
 import sys
@@ -27,6 +28,7 @@ def pytest_configure():
 @pytest.fixture(autouse=True)
 def seeded():
     """Let no test depend on the tests before it."""
+    logging.disable(logging.NOTSET)  # benchmarks leave it off
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
