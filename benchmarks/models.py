@@ -145,7 +145,31 @@ def build(name, code, args):
     if network is None:
         return None
     network = network.to(args.device)
-    return torch.compile(network) if args.compile else network
+    if args.compile:
+        compile_blocks(network)
+    return network
+
+
+def compile_blocks(network):
+    """Let each repeated block be compiled, so that all copies share the code.
+
+    Whole networks take minutes to compile. Repeated blocks are those of a
+    ``Sequential`` or ``ModuleList`` that are of one class.
+
+    Returns
+    -------
+    int
+        How many there are.
+    """
+    found = []
+    for module in network.modules():
+        if isinstance(module, (torch.nn.Sequential, torch.nn.ModuleList)):
+            kinds = {type(child) for child in module}
+            if len(module) > len(found) and len(kinds) == 1:
+                found = list(module)
+    for block in found:
+        block.compile()
+    return len(found)
 
 
 def make_batch(args):

@@ -47,7 +47,9 @@ def parse(argv=None):
         "networks", nargs="*", help="names in hparams/models (default: all)"
     )
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--compile", action="store_true", help="use torch.compile")
+    parser.add_argument(
+        "--compile", action="store_true", help="its blocks by torch.compile"
+    )
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each example")
     parser.add_argument("--repeats", type=int, default=7)

@@ -60,3 +60,11 @@ def test_the_authors_code_is_optional():
 def test_a_checkout_that_is_not_there_is_asked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match="clone github.com/etzinis/sudo_rm_rf"):
         models.checkout(tmp_path, "sudo_rm_rf")
+
+
+def test_repeated_blocks_are_compiled_one_by_one(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", compiled.append)
+    network, sizes = models.build_ours("sudormrf_groupcomm_small")
+    assert models.compile_blocks(network) == sizes["num_blocks"] == len(compiled)
+    assert len({type(block) for block in compiled}) == 1
