@@ -14,6 +14,7 @@ from fedenhance.networks.authors import to_reference
 
 SAMPLE_RATE = 16000
 MODELS = Path(__file__).resolve().parents[1] / "hparams" / "models"
+LISTS = (torch.nn.Sequential, torch.nn.ModuleList)
 NAMES = sorted(path.stem for path in MODELS.glob("*.yaml"))
 #: The authors' class of each member: checkout, module, class.
 AUTHORS = {
@@ -153,20 +154,19 @@ def build(name, code, args):
 def compile_blocks(network):
     """Let each repeated block be compiled, so that all copies share the code.
 
-    Whole networks take minutes to compile. Repeated blocks are those of a
-    ``Sequential`` or ``ModuleList`` that are of one class.
+    Whole networks take minutes to compile. The blocks are those of the ``Sequential``
+    or ``ModuleList`` of one class that holds most weights.
 
     Returns
     -------
     int
         How many there are.
     """
-    found = []
-    for module in network.modules():
-        if isinstance(module, (torch.nn.Sequential, torch.nn.ModuleList)):
-            kinds = {type(child) for child in module}
-            if len(module) > len(found) and len(kinds) == 1:
-                found = list(module)
+    lists = [m for m in network.modules() if isinstance(m, LISTS) and len(m) > 1]
+    repeated = [m for m in lists if len({type(block) for block in m}) == 1]
+    found = max(
+        repeated, key=lambda m: sum(w.numel() for w in m.parameters()), default=()
+    )
     for block in found:
         block.compile()
     return len(found)
