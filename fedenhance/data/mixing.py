@@ -6,6 +6,7 @@ training example is a noisy recording plus one isolated noise drawn from the sam
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -111,6 +112,9 @@ class MixtureOfMixtures:
     loop_noise : bool
         Noises shorter than the segment are repeated instead of padded with zeros.
     seed : int
+    augment : Callable, optional
+        ``(waveform, generator) -> waveform``, applied to each signal before its gain,
+        see ``fedenhance.data.augmentation``.
 
     Example
     -------
@@ -130,6 +134,7 @@ class MixtureOfMixtures:
     snr_range: tuple | None = None
     loop_noise: bool = False
     seed: int = 0
+    augment: Callable | None = None
 
     def __post_init__(self):
         if self.segment <= 0:
@@ -180,6 +185,11 @@ class MixtureOfMixtures:
         first = self._read(speech or noisy, position)
         second = self._read(noise, position, self.loop_noise)
         extra = self._read_any(pool, generator)
+        if self.augment is not None:
+            first, second, extra = (
+                None if signal is None else self.augment(signal, generator)
+                for signal in (first, second, extra)
+            )
         # A recording is what it is: its level does not change from epoch to epoch.
         recording = example_generator(self.seed, example_id)
         gains = [

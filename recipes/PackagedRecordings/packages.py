@@ -19,6 +19,17 @@ PACKAGES = (
     "sound-theme-freedesktop",
     "gcompris-qt-data",
 )
+MORE_PACKAGES = (
+    "fillets-ng-data-cs",
+    "fillets-ng-data-nl",
+    "klettres-data",
+    "ktuberling-data",
+    "hedgewars-data",
+    "supertuxkart-data",
+    "colobot-common-sounds",
+    "bucklespring-data",
+    "searchandrescue-data",
+)
 
 
 def fetch(folder, packages=PACKAGES):

@@ -144,6 +144,22 @@ def _resources(data):
 KINDS = (tuxpaint, opensfx, sonicpi, lugaru, freedesktop, gcompris)
 
 
+def more(packages):
+    """Sounds of further games, and of a keyboard."""
+    licence = "see the package's copyright file"
+    for kind, root in MORE_KINDS.items():
+        yield from _files(kind, packages / root, licence)
+
+
+MORE_KINDS = {
+    "hedgewars": "hedgewars-data/usr/share/games/hedgewars/Data",
+    "supertuxkart": "supertuxkart-data/usr/share/games/supertuxkart/data",
+    "colobot": "colobot-common-sounds/usr/share/games/colobot/music",
+    "buckle": "bucklespring-data/usr/share/buckle/wav",
+    "rescue": "searchandrescue-data/usr/share/games/searchandrescue",
+}
+
+
 @functools.cache
 def rules():
     """Rules of each kind of source: list of (pattern, labels)."""
@@ -207,13 +223,15 @@ def clips_of(source):
     ]
 
 
-def collect(packages):
+def collect(packages, kinds=KINDS):
     """Read all sounds of the packages.
 
     Arguments
     ---------
     packages : pathlib.Path
         Unpacked packages.
+    kinds : sequence of callable
+        What finds the sounds of a package.
 
     Returns
     -------
@@ -223,7 +241,7 @@ def collect(packages):
         The others.
     """
     clips, left_out, seen = [], [], set()
-    for kind in KINDS:
+    for kind in kinds:
         for source in kind(packages):
             if not label(source.kind, source.name):
                 left_out.append((source.kind, source.name, "no labels"))

@@ -32,15 +32,15 @@ class Speaker:
     number : int
         As LibriSpeech's speaker ids.
     sex : str
-        "F" or "M"; with "?" where only the pitch tells.
+        "F" or "M"; with "?" where only the pitch tells; "U" where nothing does.
     subset : str
         Of LibriSpeech's layout.
     name : str
         Who it is.
     source : str
-        "asterisk" or "tuxpaint".
+        A key of ``SOURCES``.
     languages : tuple of str
-        Whose prompts this person reads.
+        Whose prompts this person reads; of "files", patterns of their paths.
     licence : str
         Of the recordings.
     """
@@ -70,6 +70,31 @@ SPEAKERS = (
     Speaker(90111, "M?", TRAIN, "Tux Paint, Russian", "tuxpaint", ("ru",), _GPL),
     Speaker(90112, "M", TRAIN, "Tux Paint, Danish", "tuxpaint", ("da",), _GPL),
 )
+
+
+def _further():
+    """People whose recordings are further files, all of them to train on."""
+    fish = "fillets-ng-data-{0}/usr/share/games/fillets-ng/sound/**/{0}/*-{1}-*.ogg"
+    for number, (language, fish_name, sex) in enumerate(
+        [("cs", "m", "F"), ("cs", "v", "M"), ("nl", "m", "F"), ("nl", "v", "M")], 90113
+    ):
+        name = (
+            f"Fish Fillets, {'small' if fish_name == 'm' else 'big'} fish, {language}"
+        )
+        pattern = (fish.format(language, fish_name),)
+        yield Speaker(number, sex, TRAIN, name, "files", pattern, _GPL)
+    letters = "klettres-data/usr/share/klettres/{}/*/*.ogg"
+    potato = "ktuberling-data/usr/share/ktuberling/sounds/{}/*.*"
+    spoken = [("KLettres", letters, name) for name in _LETTERS]
+    spoken += [("KTuberling", potato, name) for name in _POTATO]
+    for number, (program, pattern, language) in enumerate(spoken, 90117):
+        name, where = f"{program}, {language}", (pattern.format(language),)
+        yield Speaker(number, "U", TRAIN, name, "files", where, _GPL)
+
+
+_LETTERS = "ml uk da hu lt nds nl de en he es pt_BR fr".split()
+_POTATO = "lt da ca uk ru fr".split()
+MORE_SPEAKERS = tuple(_further())
 
 
 @dataclass
@@ -139,7 +164,19 @@ def tuxpaint_prompts(packages, languages):
         yield path, text, path.relative_to(root).parts[0]
 
 
-SOURCES = {"asterisk": asterisk_prompts, "tuxpaint": tuxpaint_prompts}
+def file_prompts(packages, patterns):
+    """List files, of which nobody wrote down what is said."""
+    for pattern in patterns:
+        for path in sorted(packages.glob(pattern)):
+            if path.suffix in (".ogg", ".wav", ".flac"):
+                yield path, "", pattern
+
+
+SOURCES = {
+    "asterisk": asterisk_prompts,
+    "tuxpaint": tuxpaint_prompts,
+    "files": file_prompts,
+}
 
 
 def needed_ffmpeg():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from fedenhance.data.tables import read_table
 from recipes.LibriFSD50K.corpora import ontology
 from recipes.PackagedRecordings import build, packages, sounds, speech
 
@@ -72,6 +73,10 @@ def test_utterances_last_4_to_12_seconds_and_use_no_prompt_twice():
 
 def test_speakers_are_in_one_split_each():
     assert len({s.number for s in speech.SPEAKERS}) == len(speech.SPEAKERS) == 12
+    further = {s.number for s in speech.MORE_SPEAKERS}
+    assert len(further) == len(speech.MORE_SPEAKERS) == 23
+    assert not further & {s.number for s in speech.SPEAKERS}
+    assert {s.subset for s in speech.MORE_SPEAKERS} == {speech.TRAIN}
 
 
 def test_every_label_of_a_rule_is_known():
@@ -105,6 +110,51 @@ def test_splits_have_their_shares():
     splits = sounds.assign_splits([clip(f"a{i}") for i in range(100)], 0)
     counts = {split: list(splits.values()).count(split) for split in sounds.SHARES}
     assert counts == {"train": 70, "eval": 20, "val": 10}
+
+
+def test_further_sounds_change_nothing_of_what_is_tested(tmp_path, monkeypatch):
+    def found(packages, kinds=sounds.KINDS):
+        names = "abcdefghij" if kinds is sounds.KINDS else "uvw"
+        made = [clip(name) for name in names]
+        for one in made:
+            one.wave = np.full(4410, ord(one.source.name) / 200, np.float32)
+        return made, []
+
+    monkeypatch.setattr(sounds, "collect", found)
+    files = {}
+    for more in (False, True):
+        folder = tmp_path / str(more)
+        counts = build._write_sounds(folder, None, 0, more)
+        assert counts["clips"] == 10 + 3 * more
+        files[more] = {
+            p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.wav")
+        }
+    assert files[False].items() < files[True].items()
+    added = files[True].keys() - files[False].keys()
+    assert {path.parts[1] for path in added} == {"FSD50K.dev_audio"}
+    rows = read_table(tmp_path / "True" / "PROVENANCE_noise.csv")
+    assert {row["split"] for row in rows[10:]} == {"train"}
+
+
+def test_sounds_of_further_games_have_labels(tmp_path):
+    for name in ("hedgewars/Sounds/voices/Hello", "supertuxkart/sfx/rain"):
+        kind, rest = name.split("/", 1)
+        path = tmp_path / sounds.MORE_KINDS[kind] / f"{rest}.wav"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(wav())
+    clips, left_out = sounds.collect(tmp_path, [sounds.more])
+    assert [clip.labels[0] for clip in clips] == ["Rain"]
+    assert left_out == [("hedgewars", "Sounds/voices/Hello", "no labels")]
+
+
+def test_files_of_a_language_are_prompts_of_one_speaker(tmp_path):
+    speaker = next(s for s in speech.MORE_SPEAKERS if "cs" in s.name)
+    path = tmp_path / speaker.languages[0].replace("**/", "cave/")
+    for name in ("cave-m-hello.ogg", "cave-v-hello.ogg", "m-notes.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / name).touch()
+    [(found, text, _)] = speech.file_prompts(tmp_path, speaker.languages)
+    assert (found.name, text) == ("cave-m-hello.ogg", "")
 
 
 def test_long_sounds_are_cut():
