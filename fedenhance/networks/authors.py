@@ -1,4 +1,4 @@
-r"""Exchange of weights with the authors' Sudo rm -rf code.
+r"""Exchange of weights with the authors' code: Sudo rm -rf, and GTCRN.
 
 Command line::
 
@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 from hyperpyyaml import load_hyperpyyaml
+
+from fedenhance.networks import gtcrn_authors
 
 MODELS = Path(__file__).parents[2] / "hparams" / "models"
 
@@ -87,13 +89,14 @@ MEMBERS = {
     ),
 }
 
+#: What ``--member`` takes.
+NAMES = sorted([*MEMBERS, "gtcrn"])
+
 
 def _names(member):
     """Map the authors' names of a member's parameters, and of some more, to ours."""
     if member not in MEMBERS:
-        raise ValueError(
-            f"member must be one of {', '.join(sorted(MEMBERS))}, got {member!r}."
-        )
+        raise ValueError(f"member must be one of {', '.join(NAMES)}, got {member!r}.")
     network, block = MEMBERS[member]
     blocks = {f"sm.{{}}.{t}": f"masknet.blocks.{{}}.{o}" for t, o in block.items()}
     affine = ("weight", "bias") if member == "original" else ("gamma", "beta")
@@ -159,13 +162,13 @@ def load_reference(state_dict, member):
         ``original`` (their ``sudormrf.SuDORMRF``), ``improved``
         (``improved_sudormrf.SuDORMRF``), ``groupcomm``
         (``groupcomm_sudormrf_v2.GroupCommSudoRmRf``, as FedEnhance has it) or
-        ``causal`` (``causal_improved_sudormrf_v3.CausalSuDORMRF``).
+        ``causal`` (``causal_improved_sudormrf_v3.CausalSuDORMRF``). Or ``gtcrn``.
 
     Returns
     -------
     fedenhance.networks.separator.Separator
-        That of ``hparams/models/sudormrf_{member}.yaml`` in these sizes; maps
-        ``(batch, time)`` to ``(batch, source, time)``.
+        That of ``hparams/models/sudormrf_{member}.yaml``, or ``gtcrn.yaml``, in these
+        sizes; maps ``(batch, time)`` to ``(batch, source, time)``.
 
     Raises
     ------
@@ -173,6 +176,8 @@ def load_reference(state_dict, member):
         If the weights are not those of the member; the message names the parameter.
     """
     weights = {name.removeprefix("module."): w for name, w in state_dict.items()}
+    if member == "gtcrn":
+        return gtcrn_authors.load(weights)
     weights = _rename(weights, _names(member), member)
     # Their layers of one frame are convolutions, ours are linear.
     weights = {n: w.squeeze(-1) if w.dim() == 3 else w for n, w in weights.items()}
@@ -197,7 +202,7 @@ def to_reference(weights, member):
         State dict of a separator as :func:`load_reference` or the member's YAML in
         ``hparams/models`` builds it.
     member : str
-        ``original``, ``improved``, ``groupcomm`` or ``causal``.
+        ``original``, ``improved``, ``groupcomm``, ``causal`` or ``gtcrn``.
 
     Returns
     -------
@@ -209,6 +214,8 @@ def to_reference(weights, member):
     ValueError
         If the weights are not of that member; the message names the parameter.
     """
+    if member == "gtcrn":
+        return gtcrn_authors.to_theirs(weights)
     names = {ours: theirs for theirs, ours in _names(member).items()}
     theirs = _rename(weights, names, member)
     linear = {n for n, w in theirs.items() if w.dim() == 2 and ".TAC." not in n}
@@ -221,7 +228,8 @@ def read_weights(path):
     Arguments
     ---------
     path : str or pathlib.Path
-        File that ``torch.save`` wrote, with a state dict of tensors.
+        File that ``torch.save`` wrote, with a state dict of tensors, or a checkpoint
+        that has it under ``model``.
 
     Returns
     -------
@@ -242,6 +250,8 @@ def read_weights(path):
             "code it names. If you trust it, convert it once beside the authors' "
             "code: torch.save(torch.load(path, weights_only=False).state_dict(), out)"
         ) from error
+    if isinstance(weights, dict) and isinstance(weights.get("model"), dict):
+        weights = weights["model"]
     if not isinstance(weights, dict) or not all(
         isinstance(weight, torch.Tensor) for weight in weights.values()
     ):
@@ -253,10 +263,10 @@ def main(argv=None):
     """Convert a file of weights from the authors' names to ours, or back."""
     parser = argparse.ArgumentParser(
         prog="python -m fedenhance.networks.authors",
-        description="Convert Sudo rm -rf weights between the authors' code and ours.",
+        description="Convert weights between the authors' code and ours.",
     )
     parser.add_argument("checkpoint", help="file with a state dict to convert")
-    parser.add_argument("--member", required=True, choices=sorted(MEMBERS))
+    parser.add_argument("--member", required=True, choices=NAMES)
     parser.add_argument("--out", required=True, help="file to write")
     parser.add_argument(
         "--back", action="store_true", help="convert from our names to the authors'"

@@ -25,6 +25,8 @@ class Separator(nn.Module):
     masking : bool
         Whether the masks multiply the encoder's latent. If False, the mask network
         gives the latents of the sources itself (direct mapping).
+    level : fedenhance.networks.scaling.RunningLevel, optional
+        If there is one, the mask network sees each frame divided by it.
 
     Example
     -------
@@ -42,12 +44,13 @@ class Separator(nn.Module):
     torch.Size([2, 3, 1237])
     """
 
-    def __init__(self, encoder, masknet, decoder, masking=True):
+    def __init__(self, encoder, masknet, decoder, masking=True, level=None):
         super().__init__()
         self.encoder = encoder
         self.masknet = masknet
         self.decoder = decoder
         self.masking = masking
+        self.level = level
 
     def forward(self, mixture):
         """Return the waveforms of the sources.
@@ -73,8 +76,13 @@ class Separator(nn.Module):
                 f"got {tuple(mixture.shape)}."
             )
         latent = self.encoder(mixture)
-        masks = self.masknet(latent)
-        latents = masks * latent if self.masking else masks
+        if self.level is None:
+            masks = self.masknet(latent)
+            latents = masks * latent if self.masking else masks
+        else:
+            rms, _ = self.level(latent, self.level.initial_state(latent))
+            masks = self.masknet(latent / rms)
+            latents = masks * (latent if self.masking else rms)
         estimates = self.decoder(latents)
         return F.pad(estimates, (0, mixture.shape[-1] - estimates.shape[-1]))
 

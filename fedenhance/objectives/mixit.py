@@ -53,12 +53,15 @@ def supervised(estimates, targets, loss=thresholded_snr_loss, noise_weight=1.0):
     mixture is inactive and what is estimated for it counts as an error on the
     mixture, as in the FUSS paper.
 
+    A network of two sources gives speech and the rest: its target is the sum of the
+    noises. One of more sources than there are targets should leave the others silent.
+
     Arguments
     ---------
     estimates : torch.Tensor
         Estimated sources, shape (batch, source, time).
     targets : torch.Tensor
-        True sources, of the same shape; silent ones where there is none.
+        True sources, shape (batch, target, time); silent ones where there is none.
     loss : callable
         Maps (..., time) estimates and targets to losses (...).
     noise_weight : float
@@ -75,13 +78,18 @@ def supervised(estimates, targets, loss=thresholded_snr_loss, noise_weight=1.0):
     >>> supervised(targets[:, [0, 2, 1]], targets)
     tensor([-30.])
     """
-    if estimates.shape != targets.shape:
+    estimates, targets = _matching_sources(estimates, targets)
+    num_sources, num_targets = estimates.shape[1], targets.shape[1]
+    if num_sources == 2 < num_targets:
+        targets = torch.stack([targets[:, 0], targets[:, 1:].sum(1)], dim=1)
+    elif 2 <= num_targets < num_sources:
+        targets = F.pad(targets, (0, 0, 0, num_sources - num_targets))
+    elif num_sources != num_targets:
         raise ValueError(
-            "supervised needs a target for every estimate: got estimates of shape "
-            f"{tuple(estimates.shape)} and targets of shape {tuple(targets.shape)}. "
-            "Give silent targets for absent sources."
+            f"supervised has {num_targets} targets for {num_sources} estimates: set "
+            "the network's num_sources to 2 (speech and the rest) or to at least as "
+            "many as there are targets"
         )
-    num_sources = targets.shape[-2]
     noise_orders = itertools.permutations(range(1, num_sources))
     return mixit(
         estimates,
@@ -209,10 +217,12 @@ def constrained_mixit(estimates, mixtures, loss=thresholded_snr_loss, **settings
     tensor([-30.])
     """
     num_noises, num_mixtures = estimates.shape[1] - 1, mixtures.shape[1]
-    if num_noises < num_mixtures - 1:
+    if num_noises < num_mixtures:
         raise ValueError(
-            f"constrained_mixit needs a noise slot for each of the {num_mixtures - 1} "
-            f"noise recordings, but only {num_noises} noises are estimated"
+            f"constrained_mixit needs {num_mixtures} noise slots, for the noise in the "
+            f"noisy recording and for {num_mixtures - 1} recordings of noise, but "
+            f"{num_noises} are estimated: set the network's num_sources to "
+            f"{num_mixtures + 1}, or train it with noisy_target, RemixIT or supervised"
         )
     noises = [*range(1, num_mixtures)] + [0] * (num_noises - num_mixtures + 1)
     allow = sorted({(0, *order) for order in itertools.permutations(noises)})

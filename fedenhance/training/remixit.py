@@ -13,6 +13,7 @@ Signal Processing, 2022.
 import copy
 
 import torch
+import torch.nn.functional as F
 from speechbrain import Stage
 from torch import nn
 
@@ -168,7 +169,10 @@ class RemixIT(Separation):
         mixing = self.hparams.mixing
         draws = example_generator(mixing.seed, mixing.epoch, "remix", *batch.id)
         generator = torch.Generator().manual_seed(draws.getrandbits(63))
-        sources[members] = remix(estimates, generator).to(sources)
+        targets = remix(estimates, generator).to(sources)
+        missing = targets.shape[1] - sources.shape[1]
+        sources = F.pad(sources, (0, 0, 0, max(0, missing)))
+        sources[members] = F.pad(targets, (0, 0, 0, max(0, -missing)))
         batch.sources = batch.sources._replace(data=sources)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):

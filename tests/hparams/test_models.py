@@ -20,6 +20,7 @@ def test_the_named_architectures_exist():
     assert {
         "convtasnet",
         "dprnn",
+        "gtcrn",
         "sepformer",
         "sudormrf_causal",
         "sudormrf_groupcomm",

@@ -342,6 +342,23 @@ def test_a_diverged_network_gives_nan_and_not_an_error():
         assert torch.isfinite(losses[2:]).all()
 
 
+# -------------------------------------------------------------- numbers of sources
+
+
+def test_two_sources_are_speech_and_the_sum_of_the_noises():
+    estimates, targets = torch.randn(4, 2, 100), torch.randn(4, 3, 100)
+    rest = torch.stack([targets[:, 0], targets[:, 1] + targets[:, 2]], dim=1)
+    expected = supervised(estimates, rest)
+    torch.testing.assert_close(supervised(estimates, targets), expected)
+
+
+def test_a_source_too_many_should_be_silent():
+    estimates, targets = torch.randn(4, 4, 100), torch.randn(4, 3, 100)
+    silence = torch.zeros(4, 1, 100)
+    expected = supervised(estimates, torch.cat([targets, silence], dim=1))
+    torch.testing.assert_close(supervised(estimates, targets), expected)
+
+
 # ------------------------------------------------------------------------ errors
 
 
@@ -350,13 +367,13 @@ def test_a_diverged_network_gives_nan_and_not_an_error():
     [
         (lambda e, x: mixit(e[0], x), r"\(batch, source, time\)"),
         (lambda e, x: mixit(e, x[..., 1:]), r"\(batch, source, time\)"),
-        (lambda e, x: supervised(e, x), "a target for every estimate"),
+        (lambda e, x: supervised(e[:, :1], x), "2 targets for 1 estimates"),
         (lambda e, x: mixit(e, x, allow=[[0, 1]]), "one mixture per source"),
         (lambda e, x: mixit(e, x, allow=[[0, 1, 2]]), "does not exist"),
         (lambda e, x: mixit(e, x, deny=[[None] * 3]), "no assignment is allowed"),
         (lambda e, x: mixit(e, x, weights=[1]), "one per mixture"),
         (lambda e, x: mixit(e, x, weights=[1, -1]), "none negative"),
-        (lambda e, x: constrained_mixit(e[:, :1], x), "a noise slot for each"),
+        (lambda e, x: constrained_mixit(e[:, :2], x), "needs 2 noise slots.* to 3"),
         (lambda e, x: noisy_target(e, x[:, :1]), "one noise"),
         (
             lambda e, x: mixit(torch.cat([e] * 8, 1), x, allow=[[None] * 24]),

@@ -30,9 +30,9 @@ class Log:
         pass
 
 
-def make_brain(**modules):
+def make_brain(gains=(0.5, 0.3, 0.2), **modules):
     return RemixIT(
-        modules={"separator": Gains(), **modules},
+        modules={"separator": Gains(gains), **modules},
         opt_class=lambda weights: torch.optim.SGD(weights, lr=0.01),
         hparams={
             "objectives": {
@@ -122,6 +122,18 @@ def test_student_separates_mixtures_of_the_teachers_estimates():
     # Uniform consistency: what leaves one mixture enters another.
     torch.testing.assert_close(pseudo[:3].sum((0, 1)), recordings.sum(0))
     assert estimates.shape == (4, 3, 100)
+
+
+@pytest.mark.parametrize("num_sources", [2, 4])
+def test_a_network_of_any_number_of_sources_trains(num_sources):
+    brain = make_brain(gains=[1 / num_sources] * num_sources)
+    brain.on_fit_start()
+    batch = make_batch(torch.randn(3, 3, 100), ["self-training"] * 3)
+    estimates, pseudo = brain.compute_forward(batch, Stage.TRAIN)
+    # The student is given the sum of all that the teacher estimates.
+    torch.testing.assert_close(estimates.sum(1), pseudo.sum(1), atol=1e-5, rtol=1e-5)
+    loss = brain.compute_objectives((estimates, pseudo), batch, Stage.TRAIN)
+    assert loss.isfinite()
 
 
 def test_references_are_never_asked_for():
