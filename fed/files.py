@@ -1,41 +1,110 @@
-"""Files that a killed run goes on from: written aside, then moved into place."""
+"""Files that a killed run goes on from: whole, checked, and free of programs."""
 
 import csv
 import io
-import os
+import pickle
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import torch
 
+from run_folder.checkpoints import check_archive
+from run_folder.files import whole_file
 
-def write_atomically(path, data):
-    """Writes a file that is complete or absent, whenever the process dies.
+
+def save(path, state):
+    """Save what a run goes on from: tensors and plain values, no objects.
 
     Arguments
     ---------
     path : Path
-    data : bytes
+    state : dict
+        Arrays and tensors, numbers, text, booleans, None, in dicts, lists and tuples.
+
+    Raises
+    ------
+    TypeError
+        Naming what is none of these.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
-    with open(aside, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-
-
-def save(path, state):
-    """Save an object with ``torch.save``, atomically."""
     buffer = io.BytesIO()
-    torch.save(state, buffer, pickle_protocol=5)  # the default writes bytes as text
-    write_atomically(path, buffer.getvalue())
+    torch.save(plain(state), buffer)
+    write(path, buffer.getvalue())
+
+
+def write(path, data):
+    """Write bytes to a file, whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_bytes(data)
 
 
 def load(path):
-    """Load what :func:`save` saved: a file of this run's own, hence trusted."""
-    return torch.load(path, map_location="cpu", weights_only=False)
+    """Load what :func:`save` saved; tensors come back as arrays.
+
+    Raises
+    ------
+    DamagedFileError, ValueError
+        Naming a file that has changed since, or that an older version made.
+    """
+    return with_arrays(load_tensors(path))
+
+
+def load_tensors(path):
+    """Load what :func:`save` saved; arrays come back as tensors."""
+    check_archive(path, "put it back as it was, or start anew")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} may be of an older version, whose files could hold programs, and "
+            "is not read: go on with that version, or start anew (the best model, in "
+            "CKPT+..., can be used as before)"
+        ) from error
+
+
+def plain(value, place="state"):
+    """Turn arrays into tensors; see that all else is plain.
+
+    Raises
+    ------
+    TypeError
+        Naming the place of what is not.
+
+    Example
+    -------
+    >>> plain({"w": np.float32([1]), "lr": np.float64(0.5), 0: (None, "x")})
+    {'w': tensor([1.]), 'lr': 0.5, 0: (None, 'x')}
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return torch.from_numpy(np.require(value, requirements=["C", "W"]))
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, dict):
+        return {key: plain(v, f"{place}.{key}") for key, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(plain(v, f"{place}.{i}") for i, v in enumerate(value))
+    if not isinstance(value, (bool, int, float, str, type(None), torch.Tensor)):
+        raise TypeError(f"{place} is a {type(value).__name__}, which is not saved")
+    return value
+
+
+def all_plain(attributes):
+    """Choose the attributes of an object that can be saved."""
+    found = {}
+    for name, value in attributes.items():
+        with suppress(TypeError):
+            found[name] = plain(value)
+    return found
+
+
+def with_arrays(value):
+    """Turn tensors into arrays."""
+    if isinstance(value, dict):
+        return {key: with_arrays(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(with_arrays, value))
+    return value.numpy() if isinstance(value, torch.Tensor) else value
 
 
 class ClientStates:
@@ -54,13 +123,16 @@ class ClientStates:
 
     def _files(self, key):
         folder = self.folder.joinpath(*(quote(str(part), safe="") for part in key))
-        return folder, {int(path.stem): path for path in folder.glob("*.pt")}
+        return folder, {int(path.stem): path for path in folder.glob("[0-9]*.pt")}
 
     def load(self, key, server_round):
         """Return the state of a (run, client) before a round, or nothing."""
         _, files = self._files(key)
         rounds = [r for r in files if r < server_round]
-        return load(files[max(rounds)]) if rounds else {}
+        if not rounds:
+            return {}
+        state = load_tensors(files[max(rounds)])
+        return state | {"arrays": with_arrays(state["arrays"])}
 
     def save(self, key, server_round, state):
         """Save the state of a (run, client) after a round; keep the one before."""
@@ -100,7 +172,7 @@ class Table:
         writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(self.path, text.getvalue().encode())
+        write(self.path, text.getvalue().encode())
 
     def append(self, rows):
         """Add rows; new columns make it write the file anew."""

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import torch
-from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.logger import get_logger
 
 from fed.arrays import set_arrays
+from run_folder.checkpoints import Checkpoints, check
 
 logger = get_logger(__name__)
 
@@ -46,8 +46,9 @@ def load_initial(brain, path):
 def load_folder(path, modules):
     """Load modules from a checkpoint's folder, or from the newest one below."""
     for folder in (path, path / "save"):
-        found = Checkpointer(folder).find_checkpoint()
+        found = Checkpoints(folder).find_checkpoint()
         if found:
+            check(found, "choose another initial_model")
             path = found.path
     files = {name: path / f"{name}.ckpt" for name in modules}
     missing = [name for name, file in files.items() if not file.exists()]

@@ -4,13 +4,13 @@ import shutil
 from uuid import uuid4
 
 import torch
-from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.logger import get_logger
 
 from fed import files
 from fed.arrays import get_arrays, set_arrays
 from fed.initial import load_initial
 from fed.strategy import restore_strategy, strategy_state
+from run_folder.checkpoints import Checkpoints, check
 
 logger = get_logger(__name__)
 
@@ -65,10 +65,13 @@ class Ledger:
                 load_initial(site.brain, self.federation.initial_model)
             arrays = get_arrays(site.brain)
         last = len(self.rows)
-        # A kill may have left a checkpoint, perhaps half of one, of a later round.
+        # A kill may have left a checkpoint of a later round, and half a file.
         self.checkpointer.delete_checkpoints(
             num_to_keep=0, ckpt_predicate=lambda c: c.meta["round"] > last
         )
+        for partial in site.save_folder.rglob(".*.pt"):
+            partial.unlink()
+        self.check_best()
         self.rounds_table.rewrite(self.rows)
         self.clients_table.start(last)
         return arrays, numbers, average
@@ -94,6 +97,8 @@ class Ledger:
         state |= {"rows": self.rows, "best": self.best, "identity": self.identity}
         state["strategy"] = strategy_state(self.strategy)
         files.save(self.site.state_file, state)
+        # Only now: what was best before is needed if the round is done again.
+        self.checkpointer.delete_checkpoints(max_keys=["round"], importance_keys=[])
         self.rounds_table.rewrite(self.rows)
 
     def keep_best(self, arrays, numbers, row):
@@ -112,8 +117,23 @@ class Ledger:
             set_arrays(self.site.brain, arrays)
             self.site.brain.set_numbers(numbers)
             own = {"round": row["round"], metric: self.best}
-            self.checkpointer.save_and_keep_only(
-                meta=asked.get("meta", {}) | own, max_keys=["round"], keep_recent=False
+            self.checkpointer.save_checkpoint(meta=asked.get("meta", {}) | own)
+
+    def check_best(self):
+        """See that the best model so far is there, and is what was saved.
+
+        Raises
+        ------
+        ValueError
+            Naming the folder or the file.
+        """
+        found = self.checkpointer.find_checkpoint(max_key="round")
+        if found is not None:
+            check(found, f"put {found.path} back as it was, or start anew")
+        elif self.best is not None:
+            raise ValueError(
+                f"{self.site.save_folder} lacks the checkpoint of the best model, of "
+                f"{self.federation.metric} {self.best:.4g}: put it back, or start anew"
             )
 
     def append_clients(self, server_round, rows):
@@ -123,6 +143,7 @@ class Ledger:
     def load_best(self, arrays):
         """Load the model that was best on validation, else the last one."""
         set_arrays(self.site.brain, arrays)
+        self.check_best()
         self.checkpointer.recover_if_possible(max_key="round")
 
     def log(self, row):
@@ -139,7 +160,7 @@ class Ledger:
             train_logger.log_stats(meta, **stats)
 
 
-class BestModel(Checkpointer):
+class BestModel(Checkpoints):
     """Keeps the best model of a federation, and sees no other checkpoint."""
 
     def list_checkpoints(self):

@@ -14,7 +14,7 @@ import torch
 from fed import partition as partitions
 from fed.arrays import get_arrays, matching, set_arrays
 from fed.brain import join
-from fed.files import ClientStates
+from fed.files import ClientStates, all_plain
 from fed.loading import options_of_part, restrict, take_apart
 
 # Common names of the loader options in SpeechBrain's recipes, by dataset.
@@ -232,7 +232,9 @@ class Site:
             optimizers = self.brain.optimizers().items()
             state["optimizers"] = {key: o.state_dict() for key, o in optimizers}
             schedulers = self.brain.schedulers.items()
-            state["schedulers"] = {key: vars(s) for key, (s, _) in schedulers}
+            state["schedulers"] = {
+                key: all_plain(vars(s)) for key, (s, _) in schedulers
+            }
         return state
 
     def validate(self, arrays, numbers, server_round, train_loss=0.0):

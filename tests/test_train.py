@@ -11,32 +11,11 @@ import pytest
 import soundfile
 
 import train
+from benchmarks.kills import MODEL
 from fedenhance.data.datasets import dataio_prepare
 from tests.conftest import RATE
 
 ROOT = Path(train.__file__).parent
-MODEL = """
-num_sources: 3
-separator: !new:fedenhance.networks.separator.Separator
-    encoder: !new:fedenhance.networks.sudormrf.Encoder
-        num_bases: 16
-        kernel_size: 21
-        depth: 2
-    masknet: !new:fedenhance.networks.sudormrf.MaskNet
-        num_sources: 3
-        num_bases: 16
-        channels: 16
-        num_blocks: 1
-        block: !name:fedenhance.networks.blocks.GroupCommBlock
-            channels: 16
-            hidden_channels: 32
-            depth: 2
-            num_groups: 4
-    decoder: !new:fedenhance.networks.sudormrf.Decoder
-        num_sources: 3
-        num_bases: 16
-        kernel_size: 21
-"""
 
 
 @pytest.fixture

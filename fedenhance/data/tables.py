@@ -1,15 +1,14 @@
 """Tables of rows on disk, and files that appear whole or not at all.
 
 :func:`read_table` and :func:`write_table` are for CSV files with a header, whose rows
-are dicts; :func:`write_json` for a record; :func:`whole_file` for all else that must
-never be seen half written, such as audio, arrays and figures.
+are dicts; :func:`write_json` for a record; :func:`run_folder.files.whole_file` for all
+else that must never be seen half written, such as audio, arrays and figures.
 """
 
 import csv
 import json
-import os
-from contextlib import contextmanager
-from pathlib import Path
+
+from run_folder.files import whole_file
 
 
 def read_table(path, needed=(), **style):
@@ -126,30 +125,3 @@ def write_json(path, value):
     with whole_file(path) as partial:
         text = json.dumps(value, indent=1, sort_keys=True)
         partial.write_text(f"{text}\n", encoding="utf-8")
-
-
-@contextmanager
-def whole_file(path):
-    """Let a file take its place only once it is complete.
-
-    Arguments
-    ---------
-    path : str or Path
-        Where it will be, instead of what is there; its folder is made.
-
-    Yields
-    ------
-    Path
-        Where to write it: beside its place, hidden, with the same suffix. After an
-        error it is deleted, and what was in the place remains.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())  # the content is on the disk before the name
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
-from speechbrain.utils.checkpoints import Checkpointer
 
 from fedenhance.deploy.renamed import current_names
 from fedenhance.networks.scaling import separate
 from fedenhance.training.settings import check_device
+from run_folder.checkpoints import Checkpoints, check
 
 #: What inference and evaluation need beside plain values. All else that names objects
 #: is for training, and is not made.
@@ -134,7 +134,9 @@ def load_best(modules, save_folder):
     Raises
     ------
     FileNotFoundError
-        If the folder holds no checkpoint.
+        If the folder holds no checkpoint that is complete.
+    DamagedFileError
+        If it is not what was saved.
     """
     checkpoint = find_best(save_folder)
     if checkpoint is None:
@@ -142,6 +144,7 @@ def load_best(modules, save_folder):
             f"{save_folder} holds no checkpoint: train.py has not finished a round or "
             "an epoch there"
         )
+    check(checkpoint, "put it back as it was, or train anew")
     for name, module in modules.items():
         if module.state_dict():
             file = checkpoint.path / f"{name}.ckpt"
@@ -165,7 +168,7 @@ def find_best(save_folder):
     """
     if not Path(save_folder).is_dir():
         return None
-    checkpointer = Checkpointer(save_folder)
+    checkpointer = Checkpoints(save_folder)
     for options in ({"max_key": "round"}, {"max_key": "si_sdri"}, {"min_key": "loss"}):
         checkpoint = checkpointer.find_checkpoint(**options)
         if checkpoint is not None:

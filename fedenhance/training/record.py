@@ -277,7 +277,7 @@ def version():
     """Digest the project's code, with what it runs on."""
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
-    for place in (".", "fed", "fedenhance", "recipes"):
+    for place in (".", "fed", "fedenhance", "recipes", "run_folder"):
         found = (root / place).glob("*.py" if place == "." else "**/*.py")
         for path in sorted(found):
             digest.update(path.read_bytes())

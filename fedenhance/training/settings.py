@@ -29,7 +29,7 @@ HARMLESS = {
     *("debug_epochs", "debug_persistently", "profile_training", "profile_warmup"),
     *("profile_steps", "compile", "compile_module_keys", "compile_mode", "jit"),
     *("compile_using_fullgraph", "compile_using_dynamic_shape_tracing"),
-    *("jit_module_keys", "param_file", "overridden_args"),
+    *("jit_module_keys", "param_file", "overridden_args", "checkpointer"),
 }
 """Keys that make no other experiment, wherever in a YAML file they stand."""
 

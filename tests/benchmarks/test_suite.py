@@ -15,6 +15,7 @@ NO_PART |= {
     "models",
     "flower_stock",
     "experiments",
+    "kills",
     "recognition",
     "enhancement",
     "gpu",

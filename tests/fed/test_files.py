@@ -1,0 +1,84 @@
+"""What a run goes on from: tensors and plain values, checked when they are read."""
+
+import numpy as np
+import pytest
+import torch
+
+from fed.files import ClientStates, all_plain, load, load_tensors, save
+from run_folder.checkpoints import DamagedFileError
+
+STATE = {
+    "arrays": {"w": np.arange(300, dtype=np.float32).reshape(3, 100), "n": np.int64(3)},
+    "numbers": {"lr": np.array([0.5]), "scalar": np.array(2)},
+    "rows": [{"round": 1, "loss": np.float64(0.25), "metric": None}],
+    "strategy": [{"m_t": {"w": np.zeros(2)}}, {"momentum_vector": [np.ones(1)]}],
+    "kinds": (True, "text", {0: (0.9, 0.999)}),
+}
+
+
+def equal(a, b):
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and all(map(equal, a, b))
+    return np.array_equal(a, b) and getattr(a, "dtype", 0) == getattr(b, "dtype", 0)
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    save(tmp_path / "s.pt", STATE)
+    back = load(tmp_path / "s.pt")
+    assert (back["arrays"].pop("n"), back["rows"].pop()["loss"]) == (3, 0.25)
+    assert equal({**STATE, "arrays": {"w": STATE["arrays"]["w"]}, "rows": []}, back)
+
+
+def test_what_is_no_data_is_named_and_not_saved(tmp_path):
+    with pytest.raises(TypeError, match=r"state\.rows\.0\.f is a builtin_function"):
+        save(tmp_path / "s.pt", {"rows": [{"f": print}]})
+    assert not list(tmp_path.iterdir())
+    assert all_plain({"f": print, "lr": 0.5, "path": [tmp_path]}) == {"lr": 0.5}
+
+
+def test_any_damage_is_named_or_harmless(tmp_path):
+    path = tmp_path / "s.pt"
+    save(path, STATE)
+    data, before = path.read_bytes(), load(path)
+    generator, harmless = np.random.default_rng(0), 0
+    for _ in range(300):
+        changed = bytearray(data)
+        changed[generator.integers(len(data))] ^= 1 << int(generator.integers(8))
+        path.write_bytes(changed)
+        try:
+            assert equal(load(path), before)
+            harmless += 1  # of what fills gaps
+        except DamagedFileError as error:
+            assert str(error).startswith(f"{path} is damaged (")
+            assert len(str(error).splitlines()) == 1
+    assert harmless < 200
+    for size in (0, 10, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:size])
+        with pytest.raises(DamagedFileError, match=r"s\.pt is damaged"):
+            load(path)
+
+
+def test_files_that_could_hold_programs_are_not_read(tmp_path):
+    torch.save({"arrays": {"w": np.ones(3)}}, tmp_path / "s.pt", pickle_protocol=5)
+    with pytest.raises(ValueError, match=r"s\.pt may be of an older version") as error:
+        load(tmp_path / "s.pt")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_clients_get_back_their_optimizers(tmp_path):
+    layer = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    states = ClientStates(tmp_path)
+    states.save(("run", "a/b"), 1, {"arrays": {}, "o": optimizer.state_dict()})
+    (tmp_path / "run/a%2Fb/.7.1.pt").write_bytes(b"half")  # of a killed process
+    state = states.load(("run", "a/b"), 2)["o"]
+    assert state["param_groups"] == optimizer.state_dict()["param_groups"]
+    for own, loaded in zip(
+        optimizer.state_dict()["state"].values(), state["state"].values(), strict=True
+    ):
+        assert all(torch.equal(own[key], loaded[key]) for key in own)
+    assert load_tensors(tmp_path / "run/a%2Fb/1.pt").keys() == {"arrays", "o"}
