@@ -1,6 +1,7 @@
 """The ClientApp: arrays in, one local update, arrays and raw metrics out."""
 
 import time
+from contextlib import contextmanager
 from functools import partial, reduce
 
 import numpy as np
@@ -9,6 +10,7 @@ from flwr.clientapp import ClientApp
 
 from fed import command
 from fed.arrays import to_arrays, to_record
+from fed.intact import intact
 from fed.site import Task
 
 app = ClientApp()
@@ -17,10 +19,11 @@ app = ClientApp()
 @app.train()
 def train(message, context):
     """Train on a client's data; the config says whose, in which round, and how."""
-    site = site_of(message, context)
-    update = partial(train_at, site, "client" in context.node_config)
-    # The first of Flower's mods is the outermost.
-    return reduce(wrap, reversed(site.federation.mods), update)(message, context)
+    with no_exit():
+        site = site_of(message, context)
+        update = partial(train_at, site, "client" in context.node_config)
+        # The first of Flower's mods is the outermost.
+        return reduce(wrap, reversed(site.federation.mods), update)(message, context)
 
 
 def wrap(inner, mod):
@@ -41,12 +44,13 @@ def train_at(site, own_data, message, context):
         lr=config.get("lr"),
         proximal_mu=config.get("proximal-mu"),
     )
-    arrays, metrics = site.train(
-        to_arrays(message.content["arrays"]),
-        to_arrays(numbers or {}),
-        whole if own_data else site.client_data(client),
-        task,
-    )
+    with intact(site.brain):
+        arrays, metrics = site.train(
+            to_arrays(message.content["arrays"]),
+            to_arrays(numbers or {}),
+            whole if own_data else site.client_data(client),
+            task,
+        )
     content = {"arrays": to_record(arrays), "config": ConfigRecord({"client": client})}
     if numbers is not None:
         content["numbers"] = to_record(site.brain.numbers())
@@ -58,6 +62,15 @@ def train_at(site, own_data, message, context):
     return Message(RecordDict(content), reply_to=message)
 
 
+@contextmanager
+def no_exit():
+    """Make a recipe that exits fail, so that there is a reply, and the others go on."""
+    try:
+        yield
+    except SystemExit as error:
+        raise RuntimeError(f"the recipe exits, with {error.code!r}") from error
+
+
 @app.query()
 def introduce(message, context):
     """Say which client lives on this node: it has a name, or a number in the data."""
@@ -66,7 +79,8 @@ def introduce(message, context):
     if name is None and number is None:
         raise ValueError("--node-config must have client or partition-id.")
     if name is None:
-        names = site_of(message, context).names()
+        with no_exit():
+            names = site_of(message, context).names()
         if not 0 <= number < len(names):
             raise ValueError(f"partition-id {number} of {len(names)} clients.")
         name = names[number]

@@ -71,9 +71,19 @@ class Federation:
     max_failures : int
         How often in a row a round may fail before the run stops.
     max_update : float
-        The largest norm of an update, in norms of the model (at least 1).
+        The largest norm of an update, in norms of the model (at least 1); clients that
+        send a larger one are left out.
+    clip_updates : float
+        The norm to which longer updates are scaled down, in medians of the round's; see
+        :class:`fed.guard.Guard`. None: they are averaged as they are. With ``privacy``,
+        which clips by itself, it is not used.
+    max_examples : float
+        That a client may count in a round; more are not believed. By default what it
+        holds, in each local epoch; without limit on real machines, of which the server
+        cannot know what they hold.
     timeout : float
-        Seconds that a round may take; later clients are left out.
+        Seconds that a round may take; later clients are left out. By default an hour
+        on real machines, and no limit where clients are simulated.
     p_dropout : float
         Probability that a client vanishes, to study what that does.
     privacy : callable
@@ -125,6 +135,8 @@ class Federation:
     min_clients: int = 1
     max_failures: int = 3
     max_update: float = 100.0
+    clip_updates: float | None = 3.0
+    max_examples: float | None = None
     timeout: float | None = None
     p_dropout: float = 0.0
     # Privacy
@@ -154,6 +166,7 @@ class Federation:
             ("local_epochs", self.local_epochs > 0, "(0, inf)"),
             ("average", 0 <= self.average < 1, "[0, 1)"),
             ("p_dropout", 0 <= self.p_dropout < 1, "[0, 1)"),
+            ("clip_updates", (self.clip_updates or 1) >= 1, "[1, inf) or null"),
         ):
             if not fits:
                 value = getattr(self, name)

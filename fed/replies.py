@@ -1,20 +1,92 @@
 """Which replies of clients to trust, and what to report of them."""
 
+import functools
 import math
+import time
+from collections import Counter
 from dataclasses import dataclass
 
-import numpy as np
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
 from speechbrain.utils.logger import get_logger
 
 from fed.arrays import view
-from fed.strategy import accumulator
+from fed.guard import NORMS, lower_median, norm
+from fed.schema import Schema, line
 
 logger = get_logger(__name__)
+
+PATIENCE = 3600.0
+"""Seconds that real machines have for a round unless the federation says otherwise."""
 
 
 def client_row(client, status="ok"):
     """Start the row of a client in clients.csv."""
-    return dict(client=client, status=status, seconds=0.0, examples=0, weight=0.0)
+    row = dict(client=client, status=status, seconds=0.0, examples=0, weight=0.0)
+    return row | {"update_norm": 0.0, "clip": 1.0}
+
+
+# ---------------------------------------------------------------- replies as they come
+
+
+def collect(grid, messages, patience=math.inf, waiting=lambda message, seconds: None):
+    """Yields the reply to each message, in the order of the messages.
+
+    The reply that Flower makes for a node that is gone has the SuperLink as sender:
+    only the message that it answers tells whose it is. Replies wait at the SuperLink
+    for their turn, so that one is in memory here, and one that cannot be read is known
+    by the message that was asked about.
+
+    Arguments
+    ---------
+    grid : flwr.serverapp.Grid
+    messages : list of Message
+    patience : float
+        Seconds to wait for all of them.
+    waiting : callable
+        Called with a message and seconds each minute in which its reply fails to come.
+
+    Yields
+    ------
+    Message or None
+        None: it has not come in time.
+    """
+    keys, start = list(grid.push_messages(messages)), time.monotonic()
+    keys += [None] * (len(messages) - len(keys))
+    for message, key in zip(messages, keys, strict=True):
+        pause, minutes = 0.05, 1
+        while (reply := pull(grid, message, key)) is None:
+            seconds = time.monotonic() - start
+            if seconds >= patience:
+                break
+            if seconds >= 60 * minutes:
+                waiting(message, seconds)
+                minutes = seconds // 60 + 1
+            pause = min(1.0, 1.5 * pause)
+            time.sleep(min(pause, patience - seconds))
+        yield reply
+
+
+def pull(grid, message, key):
+    """Ask for one reply; what cannot be read is an error reply."""
+    if key is None:
+        return failure(message, "the message could not be sent")
+    try:
+        return next(iter(grid.pull_messages([key])), None)
+    except OSError:
+        raise  # the SuperLink is gone, and no client's fault
+    except Exception as error:
+        if type(error).__module__.startswith("httpx"):
+            raise
+        return failure(message, f"its reply cannot be read: {error}")
+
+
+def failure(message, reason):
+    """Make an error reply in a client's place."""
+    return Message(Error(ErrorCode.UNKNOWN, reason), reply_to=message)
+
+
+# -------------------------------------------------------------- which of them to trust
 
 
 def accept(replies, participants, rows, check, numbers):
@@ -23,119 +95,128 @@ def accept(replies, participants, rows, check, numbers):
     Arguments
     ---------
     replies : iterable of Message
+        One for each participant, in their order; None where none has come.
     participants : list of tuple
         (client, index, node id) of all that were asked.
     rows : list of dict
         One row for each participant is added.
     check : callable
-        Takes a reply and its row; returns what is wrong, or ``ok``.
+        Takes a reply and its row, which it fills; raises ValueError with what is wrong.
     numbers : Mixture
         Takes up the numbers of good replies.
 
     Yields
     ------
-    Message
-        Its metrics are the weight alone, and of records, the arrays are left.
+    tuple
+        (reply, row); the reply's arrays are all that is left of it, and a weight.
     """
-    pending = {node: client for client, _, node in participants}
-    for reply in replies:
-        row = client_row(pending.pop(reply.metadata.src_node_id))
-        row["status"] = check(reply, row)
+    for (client, _, _), reply in zip(participants, replies, strict=True):
+        row = client_row(client)
         rows.append(row)
-        if row["status"] == "ok":
-            sent = reply.content.pop("numbers", None)
-            numbers.add(view(sent or {}), row["weight"])
-            reply.content["metrics"].clear()
-            reply.content["metrics"]["weight"] = row["weight"]
-            yield reply
-        else:
-            logger.warning("Client %s left out: %s", row["client"], row["status"])
-    for client in pending.values():
-        logger.warning("Client %s left out: no reply", client)
-        rows.append(client_row(client, "no reply"))
+        try:
+            check(reply, row)
+        except ValueError as error:
+            row["status"] = line(error)
+            logger.warning("Client %s left out: %s", client, row["status"])
+            continue
+        sent = reply.content.pop("numbers", None)
+        numbers.add(view(sent or {}), row["weight"])
+        reply.content["metrics"].clear()
+        reply.content["metrics"]["weight"] = row["weight"]
+        yield reply, row
 
 
 @dataclass
 class Checker:
-    """Judges replies.
+    """Judges replies: what is malformed, too late, too far off, or worth nothing.
 
     Arguments
     ---------
     federation : Federation
         Has the limits, and the weighting.
+    schema : Schema
     sent : dict of numpy.ndarray
         What the clients started from.
-    trained : set of str
-        Of which arrays some must change.
+    groups : dict of list
+        Of :func:`fed.guard.groups_of`.
+    most_examples : callable
+        From a client to how many examples it may count.
     """
 
     federation: object
+    schema: Schema
     sent: dict
-    trained: set = frozenset()
+    groups: dict
+    most_examples: object = lambda client: math.inf
 
     def __call__(self, reply, row):
-        """Judge a reply; fill its metrics and weight into the client's row.
+        """Judge a reply; fill its metrics, norms and weight into the client's row.
 
-        Returns
-        -------
-        str
-            ``ok``, or what is wrong.
+        Raises
+        ------
+        ValueError
+            Saying what is wrong.
         """
+        if reply is None:
+            raise ValueError(
+                f"no reply within {self.federation.timeout or PATIENCE:.0f} s (is its "
+                "machine up, and does the app start? Its SuperNode's log says so)"
+            )
         if reply.has_error():
-            return reply.error.reason
+            error = reply.error
+            raise ValueError(str(error.reason or f"error {error.code} without reason"))
+        if not reply.has_content():
+            raise ValueError("an empty reply")
+        self.schema.check(reply.content, row["client"])
         metrics = dict(reply.content["metrics"])
+        metrics["num-examples"] = row["examples"] = self.count(metrics, row["client"])
         row |= {k: v for k, v in metrics.items() if k != "num-examples"}
-        row["examples"] = metrics.get("num-examples", 0)
-        if not row["examples"]:
-            return "trained on no examples (fewer than a batch, with drop_last?)"
         if self.federation.timeout and row["seconds"] > self.federation.timeout:
-            return f"took {row['seconds']:.1f} s, over the timeout"
+            raise ValueError(f"took {row['seconds']:.1f} s, over the timeout")
+        self.measure(view(reply.content["arrays"]), row)
         try:
-            if fault := self.fault(view(reply.content["arrays"])):
-                return fault
-            weight = self.federation.weighting(metrics)
-        except (KeyError, ValueError) as error:
-            return str(error.args[0])
+            weight = float(self.federation.weighting(metrics))
+        except Exception as error:  # a weighting is given any numbers
+            raise ValueError(str(error.args[0] if error.args else error)) from error
         if not (math.isfinite(weight) and weight > 0):
-            return f"weight {weight}; it must be positive"
+            raise ValueError(f"weight {weight}; it must be positive")
         row["weight"] = weight
-        return "ok"
 
-    def fault(self, arrays):
-        """Compare an update with what was sent; return what is wrong, or None."""
-        if arrays.keys() != self.sent.keys():
-            odd = sorted(arrays.keys() ^ self.sent.keys())
-            return f"sent back other arrays than it got: {odd}"
-        squares, scale, moved = 0.0, 0.0, not self.trained
-        for name, array in arrays.items():
-            old = self.sent[name]
-            if array.shape != old.shape or array.dtype != old.dtype:
-                got = f"{array.dtype}{array.shape}"
-                return f"{name} is {got} instead of {old.dtype}{old.shape}"
-            if np.issubdtype(old.dtype, np.floating):
-                step = np.subtract(array, old, dtype=accumulator(old.dtype)).ravel()
-                moved = moved or (name in self.trained and step.any())
-                squares += float(np.vdot(step, step))
-                scale += float(np.vdot(old, old))
-        if not math.isfinite(squares):
-            return "update is not finite"
-        limit = self.federation.max_update * max(1.0, math.sqrt(scale))
-        if math.sqrt(squares) > limit:
-            return f"update of norm {math.sqrt(squares):.3g} exceeds {limit:.3g}"
-        if not moved:
-            return (
+    @functools.cached_property
+    def limit(self):
+        """The longest update that is averaged at all."""
+        real = [name for key in NORMS[:2] for name in self.groups.get(key, ())]
+        return self.federation.max_update * max(1.0, norm(self.sent, real))
+
+    def count(self, metrics, client):
+        """Believe a client no more examples than it may hold."""
+        count, most = int(metrics["num-examples"]), self.most_examples(client)
+        if count > most:
+            logger.warning(
+                "Client %s counts %d examples; counted as %d, the most that it may "
+                "hold (max_examples)",
+                client,
+                count,
+                most,
+            )
+        return min(count, int(most)) if most < math.inf else count
+
+    def measure(self, arrays, row):
+        """Note how far a client has moved; refuse what is not finite, far, or still."""
+        row |= {k: norm(arrays, names, self.sent) for k, names in self.groups.items()}
+        moved = math.hypot(*(row[key] for key in NORMS[:2] if key in row))
+        if not math.isfinite(moved):
+            raise ValueError("update is not finite")
+        if moved > (limit := self.limit):
+            raise ValueError(f"update of norm {moved:.3g} exceeds {limit:.3g}")
+        if NORMS[0] in self.groups and not row[NORMS[0]]:
+            raise ValueError(
                 "learnt nothing: no weight has changed (learning rate 0, gradients not "
                 "finite, or grad_accumulation_factor above its number of batches?)"
             )
-        return None
 
 
-def in_order(replies, nodes):
-    """Sort replies as their messages were, so that sums are the same in any runtime."""
-    if not isinstance(replies, list):
-        return replies
-    place = {node: i for i, node in enumerate(nodes)}
-    return sorted(replies, key=lambda reply: place[reply.metadata.src_node_id])
+# ------------------------------------------------------------------- what to report
 
 
 def summarize(server_round, clients, totals):
@@ -158,9 +239,26 @@ def summarize(server_round, clients, totals):
     examples = sum(row["examples"] for row in good)
     row = {"round": server_round, "seconds": 0.0, "clients": len(good)}
     row |= {"failures": len(clients) - len(good), "examples": examples}
+    row["clipped"] = sum(r["clip"] < 1 for r in good)
+    row |= {k: lower_median([r[k] for r in good]) for k in NORMS if k in good[0]}
     row |= {key: sum(r.get(key, 0.0) for r in good) for key in totals}
-    for key in list(good[0])[len(client_row("")) :]:
+    for key in metrics_of(clients):
         if key not in totals:
             mean = sum(r.get(key, math.nan) * r["examples"] for r in good)
             row[f"train_{key}"] = mean / examples
     return row
+
+
+def metrics_of(clients):
+    """List the metrics that most good clients report; rows lose all others.
+
+    A client that makes up metrics makes no columns.
+    """
+    good = [row for row in clients if row["status"] == "ok"]
+    own = {*client_row(""), *NORMS}
+    counts = Counter(key for row in good for key in row if key not in own)
+    common = [key for key, count in counts.items() if 2 * count >= len(good)]
+    for row in clients:
+        for key in row.keys() - own - set(common):
+            del row[key]
+    return common

@@ -34,6 +34,7 @@ class ProcessGrid(Grid):
 
     def __init__(self, num_nodes):
         self.num_nodes = num_nodes
+        self.pushed = {}
         # A Message needs to know its sender, which Flower sets in its own processes.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
 
@@ -54,17 +55,17 @@ class ProcessGrid(Grid):
         return range(1, self.num_nodes + 1)
 
     def push_messages(self, messages):
-        """Is of no use without other processes."""
-        raise NotImplementedError("ProcessGrid has send_and_receive only.")
-
-    pull_messages = push_messages
-
-    def send_and_receive(self, messages, *, timeout=None):
-        """Yield the reply to each message."""
+        """Give each message an id, by which its reply can be pulled."""
         for message in messages:
-            message.metadata.__dict__["_message_id"] = str(uuid4())
-            node_id = message.metadata.dst_node_id
-            context = Context(1, node_id, {}, RecordDict(), {})
+            key = message.metadata.__dict__["_message_id"] = str(uuid4())
+            self.pushed[key] = message
+        return [message.metadata.message_id for message in messages]
+
+    def pull_messages(self, message_ids):
+        """Yield the replies, made now."""
+        for key in message_ids:
+            message = self.pushed.pop(key)
+            context = Context(1, message.metadata.dst_node_id, {}, RecordDict(), {})
             try:
                 reply = client_app(message, context)
             except Exception as error:  # a client's fault is the server's datum
@@ -72,6 +73,10 @@ class ProcessGrid(Grid):
                 code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
                 reply = Message(Error(code, in_a_line(error)), reply_to=message)
             yield reply
+
+    def send_and_receive(self, messages, *, timeout=None):
+        """Yield the reply to each message."""
+        return self.pull_messages(self.push_messages(list(messages)))
 
 
 def in_a_line(error):

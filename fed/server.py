@@ -1,5 +1,6 @@
 """The server's side of federated learning: this file reads as the algorithm."""
 
+import math
 import signal
 import threading
 import time
@@ -12,8 +13,10 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from fed.arrays import set_arrays, to_arrays, to_record
+from fed.guard import Guard, groups_of
 from fed.ledger import Ledger
-from fed.replies import Checker, accept, client_row, in_order, summarize
+from fed.replies import PATIENCE, Checker, accept, client_row, collect, summarize
+from fed.schema import Schema, may_set
 from fed.site import Task
 from fed.strategy import Mixture, build, cast, follow, layers, put_back, remember
 
@@ -50,6 +53,7 @@ class Server:
         self.numbers = {}  # what the recipe counts outside of it
         self.average = None  # its moving average, if that is evaluated instead
         self.private = federation.privacy or federation.mods
+        self.simulated = False  # where clients live nowhere in particular
         self.interrupted = False
 
     def privacy(self):
@@ -146,19 +150,22 @@ class Server:
         dict of numpy.ndarray
             The mean of what clients count outside of the model.
         """
-        strategy, timeout = self.strategy, self.federation.timeout
+        strategy, trained = self.strategy, self.site.trained
         layers(strategy)[-1].participants = participants
-        sent, numbers = self.sent(), Mixture()
+        multiple = None if self.federation.privacy else self.federation.clip_updates
+        sent, numbers = self.sent(), Mixture(multiple)
         config, record = self.configure(server_round), to_record(sent)
         messages = strategy.configure_train(server_round, record, config, self.grid)
         for message in [] if self.private else messages:
             message.content["numbers"] = to_record(self.numbers)
-        replies = self.grid.send_and_receive(messages, timeout=timeout)
-        replies = in_order(replies, [node for _, _, node in participants])
+        replies = collect(self.grid, messages, self.patience, self.report_waiting)
         replies = self.progress(replies, desc="clients", total=len(participants))
-        check = Checker(self.federation, sent, self.site.trained)
+        schema = Schema(sent, None if self.private else may_set(self.site.brain))
+        groups = groups_of(sent, trained)
+        check = Checker(self.federation, schema, sent, groups, self.most_examples)
         accepted = accept(replies, participants, rows, check, numbers)
-        mean, _ = strategy.aggregate_train(server_round, self.interruptible(accepted))
+        guarded = Guard(multiple, sent, groups, self.ledger.rows)(accepted)
+        mean, _ = strategy.aggregate_train(server_round, self.interruptible(guarded))
         return mean, numbers.arrays()
 
     def sample(self, server_round, attempt):
@@ -176,6 +183,7 @@ class Server:
         chosen = generator.choice(len(roster), count, replace=False)
         drops = generator.random(count) < federation.p_dropout
         nodes = iter(self.grid.get_node_ids())
+        self.simulated = all(node is None for _, node in roster)
         participants, dropped = [], []
         for index, drop in sorted(zip(chosen.tolist(), drops.tolist(), strict=True)):
             client, node = roster[index]
@@ -240,7 +248,7 @@ class Server:
 
     def interruptible(self, replies):
         """Stop between clients if somebody has pressed Ctrl-C."""
-        for reply in replies:
+        for reply, _ in replies:
             yield reply
             if self.interrupted:
                 logger.info("Interrupted; the same command goes on from here.")
@@ -248,6 +256,36 @@ class Server:
         if self.federation.privacy:
             # Noise must not follow from the seed, which everybody knows.
             np.random.seed()
+
+    @property
+    def patience(self):
+        """Seconds that clients have for a round; simulated ones have what they need."""
+        return self.federation.timeout or (math.inf if self.simulated else PATIENCE)
+
+    def most_examples(self, client):
+        """Tell how many examples a client may count in a round."""
+        most = self.federation.max_examples
+        if most is not None:
+            return most
+        if not self.simulated or "looped_nominal_epoch" in self.site.train_options:
+            return math.inf  # it trains on what the server does not know
+        epochs = math.ceil(self.federation.local_epochs)
+        return epochs * len(self.site.partition[client])
+
+    def report_waiting(self, message, seconds):
+        """Say whose reply fails to come."""
+        config, node = message.content["config"], message.metadata.dst_node_id
+        there = "is" if node in set(self.grid.get_node_ids()) else "is not"
+        logger.info(
+            "Round %d: waiting for client %s, %.0f of at most %.0f s; its SuperNode %d "
+            "%s connected, and its log says what it does.",
+            config["server-round"],
+            config["client"],
+            seconds,
+            self.patience,
+            node,
+            there,
+        )
 
     def progress(self, iterable, desc, **options):
         """Show a progress bar where somebody can see it."""

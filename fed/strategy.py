@@ -60,25 +60,67 @@ class RunningMean:
 class Mixture:
     """Weighted means of numbers by name, of which some clients may lack some.
 
-    Where clients disagree on a shape, that of most weight counts.
+    Where clients disagree on a shape, that of most weight counts. With more than two
+    clients, none counts as further from their median than ``multiple`` times as most.
+
+    Arguments
+    ---------
+    multiple : float
+        Of the median distance from the median; None: whatever clients send counts.
     """
 
-    def __init__(self):
-        self.means = {}
+    def __init__(self, multiple=None):
+        self.multiple = multiple
+        self.found = {}
 
     def add(self, numbers, weight):
         """Take up what one client counts, as :meth:`RunningMean.add` does."""
         for name, array in numbers.items():
-            mean = self.means.setdefault((name, array.shape), RunningMean())
-            if np.isfinite(array).all():
-                mean.add({name: array}, weight)
+            self.found.setdefault((name, array.shape), []).append((array, weight))
 
     def arrays(self):
         """Return the means."""
+        means = {}
+        for key, pairs in self.found.items():
+            mean = means[key] = RunningMean()
+            arrays, weights = zip(*pairs, strict=True)
+            if self.multiple is not None and len(arrays) > 2:
+                arrays = within(arrays, self.multiple)
+            for array, weight in zip(arrays, weights, strict=True):
+                mean.add({key[0]: array}, weight)
         found = {}
-        for mean in sorted(self.means.values(), key=lambda mean: mean.total):
+        for mean in sorted(means.values(), key=lambda mean: mean.total):
             found |= mean.arrays()
         return found
+
+
+def within(arrays, multiple):
+    """Move what is far from the median to where it is not.
+
+    Arguments
+    ---------
+    arrays : list of numpy.ndarray
+        Of one shape.
+    multiple : float
+        Of the median distance, for each element.
+
+    Returns
+    -------
+    list of numpy.ndarray
+
+    Example
+    -------
+    >>> within([np.float64(x) for x in (1, 2, 3, 100)], 3)[3]
+    5.5
+    """
+    stack = np.stack(arrays).astype(np.float64)
+    median = np.median(stack, axis=0)
+    reach = multiple * np.median(np.abs(stack - median), axis=0)
+    moved = np.clip(stack, median - reach, median + reach)
+    return [
+        array if (array == new).all() else cast(new, array.dtype)
+        for array, new in zip(arrays, moved, strict=True)
+    ]
 
 
 def accumulator(dtype):

@@ -1,66 +1,134 @@
 """Which replies of clients count."""
 
+import logging
+import math
+
 import pytest
-from flwr.app import Error, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Error, Message, RecordDict
 
-from fed.arrays import to_record
-from fed.replies import accept, in_order, summarize
+from fed.replies import collect, summarize
 from fed.runtime import ProcessGrid
-from fed.strategy import Mixture
 
 
-def message(node, weight=1.0):
-    """A reply of a node."""
+def question(node):
+    """A message to a node."""
     ProcessGrid(1)
-    question = Message(RecordDict(), message_type="train", dst_node_id=node)
-    metrics = MetricRecord({"weight": weight})
-    content = RecordDict({"arrays": to_record({}), "metrics": metrics})
-    return Message(content, reply_to=question)
+    content = RecordDict({"config": ConfigRecord({"client": f"c{node}"})})
+    return Message(content, message_type="train", dst_node_id=node)
 
 
-def test_a_vanished_node_is_named():
-    rows = []
-    participants = [("a", 0, 11), ("b", 1, 12)]
-    check = lambda reply, row: "ok"  # noqa: E731
-    passed = list(accept([message(12)], participants, rows, check, Mixture()))
-    assert [reply.metadata.src_node_id for reply in passed] == [12]
-    statuses = {row["client"]: row["status"] for row in rows}
-    assert statuses == {"b": "ok", "a": "no reply"}
+class Link:
+    """A grid whose replies come when they are told to.
+
+    Arguments
+    ---------
+    times : dict
+        From node to how often its reply is asked for in vain.
+    """
+
+    def __init__(self, times):
+        self.times = times
+
+    def push_messages(self, messages):
+        self.asked = {str(m.metadata.dst_node_id): m for m in messages}
+        return list(self.asked)
+
+    def pull_messages(self, keys):
+        (key,) = keys
+        self.times[int(key)] -= 1
+        if self.times[int(key)] >= 0:
+            return []
+        reply = Message(Error(5, "node unavailable"), reply_to=self.asked[key])
+        # As SuperLink says it of a node that is gone: it is the sender.
+        reply.metadata.__dict__["_src_node_id"] = 1
+        return [reply]
 
 
-def test_an_error_reply_is_no_update():
-    ProcessGrid(1)
-    question = Message(RecordDict(), message_type="train", dst_node_id=11)
-    reply = Message(Error(code=0, reason="node unavailable"), reply_to=question)
-    rows = []
-    check = lambda reply, row: reply.error.reason  # noqa: E731
-    assert not list(accept([reply], [("a", 0, 11)], rows, check, Mixture()))
-    assert rows[0]["status"] == "node unavailable"
+def test_the_reply_for_a_dead_node_is_known_by_its_message():
+    link = Link({11: 0, 12: 0})
+    replies = list(collect(link, [question(11), question(12)]))
+    assert [reply.metadata.src_node_id for reply in replies] == [1, 1]
+    assert [reply.error.reason for reply in replies] == ["node unavailable"] * 2
 
 
-def test_replies_are_sorted_as_their_messages():
-    replies = [message(node) for node in (13, 11, 12)]
-    ordered = in_order(replies, [11, 12, 13])
-    assert [reply.metadata.src_node_id for reply in ordered] == [11, 12, 13]
+def test_replies_come_in_the_order_of_their_messages_and_late_ones_not():
+    link = Link({11: 3, 12: math.inf, 13: 0})
+    replies = list(collect(link, [question(n) for n in (11, 12, 13)], patience=0.5))
+    assert [reply is not None for reply in replies] == [True, False, True]
+
+
+def test_a_message_that_could_not_be_sent_is_answered():
+    class Full(Link):
+        def push_messages(self, messages):
+            return []
+
+    (reply,) = collect(Full({}), [question(11)])
+    assert "could not be sent" in reply.error.reason
+
+
+def test_a_superlink_that_is_gone_is_no_clients_fault():
+    class Gone(Link):
+        def pull_messages(self, keys):
+            raise ConnectionRefusedError("SuperLink")
+
+    with pytest.raises(ConnectionRefusedError):
+        list(collect(Gone({}), [question(11)]))
+
+
+def test_whoever_is_waited_for_is_told_each_minute(monkeypatch):
+    clock = iter(range(0, 10**6, 20))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    told = []
+    link = Link({11: 10})
+    list(collect(link, [question(11)], 1e9, lambda m, seconds: told.append(seconds)))
+    assert told == [60, 120, 180]
+
+
+def test_a_silent_node_is_left_out_after_the_timeout(train, read, caplog, monkeypatch):
+    honest = ProcessGrid.pull_messages
+
+    def pull(grid, keys):
+        config = grid.pushed[keys[0]].content["config"]
+        return iter(()) if config["client"] == "client02" else honest(grid, keys)
+
+    monkeypatch.setattr(ProcessGrid, "pull_messages", pull)
+    with caplog.at_level(logging.WARNING):
+        train(rounds=2, federation={"timeout": 1})
+    statuses = {row["client"]: row["status"] for row in read("clients.csv")}
+    assert "no reply within 1 s" in statuses["client02"]
+    assert [row["clients"] for row in read("rounds.csv")] == ["3", "3"]
+    assert "client02 left out: no reply" in caplog.text
+
+
+def clients(*rows):
+    """Rows of clients.csv, of good clients unless they say otherwise."""
+    base = {"status": "ok", "seconds": 0.0, "weight": 0.5, "clip": 1.0}
+    return [{"client": str(i)} | base | row for i, row in enumerate(rows)]
 
 
 def test_totals_add_up_and_means_are_by_example():
-    base = {"status": "ok", "seconds": 0.0, "weight": 0.5}
-    clients = [
-        {"client": "a", **base, "examples": 1, "loss": 0.0, "hours": 1.0},
-        {"client": "b", **base, "examples": 3, "loss": 4.0, "hours": 2.0},
-        {"client": "c", **base, "status": "no reply", "examples": 0},
-    ]
-    row = summarize(5, clients, ["hours"])
+    rows = clients(
+        {"examples": 1, "loss": 0.0, "hours": 1.0},
+        {"examples": 3, "loss": 4.0, "hours": 2.0, "clip": 0.5},
+        {"status": "no reply", "examples": 0},
+    )
+    row = summarize(5, rows, ["hours"])
     assert row["train_loss"] == 3.0
     assert row["hours"] == 3.0
     assert (row["clients"], row["failures"], row["examples"]) == (2, 1, 4)
+    assert row["clipped"] == 1
     assert "train_hours" not in row
 
 
 @pytest.mark.parametrize("known", [{}, {"x": 1.0}])
 def test_a_metric_that_one_client_lacks_is_not_a_number(known):
-    base = {"status": "ok", "seconds": 0.0, "examples": 1, "weight": 0.5}
-    clients = [{"client": "a", **base, "x": 1.0}, {"client": "b", **base, **known}]
-    mean = summarize(1, clients, [])["train_x"]
+    rows = clients({"examples": 1, "x": 1.0}, {"examples": 1, **known})
+    mean = summarize(1, rows, [])["train_x"]
     assert (mean == 1.0) if known else (mean != mean)
+
+
+def test_a_metric_that_few_clients_report_has_no_column():
+    rows = clients({"examples": 1, "x": 1.0}, {"examples": 1}, {"examples": 1})
+    assert "train_x" not in summarize(1, rows, [])
+    assert "x" not in rows[0]
