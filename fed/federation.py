@@ -82,8 +82,9 @@ class Federation:
         holds, in each local epoch; without limit on real machines, of which the server
         cannot know what they hold.
     timeout : float
-        Seconds that a round may take; later clients are left out. By default an hour
-        on real machines, and no limit where clients are simulated.
+        Seconds that a round may take; later clients are left out. By default on real
+        machines ten times what the slowest client so far has trained, from ten minutes
+        to an hour, and no limit where clients are simulated.
     p_dropout : float
         Probability that a client vanishes, to study what that does.
     privacy : callable

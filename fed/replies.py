@@ -16,8 +16,8 @@ from fed.schema import Schema, line
 
 logger = get_logger(__name__)
 
-PATIENCE = 3600.0
-"""Seconds that real machines have for a round unless the federation says otherwise."""
+PATIENCE = 600.0, 3600.0
+"""Seconds that real machines have for a round, at least and at most, by default."""
 
 
 def client_row(client, status="ok"):
@@ -141,6 +141,8 @@ class Checker:
         Of :func:`fed.guard.groups_of`.
     most_examples : callable
         From a client to how many examples it may count.
+    patience : float
+        Seconds for which was waited.
     """
 
     federation: object
@@ -148,6 +150,7 @@ class Checker:
     sent: dict
     groups: dict
     most_examples: object = lambda client: math.inf
+    patience: float = math.inf
 
     def __call__(self, reply, row):
         """Judge a reply; fill its metrics, norms and weight into the client's row.
@@ -159,8 +162,8 @@ class Checker:
         """
         if reply is None:
             raise ValueError(
-                f"no reply within {self.federation.timeout or PATIENCE:.0f} s (is its "
-                "machine up, and does the app start? Its SuperNode's log says so)"
+                f"no reply within {self.patience:.0f} s (is its machine up, and does "
+                "the app start? Its SuperNode's log says so)"
             )
         if reply.has_error():
             error = reply.error

@@ -54,6 +54,7 @@ class Server:
         self.average = None  # its moving average, if that is evaluated instead
         self.private = federation.privacy or federation.mods
         self.simulated = False  # where clients live nowhere in particular
+        self.slowest = 0.0  # seconds that a client has trained in a round
         self.interrupted = False
 
     def privacy(self):
@@ -158,14 +159,18 @@ class Server:
         messages = strategy.configure_train(server_round, record, config, self.grid)
         for message in [] if self.private else messages:
             message.content["numbers"] = to_record(self.numbers)
-        replies = collect(self.grid, messages, self.patience, self.report_waiting)
+        patience = self.patience
+        replies = collect(self.grid, messages, patience, self.report_waiting)
         replies = self.progress(replies, desc="clients", total=len(participants))
         schema = Schema(sent, None if self.private else may_set(self.site.brain))
         groups = groups_of(sent, trained)
-        check = Checker(self.federation, schema, sent, groups, self.most_examples)
+        limits = self.most_examples, patience
+        check = Checker(self.federation, schema, sent, groups, *limits)
         accepted = accept(replies, participants, rows, check, numbers)
         guarded = Guard(multiple, sent, groups, self.ledger.rows)(accepted)
         mean, _ = strategy.aggregate_train(server_round, self.interruptible(guarded))
+        took = [row["seconds"] for row in rows if row["status"] == "ok"]
+        self.slowest = max([self.slowest, *took])
         return mean, numbers.arrays()
 
     def sample(self, server_round, attempt):
@@ -259,8 +264,15 @@ class Server:
 
     @property
     def patience(self):
-        """Seconds that clients have for a round; simulated ones have what they need."""
-        return self.federation.timeout or (math.inf if self.simulated else PATIENCE)
+        """Seconds that clients have for a round; simulated ones have what they need.
+
+        By default ten times as long as the slowest so far has trained, within limits:
+        a machine that is stuck does not hold up each round for an hour.
+        """
+        if self.federation.timeout or self.simulated:
+            return self.federation.timeout or math.inf
+        least, most = PATIENCE
+        return min(most, max(least, 10 * self.slowest)) if self.slowest else most
 
     def most_examples(self, client):
         """Tell how many examples a client may count in a round."""
@@ -274,6 +286,8 @@ class Server:
 
     def report_waiting(self, message, seconds):
         """Say whose reply fails to come."""
+        if self.simulated:
+            return  # others have their turn
         config, node = message.content["config"], message.metadata.dst_node_id
         there = "is" if node in set(self.grid.get_node_ids()) else "is not"
         logger.info(

@@ -2,12 +2,15 @@
 
 import logging
 import math
+from types import SimpleNamespace
 
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
+import fed
 from fed.replies import collect, summarize
 from fed.runtime import ProcessGrid
+from fed.server import Server
 
 
 def question(node):
@@ -132,3 +135,23 @@ def test_a_metric_that_few_clients_report_has_no_column():
     rows = clients({"examples": 1, "x": 1.0}, {"examples": 1}, {"examples": 1})
     assert "train_x" not in summarize(1, rows, [])
     assert "x" not in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("slowest", "timeout", "simulated", "patience"),
+    [
+        (0.0, None, False, 3600.0),  # nobody has trained yet
+        (5.0, None, False, 600.0),
+        (100.0, None, False, 1000.0),
+        (9999.0, None, False, 3600.0),
+        (5.0, 7.0, False, 7.0),
+        (5.0, None, True, math.inf),
+        (5.0, 7.0, True, 7.0),
+    ],
+)
+def test_real_machines_have_a_time_in_which_to_reply(
+    slowest, timeout, simulated, patience
+):
+    server = SimpleNamespace(slowest=slowest, simulated=simulated)
+    server.federation = fed.Federation(timeout=timeout)
+    assert Server.patience.fget(server) == patience

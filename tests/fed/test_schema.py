@@ -112,3 +112,10 @@ def test_a_limit_of_examples_counts_where_nobody_knows_better(train, read, forge
     train(rounds=1, federation={"max_examples": 24})
     weights = {row["client"]: float(row["weight"]) for row in read("clients.csv")}
     assert weights["client02"] == 0.5
+
+
+def test_a_weighting_that_fails_leaves_out_whoever_it_failed_for(train, read, forge):
+    forge(lambda reply: reply.content["metrics"].update(loss=1e6))
+    weigh = lambda metrics: 1.0 / (metrics["loss"] < 1e5)  # noqa: E731
+    train(rounds=1, federation={"weighting": weigh})
+    assert_left_out(read, "division by zero")

@@ -270,42 +270,20 @@ def misbehave(kind):
 
 def spoil(reply, kind):
     arrays = to_arrays(reply.content["arrays"])
-    if kind == "not finite":
-        arrays["model.0.bias"][0] = np.nan
-    elif kind == "exploding":
+    if kind == "exploding":
         arrays["model.0.bias"] += 1e6
-    elif kind == "shape":
-        arrays["model.0.bias"] = arrays["model.0.bias"][:1]
-    elif kind == "dtype":
-        arrays["model.0.bias"] = arrays["model.0.bias"].astype("float64")
-    elif kind == "names":
-        arrays["model.0.bais"] = arrays.pop("model.0.bias")
-    elif kind == "metric":
-        del reply.content["metrics"]["loss"]
-    elif kind == "nothing":
-        reply.content["metrics"]["num-examples"] = 0
     elif kind == "late":
         reply.content["metrics"]["seconds"] = 1e6
     reply.content["arrays"] = to_record(arrays)
 
 
-KINDS = {
-    "exception": "out of luck",
-    "not finite": "not finite",
-    "exploding": "exceeds",
-    "shape": "model.0.bias",
-    "dtype": "float64",
-    "names": "model.0.bais",
-    "metric": "no metric 'loss'",
-    "nothing": "no examples",
-    "late": "timeout",
-}
+KINDS = {"exception": "out of luck", "exploding": "exceeds", "late": "timeout"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bad_client_is_named_counted_and_left_out(train, read, kind):
     federation = {"mods": [misbehave(kind)], "timeout": 1e3, "rounds": 1}
-    train(federation=federation | {"weighting": fed.weighting.by_loss})
+    train(federation=federation)
     (row,) = read("rounds.csv")
     assert (row["clients"], row["failures"], row["examples"]) == ("3", "1", "24")
     statuses = {row["client"]: row["status"] for row in read("clients.csv")}
