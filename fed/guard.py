@@ -117,16 +117,15 @@ class Guard:
             for key, norms in self.seen.items():
                 norms.append(row[key])
             held.append((reply, row))
-            if self.multiple is None or self.past or self.count > HELD:
-                bounds, waiting = self.bounds(), []
-                for pair in held:
-                    if self.factors(pair[1], bounds):
-                        waiting.append(pair)
-                    else:
-                        yield pair
-                while len(waiting) > HELD:
-                    yield self.scaled(*waiting.pop(0), bounds)
-                held = waiting
+            bounds, waiting = self.bounds(early=True), []
+            for pair in held:
+                if bounds is None or self.factors(pair[1], bounds):
+                    waiting.append(pair)
+                else:
+                    yield pair
+            while len(waiting) > HELD:
+                yield self.scaled(*waiting.pop(0), self.bounds())
+            held = waiting
         bounds = self.bounds()
         while held:
             yield self.scaled(*held.pop(0), bounds)
@@ -140,14 +139,27 @@ class Guard:
         """The norms that most updates have, so far."""
         return {key: lower_median(norms) for key, norms in self.seen.items() if norms}
 
-    def bounds(self):
+    def bounds(self, early=False):
         """The longest that updates may be, so far.
 
         One client alone in its round is compared with past rounds only.
+
+        Arguments
+        ---------
+        early : bool
+            The first few of a round, who may be no fair sample, do not count.
+
+        Returns
+        -------
+        dict of float
+            None if it cannot be told yet.
         """
         if self.multiple is None:
             return {}
-        now = self.medians() if self.count > 1 or not self.past else {}
+        if early and not self.past and self.count <= HELD:
+            return None
+        alone = self.count == 1 or early
+        now = {} if alone and self.past else self.medians()
         keys = now.keys() | self.past.keys()
         return {
             key: self.multiple * max(now.get(key, 0.0), self.past.get(key, 0.0))

@@ -1,6 +1,7 @@
 """What a reply must be, from what was sent: looked at before anything else is."""
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,10 @@ RESERVED = set(
 """Columns of clients.csv that the server fills."""
 
 
+REQUIRED = "num-examples", "seconds", "loss"
+"""Metrics that every client reports."""
+
+
 @dataclass
 class Schema:
     """What the replies to one round's messages must be.
@@ -28,13 +33,13 @@ class Schema:
     numbers : callable
         Tells by name whether a client may send a number from outside of the model;
         None: none are sent.
-    finite : iterable of str
-        Metrics that must be there and be finite numbers.
+    totals : iterable of str
+        Metrics that are added up, and must be finite if they are there.
     """
 
     arrays: dict
-    numbers: object = None
-    finite: tuple = ("seconds", "loss")
+    numbers: Callable | None = None
+    totals: Iterable = ()
     expected: dict = field(init=False)
 
     def __post_init__(self):
@@ -85,7 +90,7 @@ class Schema:
                 raise ValueError(f"metric '{name}' is {line(repr(value), 40)}")
             if type(value) is int and abs(value) >= LARGEST:
                 raise ValueError(f"metric '{name}' is too large")
-        for name in ("num-examples", *self.finite):
+        for name in REQUIRED:
             if name not in metrics:
                 raise ValueError(f"no metric '{name}'; it has {line(sorted(metrics))}")
         count = metrics["num-examples"]
@@ -95,7 +100,7 @@ class Schema:
             raise ValueError(
                 "trained on no examples (fewer than a batch, with drop_last?)"
             )
-        for name in self.finite:
+        for name in metrics.keys() & {*REQUIRED, *self.totals}:
             if not abs(metrics[name]) < LARGEST:
                 raise ValueError(f"metric '{name}' is {metrics[name]}")
         if metrics["seconds"] < 0:
@@ -132,6 +137,8 @@ class Schema:
             values = np.frombuffer(array.data, dtype, offset=len(array.data) - size)
             if not np.isfinite(values).all():
                 raise ValueError(f"number '{name}' is not finite")
+            if name.startswith("optimizers.") and (values < 0).any():
+                raise ValueError(f"learning rate '{name}' is negative")
 
 
 NUMERIC = {np.dtype(code).name for code in "efdbhilBHIL"}

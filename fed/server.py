@@ -162,7 +162,8 @@ class Server:
         patience = self.patience
         replies = collect(self.grid, messages, patience, self.report_waiting)
         replies = self.progress(replies, desc="clients", total=len(participants))
-        schema = Schema(sent, None if self.private else may_set(self.site.brain))
+        rule = None if self.private else may_set(self.site.brain)
+        schema = Schema(sent, rule, self.federation.totals)
         groups = groups_of(sent, trained)
         limits = self.most_examples, patience
         check = Checker(self.federation, schema, sent, groups, *limits)

@@ -1,5 +1,6 @@
 """Flower's FedAvg, so that a round is reproducible, cheap and keeps data types."""
 
+from collections import Counter
 from functools import partial
 
 import numpy as np
@@ -61,7 +62,8 @@ class Mixture:
     """Weighted means of numbers by name, of which some clients may lack some.
 
     Where clients disagree on a shape, that of most weight counts. With more than two
-    clients, none counts as further from their median than ``multiple`` times as most.
+    clients, none counts as further from their median than ``multiple`` times as most,
+    and what fewer than half of them count is dropped.
 
     Arguments
     ---------
@@ -72,16 +74,22 @@ class Mixture:
     def __init__(self, multiple=None):
         self.multiple = multiple
         self.found = {}
+        self.clients = 0
 
     def add(self, numbers, weight):
         """Take up what one client counts, as :meth:`RunningMean.add` does."""
+        self.clients += 1
         for name, array in numbers.items():
             self.found.setdefault((name, array.shape), []).append((array, weight))
 
     def arrays(self):
         """Return the means."""
-        means = {}
+        means, known = {}, Counter()
+        for (name, _), pairs in self.found.items():
+            known[name] += len(pairs)
         for key, pairs in self.found.items():
+            if self.multiple is not None and 2 * known[key[0]] < self.clients:
+                continue
             mean = means[key] = RunningMean()
             arrays, weights = zip(*pairs, strict=True)
             if self.multiple is not None and len(arrays) > 2:

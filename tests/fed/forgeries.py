@@ -209,6 +209,7 @@ FORGERIES = {
         "'annealing.__class__'",
     ),
     "number nan": (number("optimizers.a", pack(HALF * np.nan)), "not finite"),
+    "a negative rate": (number("optimizers.a", pack(-HALF)), "is negative"),
     "number of text": (
         number("optimizers.a", Array("<U1", (1,), "numpy.ndarray", b"1234")),
         "is <U1",

@@ -118,6 +118,13 @@ def test_with_past_rounds_honest_replies_do_not_wait():
         waited.clear()
 
 
+def test_the_first_few_of_a_round_do_not_vouch_for_each_other():
+    past = [{key: 1.0 for key in GROUPS}]
+    lengths = [9.0, 9.0, *[1.0] * 6]
+    assert sorted(guarded(*map(Reply, lengths), past=past)) == [*[1.0] * 6, 3.0, 3.0]
+    assert sorted(guarded(*map(Reply, lengths))) == [*[1.0] * 6, 3.0, 3.0]
+
+
 def test_no_guard_passes_all():
     assert guarded(Reply(1.0), Reply(1.0), Reply(99.0), multiple=None)[-1] == 99.0
 
@@ -127,6 +134,14 @@ def test_numbers_beside_the_model_stay_near_the_median():
     for rate in (0.1, 0.1, 0.1, 1e9):
         mixture.add({"optimizers.a": np.float64([rate])}, 1.0)
     assert mixture.arrays()["optimizers.a"] == pytest.approx(0.1)
+
+
+def test_what_few_clients_count_is_dropped():
+    mixture = Mixture(3.0)
+    for i in range(5):
+        found = {"x": np.float64(i)} | ({"y": np.float64(0)} if i < 2 else {})
+        mixture.add(found, 1.0)
+    assert mixture.arrays().keys() == {"x"}
 
 
 def test_numbers_near_the_median_are_averaged_to_the_bit():

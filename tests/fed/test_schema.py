@@ -119,3 +119,9 @@ def test_a_weighting_that_fails_leaves_out_whoever_it_failed_for(train, read, fo
     weigh = lambda metrics: 1.0 / (metrics["loss"] < 1e5)  # noqa: E731
     train(rounds=1, federation={"weighting": weigh})
     assert_left_out(read, "division by zero")
+
+
+def test_a_total_that_is_there_is_finite(train, read, forge):
+    forge(lambda reply: reply.content["metrics"].update(hours=float("nan")))
+    train(rounds=1, federation={"totals": ["hours"]})
+    assert_left_out(read, "'hours' is nan")
