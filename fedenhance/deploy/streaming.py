@@ -1,9 +1,9 @@
-"""Separation of a signal while it arrives, with the causal Sudo rm -rf."""
+"""Separation of a signal while it arrives, by a causal network."""
 
 import torch
 
 from fedenhance.networks.blocks import CausalUConvBlock
-from fedenhance.networks.sudormrf import CausalEncoder
+from fedenhance.networks.separator import add_rest
 
 
 class StreamingSeparator:
@@ -15,8 +15,8 @@ class StreamingSeparator:
     Arguments
     ---------
     separator : fedenhance.networks.separator.Separator
-        With a ``CausalEncoder``, and ``CausalUConvBlock`` in its mask network
-        (``hparams/models/sudormrf_causal.yaml``).
+        Such as that of ``hparams/models/sudormrf_causal.yaml``, of its small sibling,
+        or of ``gtcrn.yaml``.
     batch_size : int
         Signals that arrive together.
 
@@ -29,7 +29,7 @@ class StreamingSeparator:
     -------
     >>> from functools import partial
     >>> from fedenhance.networks.separator import Separator
-    >>> from fedenhance.networks.sudormrf import Decoder, MaskNet
+    >>> from fedenhance.networks.sudormrf import CausalEncoder, Decoder, MaskNet
     >>> block = partial(CausalUConvBlock, channels=4, hidden_channels=8, depth=3)
     >>> separator = Separator(
     ...     CausalEncoder(num_bases=8, kernel_size=21, depth=3),
@@ -47,15 +47,11 @@ class StreamingSeparator:
     """
 
     def __init__(self, separator, batch_size=1):
-        masknet = separator.masknet
-        if not (
-            isinstance(separator.encoder, CausalEncoder)
-            and all(isinstance(b, CausalUConvBlock) for b in masknet.blocks)
-            and isinstance(masknet.norm, torch.nn.Identity)
-        ):
+        if not is_causal(separator):
             raise ValueError(
-                "Only a separator with a CausalEncoder, CausalUConvBlocks and no "
-                "normalisation can run on a stream, such as that of "
+                "Only a causal separator can run on a stream: with a SpectralEncoder "
+                "and the mask network of models/gtcrn.yaml, or a CausalEncoder, "
+                "CausalUConvBlocks and no normalisation as in "
                 "models/sudormrf_causal.yaml."
             )
         self.separator = separator
@@ -65,22 +61,29 @@ class StreamingSeparator:
     @property
     def latency(self):
         """Samples from one arriving until its estimate leaves, at most."""
-        return self.separator.encoder.hop + 1
+        return self.separator.encoder.latency
+
+    @property
+    def delay(self):
+        """Samples by which :meth:`advance` is behind what it is given."""
+        return self.separator.encoder.delay
 
     def reset(self):
         """Forget the signal so far."""
         encoder, decoder = self.separator.encoder, self.separator.decoder
-        weight = encoder.conv.weight
-        frame = (self.batch_size, 2, decoder.num_sources, decoder.conv.kernel_size[0])
-        self.samples = weight.new_zeros(self.batch_size, encoder.kernel_size - 1)
-        self.frames = weight.new_zeros(frame)
-        self.blocks = [
-            _BlockStream(block, self.batch_size)
-            for block in self.separator.masknet.blocks
-        ]
+        start = next(self.separator.parameters()).new_zeros(self.batch_size, 0)
+        self.samples = start.new_zeros(self.batch_size, encoder.context)
+        self.frames = decoder.initial_state(start)
+        self.level = []
+        if self.separator.level is not None:
+            self.level = [self.separator.level.initial_state(start)]
+        self.rest = []
+        if self.separator.rest:
+            self.rest = [start.new_zeros(self.batch_size, self.delay)]
+        self.masknet = stream_of(self.separator.masknet, self.batch_size)
         self.num_received = self.num_returned = 0
-        # The first frame begins a hop before the signal.
-        self.num_to_skip = encoder.hop
+        # The first frame begins before the signal.
+        self.num_to_skip = self.delay
 
     @torch.no_grad()
     def push(self, samples):
@@ -103,46 +106,136 @@ class StreamingSeparator:
                 f"{tuple(samples.shape)}."
             )
         self.num_received += samples.shape[1]
-        return self._advance(samples)
+        waveforms = self.advance(samples)
+        skipped = min(self.num_to_skip, waveforms.shape[-1])
+        self.num_to_skip -= skipped
+        self.num_returned += waveforms.shape[-1] - skipped
+        return waveforms[..., skipped:]
 
     @torch.no_grad()
     def flush(self):
         """End the signal: return the estimates left, and start anew."""
-        encoder = self.separator.encoder
+        encoder, decoder = self.separator.encoder, self.separator.decoder
         length, returned = self.num_received, self.num_returned
-        padded = encoder.padded_length(length)
-        missing = self.samples.new_zeros(self.batch_size, padded - length)
-        rest = self._advance(missing)
-        # No frame follows the last one.
-        last = self.separator.decoder.overlap_add(self.frames)[..., encoder.hop :]
+        missing = encoder.padded_length(length) - length
+        rest = self.push(self.samples.new_zeros(self.batch_size, missing))
+        last = self._with_rest(decoder.finish(self.frames), self.samples[:, :0])
         estimates = torch.cat([rest, last], dim=-1)[..., : length - returned]
         self.reset()
         return estimates
 
-    def _advance(self, samples):
-        encoder, decoder = self.separator.encoder, self.separator.decoder
-        self.samples = torch.cat([self.samples, samples], dim=1)
-        num_frames = (self.samples.shape[1] - encoder.kernel_size) // encoder.hop + 1
-        if num_frames < 1:
-            return samples.new_zeros(self.batch_size, decoder.num_sources, 0)
-        latent = encoder.convolve(self.samples)
-        self.samples = self.samples[:, num_frames * encoder.hop :]
-        latents = self._transform(latent.transpose(1, 2))
-        # A block of output needs the frames before and after its own.
-        frames = torch.cat([self.frames, decoder.synthesize(latents)], dim=1)
-        self.frames = frames[:, -2:]
-        waveforms = decoder.overlap_add(frames)[..., encoder.hop : -encoder.hop]
-        waveforms = waveforms[..., self.num_to_skip :]
-        self.num_to_skip = 0
-        self.num_returned += waveforms.shape[-1]
-        return waveforms
+    def state(self):
+        """List the tensors that the samples so far have left."""
+        own = [self.samples, self.frames]
+        return own + self.level + self.rest + self.masknet.state()
 
-    def _transform(self, x):
-        masknet = self.separator.masknet
-        x = masknet.bottleneck(x)
+    def load_state(self, state):
+        """Go on where a stream was that had been given whole frames alone."""
+        self.samples, self.frames, *state = state
+        self.level, state = state[: len(self.level)], state[len(self.level) :]
+        self.rest, state = state[: len(self.rest)], state[len(self.rest) :]
+        self.masknet.load_state(state)
+
+    def advance(self, samples):
+        """Take samples; return as many estimates as there are whole frames of them.
+
+        Arguments
+        ---------
+        samples : torch.Tensor
+            ``(batch, time)``.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(batch, source, time)``, ``delay`` samples behind: those before the
+            signal come first.
+        """
+        encoder, decoder = self.separator.encoder, self.separator.decoder
+        held = torch.cat([self.samples, samples], dim=1)
+        num_frames = (held.shape[1] - encoder.frame_length) // encoder.hop + 1
+        self.samples = held[:, max(0, num_frames) * encoder.hop :]
+        if num_frames < 1:
+            frames = None
+        else:
+            frames = decoder.synthesize(self._transform(encoder.transform(held)))
+        waveforms, self.frames = decoder.join(frames, self.frames)
+        return self._with_rest(waveforms, samples)
+
+    def _transform(self, latent):
+        separator = self.separator
+        if not self.level:
+            masks = self.masknet.push(latent)
+            return masks * latent if separator.masking else masks
+        rms, self.level[0] = separator.level(latent, self.level[0])
+        masks = self.masknet.push(latent / rms)
+        return masks * (latent if separator.masking else rms)
+
+    def _with_rest(self, waveforms, samples):
+        if not self.rest:
+            return waveforms
+        mixture = torch.cat([*self.rest, samples], dim=1)
+        length = waveforms.shape[-1]
+        self.rest = [mixture[:, length:]]
+        return add_rest(waveforms, mixture[:, :length])
+
+
+def is_causal(separator):
+    """Tell whether a separator can run on a stream."""
+    masknet = separator.masknet
+    steps = hasattr(masknet, "step") or (
+        all(isinstance(block, CausalUConvBlock) for block in masknet.blocks)
+        and isinstance(masknet.norm, torch.nn.Identity)
+    )
+    return hasattr(separator.encoder, "delay") and steps
+
+
+def stream_of(masknet, batch_size):
+    """Return what runs a mask network on a latent that arrives bit by bit."""
+    if hasattr(masknet, "step"):
+        return _Steps(masknet, batch_size)
+    return _Blocks(masknet, batch_size)
+
+
+class _Steps:
+    """A mask network that computes a few frames from the state of those before."""
+
+    def __init__(self, masknet, batch_size):
+        self.masknet = masknet
+        self.states = masknet.initial_state(batch_size)
+
+    def push(self, latent):
+        masks, self.states = self.masknet.step(latent, self.states)
+        return masks
+
+    def state(self):
+        return self.states
+
+    def load_state(self, state):
+        self.states = state
+
+
+class _Blocks:
+    """A mask network of causal U-ConvBlocks."""
+
+    def __init__(self, masknet, batch_size):
+        self.masknet = masknet
+        self.blocks = [_BlockStream(block, batch_size) for block in masknet.blocks]
+
+    def push(self, latent):
+        x = self.masknet.bottleneck(latent.transpose(1, 2))
         for block in self.blocks:
             x = block.push(x)
-        return masknet.masks(x)
+        return self.masknet.masks(x)
+
+    def state(self):
+        # Where only whole frames of the coarsest level came, no coarse one is left.
+        return [past for block in self.blocks for past in block.past]
+
+    def load_state(self, state):
+        state = iter(state)
+        for block in self.blocks:
+            block.past = [next(state) for _ in block.past]
+            block.num_frames = [0] * len(block.past)
 
 
 class _BlockStream:

@@ -7,6 +7,9 @@ from torch import nn
 from fedenhance.networks import fused
 from fedenhance.networks.blocks import check_positive
 
+#: Signals up to which steps take longer to begin than to compute.
+SMALL_BATCH = 16
+
 
 class GRU(nn.Module):
     """Gated recurrent units (Cho et al., EMNLP 2014) in groups that share nothing.
@@ -135,12 +138,38 @@ def run(x, state, weights):
     -------
     y, state : torch.Tensor
     """
+    if fused.enabled(x) and len(weights) == 2 and x.shape[1] <= SMALL_BATCH:
+        return _run_both_ways(x, state, weights)
     if x.is_cuda:
         weights = _contiguous(weights)
     flat = [weight for each in weights for weight in each]
     # cuDNN keeps what gradients need in training only.
     training = torch.is_grad_enabled()
     return torch.gru(x, state, flat, True, 1, 0.0, training, len(weights) == 2, False)
+
+
+def _run_both_ways(x, state, weights):
+    """Run two directions in the same steps: as two groups of one direction."""
+    (size,) = {each[1].shape[1] for each in weights}
+    w_hh = torch.stack([each[1].view(3, size, size) for each in weights])
+    w_hh = ungrouped(w_hh.unsqueeze(0))[0].T.contiguous()
+    b_hh = torch.stack([each[3].view(3, size) for each in weights], 1).flatten()
+    of_input = [
+        F.linear(signal, each[0], each[2]).unflatten(2, (3, size))
+        for signal, each in zip((x, x.flip(0)), weights, strict=True)
+    ]
+    of_input = torch.stack(of_input, dim=3).flatten(2)
+    of_gates, of_new = of_input[..., : 4 * size], of_input[..., 4 * size :]
+    hidden, outputs = state.transpose(0, 1).flatten(1), []
+    for gates, new in zip(of_gates.unbind(0), of_new.unbind(0), strict=True):
+        by_gates, by_new = torch.addmm(b_hh, hidden, w_hh).tensor_split((4 * size,), 1)
+        reset, update = gates.add(by_gates).sigmoid_().chunk(2, dim=1)
+        new = torch.addcmul(new, reset, by_new).tanh_()
+        hidden = torch.lerp(new, hidden, update)
+        outputs.append(hidden)
+    y = torch.stack(outputs)
+    y = torch.cat([y[..., :size], y[..., size:].flip(0)], dim=-1)
+    return y, hidden.unflatten(1, (2, size)).transpose(0, 1)
 
 
 def _contiguous(weights):

@@ -61,6 +61,8 @@ class RunningLevel(nn.Module):
         num_frames = power.shape[-1]
         # Each step doubles the number of frames that are summed up.
         for step in range(self.num_steps):
+            if isinstance(num_frames, int) and 2**step >= num_frames:
+                break
             earlier = F.pad(sums, (2**step, 0))[..., :num_frames]
             sums = sums + self.decay**2**step * earlier
         exponents = torch.arange(1, num_frames + 1, device=latent.device)

@@ -4,6 +4,7 @@ The three parts have the interfaces of SpeechBrain's separation networks, so tha
 those and the networks of :mod:`fedenhance.networks.sudormrf` swap by YAML.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -27,6 +28,8 @@ class Separator(nn.Module):
         gives the latents of the sources itself (direct mapping).
     level : fedenhance.networks.scaling.RunningLevel, optional
         If there is one, the mask network sees each frame divided by it.
+    rest : bool
+        Whether what the sources leave of the mixture is one more source, the last.
 
     Example
     -------
@@ -44,13 +47,14 @@ class Separator(nn.Module):
     torch.Size([2, 3, 1237])
     """
 
-    def __init__(self, encoder, masknet, decoder, masking=True, level=None):
+    def __init__(self, encoder, masknet, decoder, masking=True, level=None, rest=False):
         super().__init__()
         self.encoder = encoder
         self.masknet = masknet
         self.decoder = decoder
         self.masking = masking
         self.level = level
+        self.rest = rest
 
     def forward(self, mixture):
         """Return the waveforms of the sources.
@@ -84,7 +88,33 @@ class Separator(nn.Module):
             masks = self.masknet(latent / rms)
             latents = masks * (latent if self.masking else rms)
         estimates = self.decoder(latents)
-        return F.pad(estimates, (0, mixture.shape[-1] - estimates.shape[-1]))
+        estimates = F.pad(estimates, (0, mixture.shape[-1] - estimates.shape[-1]))
+        return add_rest(estimates, mixture) if self.rest else estimates
+
+
+def add_rest(estimates, mixture):
+    """Append what the sources leave of a mixture as one more source.
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        ``(batch, source, time)``.
+    mixture : torch.Tensor
+        ``(batch, time)``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(batch, source + 1, time)``.
+
+    Example
+    -------
+    >>> add_rest(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[3.0, 3.0]]))
+    tensor([[[1., 2.],
+             [2., 1.]]])
+    """
+    rest = mixture - estimates.sum(1)
+    return torch.cat([estimates, rest.unsqueeze(1)], dim=1)
 
 
 class PaddedEncoder(nn.Module):

@@ -34,6 +34,7 @@ class Spectrum(nn.Module):
             raise ValueError(f"fft_length must be even, got {fft_length}.")
         self.fft_length = fft_length
         self.hop = fft_length // 2
+        self.matrix = None
         window = torch.hann_window(fft_length, dtype=torch.float64).sqrt().float()
         self.register_buffer("window", window, persistent=False)
 
@@ -55,18 +56,36 @@ class SpectralEncoder(Spectrum):
     torch.Size([2, 10, 4])
     """
 
+    def __init__(self, fft_length):
+        super().__init__(fft_length)
+        self.frame_length, self.context = fft_length, self.hop
+        # A sample is complete with the second frame that it lies in.
+        self.delay, self.latency = self.hop, fft_length
+
+    def padded_length(self, length):
+        """Return the number of samples that ``length`` samples are padded to."""
+        return length + -length % self.hop + self.hop
+
     def forward(self, mixture):
         """Map waveforms ``(batch, time)`` to a latent ``(batch, channel, frame)``."""
-        missing = -mixture.shape[-1] % self.hop
-        return self.transform(F.pad(mixture, (self.hop, self.hop + missing)))
+        missing = self.padded_length(mixture.shape[-1]) - mixture.shape[-1]
+        return self.transform(F.pad(mixture, (self.context, missing)))
 
     def transform(self, samples):
         """Map samples ``(batch, (frame + 1) * hop)`` to ``(batch, channel, frame)``."""
         # Half precision has no Fourier transform of all lengths.
         with torch.autocast(samples.device.type, enabled=False):
             frames = samples.float().unfold(-1, self.fft_length, self.hop)
-            spectra = torch.fft.rfft(frames * self.window)
+            frames = frames * self.window
+            if self.matrix is not None:
+                return F.linear(frames, self.matrix).transpose(1, 2)
+            spectra = torch.fft.rfft(frames)
         return torch.view_as_real(spectra).flatten(-2).transpose(1, 2)
+
+    def use_matrix(self):
+        """Compute by a matrix from now on, for runtimes without Fourier transforms."""
+        spectra = torch.fft.rfft(torch.eye(self.fft_length, dtype=torch.float64))
+        self.matrix = torch.view_as_real(spectra).flatten(-2).T.float().contiguous()
 
 
 class SpectralDecoder(Spectrum):
@@ -99,9 +118,50 @@ class SpectralDecoder(Spectrum):
             ``(batch, source, frame, fft_length)``.
         """
         with torch.autocast(latents.device.type, enabled=False):
-            parts = latents.float().permute(1, 0, 3, 2).unflatten(-1, (-1, 2))
-            spectra = torch.view_as_complex(parts.contiguous())
+            parts = latents.float().permute(1, 0, 3, 2)
+            if self.matrix is not None:
+                return F.linear(parts, self.matrix) * self.window
+            parts = parts.unflatten(-1, (-1, 2)).contiguous()
+            spectra = torch.view_as_complex(parts)
             return torch.fft.irfft(spectra, n=self.fft_length) * self.window
+
+    def use_matrix(self):
+        """Compute by a matrix from now on, for runtimes without Fourier transforms."""
+        parts = torch.eye(self.fft_length + 2, dtype=torch.float64)
+        spectra = torch.view_as_complex(parts.unflatten(-1, (-1, 2)))
+        frames = torch.fft.irfft(spectra, n=self.fft_length)
+        self.matrix = frames.T.float().contiguous()
+
+    def initial_state(self, latent):
+        """Return half a silent frame, before a signal."""
+        return latent.new_zeros(len(latent), 1, self.hop)
+
+    def join(self, frames, past):
+        """Sum up the next frames of a signal, if any, as far as they are complete.
+
+        Arguments
+        ---------
+        frames : torch.Tensor or None
+            As :meth:`synthesize` makes them.
+        past : torch.Tensor
+            The second half of the frame before them.
+
+        Returns
+        -------
+        waveforms : torch.Tensor
+            ``(batch, source, frame * hop)``.
+        past : torch.Tensor
+        """
+        if frames is None:
+            return past[..., :0], past
+        past = past.expand(-1, frames.shape[1], -1)
+        before = F.pad(past, (self.hop, 0)).unsqueeze(2)
+        waveforms = self.overlap_add(torch.cat([before, frames], dim=2))
+        return waveforms, frames[:, :, -1, self.hop :]
+
+    def finish(self, past):
+        """Return no waveforms: the last frame has brought out the last sample."""
+        return past[..., :0]
 
     def overlap_add(self, frames):
         """Sum up frames a hop apart, ``(batch, source, frame, fft_length)``.

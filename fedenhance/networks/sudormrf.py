@@ -129,7 +129,10 @@ class CausalEncoder(Encoder):
 
     def __init__(self, num_bases, kernel_size, depth):
         super().__init__(num_bases, kernel_size, depth, minimal_padding=False)
-        self.kernel_size = kernel_size
+        self.frame_length = kernel_size
+        self.context = kernel_size - 1
+        # A frame is complete with its first sample, and synthesised over two hops.
+        self.delay, self.latency = self.hop, self.hop + 1
         self.conv = nn.Conv1d(
             1, num_bases, 2 * kernel_size - 1, stride=self.hop, bias=False
         )
@@ -138,12 +141,12 @@ class CausalEncoder(Encoder):
     def forward(self, mixture):
         """Map waveforms ``(batch, time)`` to a latent ``(batch, channel, frame)``."""
         missing = self.padded_length(mixture.shape[-1]) - mixture.shape[-1]
-        return self.convolve(F.pad(mixture, (self.kernel_size - 1, missing)))
+        return self.transform(F.pad(mixture, (self.context, missing)))
 
-    def convolve(self, x):
-        """Convolve samples of which the first ``kernel_size - 1`` are the past's."""
-        frames = x.unfold(-1, self.kernel_size, self.hop)
-        weight = self.conv.weight[:, 0, : self.kernel_size]
+    def transform(self, x):
+        """Transform samples of which the first ``context`` are the past's."""
+        frames = x.unfold(-1, self.frame_length, self.hop)
+        weight = self.conv.weight[:, 0, : self.frame_length]
         return F.linear(frames, weight).transpose(1, 2)
 
 
@@ -211,6 +214,36 @@ class Decoder(nn.Module):
             return torch.einsum("btsn,snk->btsk", latents, weight)
         frames = latents.flatten(2) @ self.conv.weight.flatten(1)
         return frames.unflatten(2, (self.num_sources, -1))
+
+    def initial_state(self, latent):
+        """Return silent frames, before a signal."""
+        kernel_size = self.conv.kernel_size[0]
+        return latent.new_zeros(len(latent), 2, self.num_sources, kernel_size)
+
+    def join(self, frames, past):
+        """Sum up the next frames of a signal, if any, as far as they are complete.
+
+        Arguments
+        ---------
+        frames : torch.Tensor or None
+            As :meth:`synthesize` makes them.
+        past : torch.Tensor
+            The two frames before them.
+
+        Returns
+        -------
+        waveforms : torch.Tensor
+            ``(batch, source, frame * hop)``.
+        past : torch.Tensor
+        """
+        frames = past if frames is None else torch.cat([past, frames], dim=1)
+        # A block of output needs the frames before and after its own.
+        hop = self.conv.stride[0]
+        return self.overlap_add(frames)[..., hop:-hop], frames[:, -2:]
+
+    def finish(self, past):
+        """Return the waveforms of the last hop, which no frame follows."""
+        return self.overlap_add(past)[..., self.conv.stride[0] :]
 
     def overlap_add(self, frames):
         """Sum up frames a hop apart.

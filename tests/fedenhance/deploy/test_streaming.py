@@ -1,12 +1,16 @@
 """A stream gives what the whole signal gives."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from hyperpyyaml import load_hyperpyyaml
 
 from fedenhance.deploy.streaming import StreamingSeparator
 from fedenhance.networks.blocks import Norm
 from tests.fedenhance.networks.test_sudormrf import build
 
+MODELS = Path(__file__).parents[3] / "hparams" / "models"
 SIZES = {"channels": 6, "hidden_channels": 10, "num_blocks": 2}
 HOP = 10
 
@@ -60,9 +64,9 @@ def test_estimates_are_at_most_the_latency_behind():
 
 def test_the_state_does_not_grow():
     def size(stream):
-        tensors = [stream.samples, stream.frames]
-        for block in stream.blocks:
-            tensors += block.past + block.coarse
+        tensors = [stream.samples, stream.frames, *stream.masknet.state()]
+        for block in stream.masknet.blocks:
+            tensors += block.coarse
         return sum(tensor.numel() for tensor in tensors)
 
     stream = StreamingSeparator(causal_separator())
@@ -94,3 +98,39 @@ def test_a_separator_that_sees_the_future_is_refused():
 def test_samples_of_another_batch_size_are_refused():
     with pytest.raises(ValueError, match=r"\(1, time\), got \(2, 5\)"):
         StreamingSeparator(causal_separator()).push(torch.randn(2, 5))
+
+
+@pytest.mark.parametrize("name", ["gtcrn", "sudormrf_causal_small"])
+@pytest.mark.parametrize("size", [1000, 256, 4096])
+def test_architectures_stream_as_a_whole(name, size):
+    separator, mixture = architecture(name), 0.3 + torch.randn(1, 5000)
+    with torch.no_grad():
+        expected = separator(mixture)
+    stream = StreamingSeparator(separator)
+    actual = run(stream, mixture, size)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual.sum(1), mixture, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "latency"), [("gtcrn", 512), ("sudormrf_causal_small", 33)]
+)
+def test_latency_is_reached_and_not_exceeded(name, latency):
+    stream, behind = StreamingSeparator(architecture(name)), []
+    received = returned = 0
+    for size in [1] * 1100 + [256, 255, 1]:
+        received += size
+        returned += stream.push(torch.randn(1, size)).shape[-1]
+        behind.append(received - returned)
+    assert stream.latency == latency
+    # What is there when the next sample comes is one more behind.
+    assert max(behind) == latency - 1
+
+
+def architecture(name):
+    torch.manual_seed(0)
+    with open(MODELS / f"{name}.yaml") as file:
+        separator = load_hyperpyyaml(file)["separator"].eval()
+    for block in getattr(separator.masknet, "blocks", []):
+        torch.nn.init.constant_(block.skip_gain, 0.5)
+    return separator
