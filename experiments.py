@@ -40,8 +40,8 @@ import yaml
 from tqdm import tqdm
 
 from fedenhance.reports.scores import write_rows
-from fedenhance.training.record import RECORD, is_finished
 from fedenhance.training.settings import read_command
+from run_folder.record import RECORD, is_finished
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,11 @@ from functools import partial
 import speechbrain as sb
 from speechbrain.utils.distributed import get_local_rank, run_on_main
 
-from based_yaml import load_hparams, save_hparams
+from based_yaml import load_hparams
 from fedenhance.training.quiet import quieten_setup
-from fedenhance.training.record import claimed
 from fedenhance.training.settings import check_device, read_command
+from recipes.preparation import fixed
+from run_folder.record import claimed, digests
 
 
 def train(hparams, run_opts, datasets):
@@ -72,10 +73,11 @@ def run(command, claim):
     run_opts = {"noprogressbar": not sys.stderr.isatty(), **command.run_opts}
     hparams = load_hparams(command.hparams_file, command.overrides)
     sb.create_experiment_directory(str(command.folder))
-    run_on_main(save_hparams, [command.hparams_file, command.overrides, command.folder])
     if hparams.get("prepare"):
-        run_on_main(hparams["prepare"])
-    claim.check_data(hparams.get("manifest_folder"))
+        with fixed(claim.refuse if claim.trained else None):
+            run_on_main(hparams["prepare"])
+    folder = hparams.get("manifest_folder")
+    claim.check_data(digests(folder), folder)
     datasets = hparams["datasets"](hparams)
     brain = train(hparams, run_opts, datasets)
     brain.evaluate(

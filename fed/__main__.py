@@ -13,7 +13,7 @@ def main():
         run(sys.argv[1:])
     except (OSError, RuntimeError, ValueError) as error:
         raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-        if Path(raised_in).parent != Path(__file__).parent:
+        if Path(raised_in).parent.name not in ("fed", "run_folder"):
             raise
         sys.exit(f"fed: {error}")
 

@@ -7,7 +7,6 @@ import argparse
 import functools
 import io
 import json
-import os
 import sys
 import types
 from contextlib import contextmanager
@@ -19,7 +18,9 @@ from speechbrain import Brain
 from based_yaml import load_hparams
 from fed import recipe
 from fed.brain import Federated
+from fed.claim import held
 from fed.memory import keep_freed_memory
+from run_folder.record import as_worker
 
 DESCRIPTION = """Federates a SpeechBrain recipe: runs its script, as python would, up to
 the call to Brain.fit(); trains with the federation; goes on with the best model.
@@ -38,6 +39,7 @@ class Process:
     """What this process runs, whether it goes on after ``fit()``, what it has made."""
 
     command, stops_at_fit, sites = None, False, {}
+    claim = None  # of the output folder
 
 
 def run(argv):
@@ -59,14 +61,18 @@ def run(argv):
         "--federation", help="a YAML file that has the key 'federation'"
     )
     parser.add_argument("--fit", help="which call to fit(): its number, or the class")
+    parser.add_argument(
+        "--restart", action="store_true", help="remove what a federation left"
+    )
     options, args = parser.parse_known_args([str(arg) for arg in argv])
     if not args:
         parser.error("which script, or which YAML file?")
     Process.command = [str(arg) for arg in argv]
-    if not args[0].endswith(".py"):
-        return recipe.main(args)
-    with fit_federated(options.federation, options.fit):
-        return run_as_main(args)
+    with held(args, options.federation, options.restart) as Process.claim:
+        if not args[0].endswith(".py"):
+            return recipe.main(args)
+        with fit_federated(options.federation, options.fit):
+            return run_as_main(args)
 
 
 def run_as_main(args):
@@ -152,15 +158,13 @@ def load(command):
         keep_freed_memory()
         torch.set_num_threads(1)
         Process.stops_at_fit = True
-        os.environ["FED_WORKER"] = "1"  # for scripts that hold their output folder
         try:
-            run(json.loads(command))
+            with as_worker():
+                run(json.loads(command))
         except Reached as reached:
             keep(command, reached.site)
         else:
             raise ValueError(f"{command} ends without a call to fit().")
-        finally:
-            os.environ.pop("FED_WORKER", None)
     return Process.sites[command]
 
 

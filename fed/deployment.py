@@ -1,5 +1,6 @@
 """The ServerApp that ``flwr run`` starts; ``docs/real-machines.md`` says how."""
 
+import json
 import time
 
 import speechbrain as sb
@@ -8,6 +9,7 @@ from flwr.serverapp import ServerApp
 from speechbrain.utils.logger import get_logger
 
 from fed import command
+from fed.claim import held
 from fed.federation import quieten_rounds
 from fed.server import Server
 
@@ -20,10 +22,12 @@ def main(grid, context):
     """Train on the SuperNodes that are connected, and those that join later."""
     quieten_rounds()
     name = command.deployed(context)
-    site = command.load(name)
-    sb.create_experiment_directory(str(site.output_folder))
-    roster = Roster(grid, int(context.run_config["nodes"]))
-    Server(site.federation, site, name, roster, grid).run()
+    with held(json.loads(name)):
+        site = command.load(name)
+        with held(json.loads(name), folder=site.output_folder):
+            sb.create_experiment_directory(str(site.output_folder))
+            roster = Roster(grid, int(context.run_config["nodes"]))
+            Server(site.federation, site, name, roster, grid).run()
 
 
 class Roster:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fed import command
 from fed import weighting as weightings
+from fed.claim import fingerprint
 from fed.ledger import best_checkpointer
 from fed.memory import keep_freed_memory
 from fed.runtime import RUNTIMES
@@ -253,6 +254,8 @@ class Federation:
         name = command.current()
         command.keep(name, site)
         try:
+            if command.Process.claim is not None:
+                command.Process.claim.check_data(fingerprint(site), "the training data")
             start = self.runtime if callable(self.runtime) else RUNTIMES[self.runtime]
             roster = [(client, None) for client in site.names()]
             if self.holdings:

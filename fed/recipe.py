@@ -3,7 +3,7 @@
 import speechbrain as sb
 from torch.utils.data import Dataset
 
-from based_yaml import load_hparams, save_hparams
+from based_yaml import load_hparams
 from fed.site import loader_options
 
 
@@ -25,7 +25,6 @@ def main(argv):
     if "federation" not in hparams:
         raise ValueError(f"{hparams_file} needs the keys 'brain' and 'federation'.")
     sb.create_experiment_directory(hparams["output_folder"])
-    save_hparams(hparams_file, overrides, hparams["output_folder"])
     if hparams.get("prepare"):
         sb.utils.distributed.run_on_main(hparams["prepare"])
     return train(hparams, run_opts)

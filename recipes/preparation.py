@@ -10,6 +10,8 @@ import hashlib
 import inspect
 import json
 import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
@@ -102,6 +104,25 @@ def file_digest(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def fixed(refuse):
+    """Prepare nothing anew within, as a model was trained on what is prepared.
+
+    Arguments
+    ---------
+    refuse : callable or None
+        Called with what is to be said, instead of preparing anew; it must raise.
+    """
+    token = _refuse.set(refuse)
+    try:
+        yield
+    finally:
+        _refuse.reset(token)
+
+
+_refuse = ContextVar("refuse", default=None)
+
+
 def finished(save_folder, fingerprint):
     """Find the record of an earlier preparation of the same files and options.
 
@@ -129,6 +150,12 @@ def finished(save_folder, fingerprint):
             for name, digest in record["manifests"].items()
         )
     )
+    if refuse := _refuse.get():
+        if record.get("fingerprint") != fingerprint:
+            refuse(
+                f"{save_folder} was prepared from other files, or otherwise (--prepare "
+                "null goes on with what is prepared)"
+            )
     if same:
         logger.info(f"{save_folder} is prepared already.")
     return record if same else None

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 import experiments
-from fedenhance.training.record import claimed
 from fedenhance.training.settings import read_command
+from run_folder.record import claimed
 from tests.test_yaml import ROOT, top_level
 
 LISTS = sorted(ROOT.glob("recipes/*/experiments.yaml"))

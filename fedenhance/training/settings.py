@@ -1,40 +1,19 @@
 """What a command line of ``train.py`` asks for, checked before anything is made."""
 
 import hashlib
-import io
 import json
 import math
 import re
 import sys
-from contextlib import redirect_stderr
-from dataclasses import dataclass
 from pathlib import Path
 
-import speechbrain as sb
 import torch
-from speechbrain.utils.run_opts import RunOptions
 
 from based_yaml import check_overrides, open_hparams, read_values
+from run_folder.commands import GROWING, HARMLESS, Command, parse_words
 
 FLAGS = ("--restart", "--traceback")
 """Options of ``train.py`` that are neither SpeechBrain's nor keys of the YAML."""
-
-HARMLESS = {
-    *("output_folder", "prepare", "results", "live", "sinks", "train_logger"),
-    *("device", "runtime", "cuda_graphs", "test_only", "debug", "noprogressbar"),
-    *("num_workers", "prefetch_factor", "persistent_workers", "pin_memory"),
-    *("data_parallel_backend", "data_parallel_count", "distributed_backend"),
-    *("distributed_launch", "tqdm_colored_bar", "tqdm_barcolor", "log_config"),
-    *("ckpt_interval_minutes", "ckpt_interval_steps", "debug_batches"),
-    *("debug_epochs", "debug_persistently", "profile_training", "profile_warmup"),
-    *("profile_steps", "compile", "compile_module_keys", "compile_mode", "jit"),
-    *("compile_using_fullgraph", "compile_using_dynamic_shape_tracing"),
-    *("jit_module_keys", "param_file", "overridden_args", "checkpointer"),
-}
-"""Keys that make no other experiment, wherever in a YAML file they stand."""
-
-GROWING = ("rounds", "federation.rounds", "epochs", "epoch_counter.limit")
-"""Keys of which a run that goes on may have more."""
 
 OBJECT = "a mapping or an object"
 COUNT = int, 1, math.inf, "a whole number, 1 or more"
@@ -55,55 +34,6 @@ ALLOWED = {
     "grad_accumulation_factor": COUNT,
 }
 """Top-level key -> its type, lowest and highest value, and both in words."""
-
-
-@dataclass
-class Command:
-    """A command line of ``train.py``.
-
-    Attributes
-    ----------
-    hparams_file : str
-    overrides : str
-        YAML, with the output folder in it.
-    run_opts : dict
-        Of SpeechBrain, those that were given.
-    restart : bool
-        Whether what is in the folder goes.
-    values : dict
-        Of :func:`based_yaml.read_values`.
-    folder : Path
-        Where its results go.
-    """
-
-    hparams_file: str
-    overrides: str
-    run_opts: dict
-    restart: bool
-    values: dict
-    folder: Path
-
-    @property
-    def debug(self):
-        """Whether it is SpeechBrain's trial of a few batches."""
-        return bool(self.run_opts.get("debug"))
-
-    @property
-    def settings(self):
-        """All that makes it the experiment that it is.
-
-        Returns
-        -------
-        dict
-            Dotted key -> plain value, that of a run option among them.
-        """
-        defaults = RunOptions()
-        given = {
-            name: value
-            for name, value in self.run_opts.items()
-            if name in self.values or value != defaults[name]
-        }
-        return flat({**self.values, **given}, str(self.values["output_folder"]))
 
 
 def read_command(argv):
@@ -152,27 +82,6 @@ def read_command(argv):
     return Command(file, overrides, run_opts, restart, values, Path(folder))
 
 
-def parse_words(words):
-    """Parse as SpeechBrain does; what it refuses is a ValueError, without its usage.
-
-    Returns
-    -------
-    hparams_file : str
-    run_opts : dict
-        Those that are given.
-    overrides : str
-    """
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            file, options, overrides = sb.parse_arguments(words)
-    except SystemExit as end:
-        if not end.code:  # --help
-            raise
-        raise ValueError(said.getvalue().strip().rpartition("error: ")[2]) from end
-    return file, {name: options[name] for name in options.overridden_args}, overrides
-
-
 def suffix_of(given, defaults, file):
     """Tell a command from its YAML file, in the name of a folder.
 
@@ -218,49 +127,6 @@ def word(value):
     if len(text) > 24:
         text = f"{text[:16]}_{digest_of(value)}"
     return text
-
-
-def flat(values, folder="", key=""):
-    """Settings by dotted keys, without those that are harmless.
-
-    Arguments
-    ---------
-    values : dict
-        Of :func:`based_yaml.read_values`.
-    folder : str
-        Output folder; what lies in it is written relative to it, and other folders
-        absolutely.
-    key : str
-        Of the values, within others.
-
-    Returns
-    -------
-    dict
-
-    Example
-    -------
-    >>> flat({"a": {"b": 1, "device": "cpu"}, "f": "out/save"}, "out")
-    {'a.b': 1, 'f': '<output_folder>/save'}
-    """
-    leaves = {}
-    for name, value in values.items():
-        if name in HARMLESS:
-            continue
-        place = f"{key}{name}"
-        if isinstance(value, list) and any(isinstance(v, dict) for v in value):
-            value = dict(enumerate(value))
-        if isinstance(value, dict):
-            leaves |= flat(value, folder, f"{place}.")
-            continue
-        if isinstance(value, str):
-            if folder and f"{value}/".startswith(f"{folder}/"):
-                value = f"<output_folder>{value[len(folder) :]}"
-            elif str(name).endswith(("_folder", "_corpus")):
-                value = str(Path(value).absolute())
-            elif name in ("maximize", "minimize"):
-                value = value.removeprefix("valid_")
-        leaves[place] = json.loads(json.dumps(value, default=str))
-    return leaves
 
 
 def check_values(values, defaults, file):

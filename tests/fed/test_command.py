@@ -58,7 +58,7 @@ def test_a_script_is_federated_as_it_is(script, tmp_path):
 
 def test_clients_get_what_a_ready_loader_has(script):
     whole = script()
-    ready = script("--ready", "True", f"--seed={7}")
+    ready = script("--restart", "--ready", "True", f"--seed={7}")
     assert [row["examples"] for row in ready] == [row["examples"] for row in whole]
 
 

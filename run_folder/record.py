@@ -17,22 +17,14 @@ from pathlib import Path
 import speechbrain
 import torch
 
-from based_yaml import read_values, sources_of
-from fedenhance.data.tables import write_json
-from fedenhance.training.settings import GROWING, flat
+from based_yaml import read_values, save_hparams
+from run_folder.commands import GROWING, flat
+from run_folder.files import whole_file
 
 logger = logging.getLogger(__name__)
 
 RECORD, LOCK = "run.json", ".lock"
 WORKER = "FED_WORKER"
-WRITTEN = (
-    *("hyperparams.yaml", "env.log", "log.txt", "train.py", "train_log.txt"),
-    *("rounds.csv", "clients.csv", "clients_data.csv", "wer_test.txt"),
-    *("valid_mixtures.csv", "test_mixtures.csv", "test_metrics.csv", "report.html"),
-    *("save", "figures", "audio", "package", "evaluation", "tensorboard", "wandb"),
-    *("debug", RECORD),
-)
-"""What a run leaves in its folder. Manifests stay: preparing finds out what is new."""
 
 
 class Claim:
@@ -40,27 +32,45 @@ class Claim:
 
     Arguments
     ---------
-    folder : Path
+    command : run_folder.commands.Command
     record : dict
+
+    Attributes
+    ----------
+    trained : bool
+        Whether something was trained in the folder, on data that are known.
     """
 
-    def __init__(self, folder, record):
-        self.folder, self.record = folder, record
+    def __init__(self, command, record):
+        self.command, self.folder, self.record = command, command.folder, record
+        self.trained = bool(record.get("data")) and is_used(command)
 
     def write(self, **news):
         """Write the record, with what is new in it."""
         self.record |= news
-        write_json(self.folder / RECORD, self.record)
+        with whole_file(self.folder / RECORD) as partial:
+            text = json.dumps(self.record, indent=1, sort_keys=True)
+            partial.write_text(f"{text}\n", encoding="utf-8")
 
-    def check_data(self, manifest_folder):
-        """Record the manifests; raise ValueError if others were trained on before."""
-        data = digests(manifest_folder)
+    def check_data(self, data, place):
+        """Record what is trained on; raise ValueError if it was something else.
+
+        Arguments
+        ---------
+        data : dict
+            Name -> digest.
+        place : str
+            Where they are, for the message.
+        """
         known = self.record["data"]
         changed = [f for f in {**known, **data} if known.get(f) != data.get(f)]
-        if known and changed and is_used(self.folder):
-            told = f"{', '.join(changed)} in {manifest_folder} is not what it was"
-            raise refusal(self.folder, told)
+        if self.trained and changed:
+            self.refuse(f"{', '.join(changed)} in {place} is not what it was")
         self.write(data=data)
+
+    def refuse(self, reason):
+        """Raise the ValueError that says why the folder cannot be used."""
+        raise refusal(self.command, reason)
 
 
 class Worker(Claim):
@@ -69,7 +79,7 @@ class Worker(Claim):
     def write(self, **news):
         """Leave it to the process whose folder it is."""
 
-    def check_data(self, manifest_folder):
+    def check_data(self, data, place):
         """Likewise."""
 
 
@@ -79,7 +89,7 @@ def claimed(command):
 
     Arguments
     ---------
-    command : fedenhance.training.settings.Command
+    command : run_folder.commands.Command
 
     Yields
     ------
@@ -94,24 +104,35 @@ def claimed(command):
     """
     folder = command.folder
     if os.environ.get(WORKER) or os.environ.get("RANK", "0") != "0":
-        yield Worker(folder, {})
+        yield Worker(command, {})
         return
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        known, used = read_record(folder), is_used(folder)
+        known, used = read_record(folder), is_used(command)
         if used and not (command.restart or command.debug):
-            check(folder, known, command)
+            check(known, command)
         elif used or (folder / RECORD).exists():
-            clear(folder)
+            clear(command)
             known = None
-        claim = Claim(folder, describe(command, known or {}))
+        claim = Claim(command, describe(command, known or {}))
         claim.write()
-        os.environ[WORKER] = "1"
-        try:
+        save_hparams(command.hparams_file, command.overrides, folder)
+        with as_worker():
             yield claim
-        finally:
-            del os.environ[WORKER]
         claim.write(finished=True)
+
+
+@contextmanager
+def as_worker():
+    """Let what is called or started within leave claims to this process."""
+    before = os.environ.get(WORKER)
+    os.environ[WORKER] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(WORKER)
+        if before is not None:
+            os.environ[WORKER] = before
 
 
 def describe(command, known):
@@ -119,7 +140,7 @@ def describe(command, known):
 
     Arguments
     ---------
-    command : fedenhance.training.settings.Command
+    command : run_folder.commands.Command
     known : dict
         The record that it goes on with, or an empty one.
 
@@ -136,7 +157,7 @@ def describe(command, known):
     ways = ("maximize", "minimize", "federation.maximize", "federation.minimize")
     named = [f"{way} {settings[way]}" for way in ways if settings.get(way)]
     return {
-        "sources": sources_of(command.hparams_file),
+        "sources": command.sources,
         "settings": settings,
         "metric": named[0] if named else "minimize loss",
         "data": known.get("data", {}),
@@ -173,16 +194,16 @@ def is_finished(command):
         When its folder holds another experiment.
     """
     known = read_record(command.folder)
-    if command.restart or command.debug or not known or not is_used(command.folder):
+    if command.restart or command.debug or not known or not is_used(command):
         return False
-    check(command.folder, known, command)
+    check(known, command)
     return known["finished"] and known["settings"] == command.settings
 
 
-def check(folder, known, command):
+def check(known, command):
     """Raise ValueError if a folder holds another experiment than a command's."""
     if not known:
-        raise refusal(folder, f"it holds a model, and no {RECORD} says of what")
+        raise refusal(command, f"it holds a model, and no {RECORD} says of what")
     new, old = command.settings, known["settings"]
     differing = {
         key: (old.get(key, "absent"), new.get(key, "absent"))
@@ -199,7 +220,7 @@ def check(folder, known, command):
     if len(told) > 6:
         told[6:] = [f"and {len(told) - 6} more"]
     if told:
-        raise refusal(folder, f"{'; '.join(told)} (of {known['sources'][-1]})")
+        raise refusal(command, f"{'; '.join(told)} (of {known['sources'][-1]})")
 
 
 def differs(key, old, new):
@@ -214,23 +235,20 @@ def differs(key, old, new):
     return new < old if longer else new != old
 
 
-def refusal(folder, reason):
+def refusal(command, reason):
     """Make the error that says why a folder cannot be used, and what can be done."""
-    return ValueError(
-        f"{folder} holds another experiment: {reason}. Give another --output_folder, "
-        "or --restart to remove what is there"
-    )
+    told = f"{command.folder} holds another experiment: {reason}. {command.ways}"
+    return ValueError(told)
 
 
-def is_used(folder):
-    """Whether something was trained in a folder that a run can go on from."""
-    save = Path(folder) / "save"
-    return any(any(save.glob(pattern)) for pattern in ("federation*", "CKPT*"))
+def is_used(command):
+    """Whether something was trained in a command's folder that a run can go on from."""
+    return any(any(command.folder.glob(pattern)) for pattern in command.traces)
 
 
-def clear(folder):
+def clear(command):
     """Remove what a run left in its folder, the record last."""
-    for path in (Path(folder) / name for name in WRITTEN):
+    for path in (command.folder / name for name in command.written):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -275,7 +293,7 @@ def digests(manifest_folder):
 
 def version():
     """Digest the project's code, with what it runs on."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for place in (".", "fed", "fedenhance", "recipes", "run_folder"):
         found = (root / place).glob("*.py" if place == "." else "**/*.py")

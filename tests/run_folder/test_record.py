@@ -9,9 +9,9 @@ import signal
 import pytest
 
 import train
-from fedenhance.training import record
-from fedenhance.training.record import claimed, locked
 from fedenhance.training.settings import read_command
+from run_folder import record
+from run_folder.record import claimed, digests, locked
 
 YAML = """
 seed: 1
@@ -54,7 +54,7 @@ def start(tmp_path, monkeypatch):
         text = text.replace("valid_", "") + str(
             values["train_dataloader_opts"]["extra"]
         )
-        claim.check_data(folder / "manifests")
+        claim.check_data(digests(folder / "manifests"), folder / "manifests")
         rows = state.read_text().splitlines() if state.exists() else []
         rows += [text] * (values["rounds"] - len(rows))
         state.write_text("\n".join(rows))
