@@ -10,7 +10,9 @@ an error comes from.
 """
 
 import sys
+import traceback
 from functools import partial
+from pathlib import Path
 
 import speechbrain as sb
 from speechbrain.utils.distributed import get_local_rank, run_on_main
@@ -94,7 +96,10 @@ def run(command, claim):
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (ImportError, OSError, ValueError) as error:
-        if "--traceback" in sys.argv:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        # Of RuntimeErrors, those of the federation say what they mean.
+        place = Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent
+        told = place.name == "fed" or not isinstance(error, RuntimeError)
+        if "--traceback" in sys.argv or not told:
             raise
         sys.exit(f"train.py: {error} (--traceback shows where)")

@@ -34,6 +34,8 @@ class Claim:
     ---------
     command : run_folder.commands.Command
     record : dict
+    before : dict
+        The record that was there.
 
     Attributes
     ----------
@@ -41,7 +43,8 @@ class Claim:
         Whether something was trained in the folder, on data that are known.
     """
 
-    def __init__(self, command, record):
+    def __init__(self, command, record, before=None):
+        self.before = before
         self.command, self.folder, self.record = command, command.folder, record
         self.trained = bool(record.get("data")) and is_used(command)
 
@@ -70,6 +73,7 @@ class Claim:
 
     def refuse(self, reason):
         """Raise the ValueError that says why the folder cannot be used."""
+        self.write(**self.before)
         raise refusal(self.command, reason)
 
 
@@ -114,7 +118,7 @@ def claimed(command):
         elif used or (folder / RECORD).exists():
             clear(command)
             known = None
-        claim = Claim(command, describe(command, known or {}))
+        claim = Claim(command, describe(command, known or {}), known)
         claim.write()
         save_hparams(command.hparams_file, command.overrides, folder)
         with as_worker():

@@ -1,6 +1,7 @@
 """The main job, end to end, on a corpus of a few seconds."""
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import train
 from benchmarks.kills import MODEL
 from fedenhance.data.datasets import dataio_prepare
 from tests.conftest import RATE
+from tests.recipes.conftest import make_corpus
 
 ROOT = Path(train.__file__).parent
 
@@ -175,18 +177,66 @@ def test_bad_input_names_the_culprit(arguments, changes, culprit):
 
 
 def test_bad_input_ends_in_one_line(arguments):
+    code, said = ended(arguments(n_clients=5))
+    assert code == 1
+    assert "5 clients" in said.splitlines()[-1]
+    for word in ("Traceback", "torchvision", "Run option"):
+        assert word not in said
+
+
+def ended(words):
+    """Run train.py to its end; return its exit code and what it says in errors."""
     done = subprocess.run(
-        [sys.executable, "train.py", *arguments(n_clients=5)],
+        [sys.executable, "train.py", *map(str, words)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=240,
     )
-    assert done.returncode == 1
-    assert "5 clients" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
-    said = (done.stderr + done.stdout).splitlines()
-    assert not [line for line in said if "torchvision" in line or "Run option" in line]
+    return done.returncode, done.stderr.strip()
+
+
+def test_a_federation_of_which_every_client_fails_ends_in_one_line(arguments):
+    """Here by an accumulation of gradients that is longer than an epoch."""
+    code, said = ended(arguments(max_grad_norm=1) + ["--grad_accumulation_factor=64"])
+    last = said.splitlines()[-1]
+    assert code == 1
+    assert last.startswith("train.py: Round 1 failed 4 times.")
+    assert "grad_accumulation_factor is 64, and the epoch had" in last
+    assert "Traceback" not in said
+
+
+def test_changed_data_are_refused_before_anything_is_prepared(arguments, tmp_path):
+    root = make_corpus(tmp_path / "data")
+    prepare = (
+        "!name:recipes.LibriFSD50K.prepare.prepare "
+        f"{{data_folder: {root}, save_folder: {tmp_path}/manifests}}"
+    )
+    words = arguments(
+        prepare=prepare,
+        data_folder=root,
+        manifest_folder=tmp_path / "manifests",
+        sample_rate=16000,
+        n_clients=2,
+        rounds=1,
+        results="[]",
+    )
+    train.main(words)
+    train.main(words)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    extra = root / "LibriSpeech/train-clean-100/19/7/19-7-0009.flac"
+    extra.write_bytes((extra.parent / "19-7-0000.flac").read_bytes())
+    with pytest.raises(ValueError, match="manifests was prepared from other files"):
+        train.main(words)
+    extra.unlink()
+    after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert {p for p in after if before.get(p) != after[p]} <= {
+        tmp_path / "out/log.txt",
+        tmp_path / "out/env.log",
+        tmp_path / "out/hyperparams.yaml",
+        tmp_path / "out/.lock",
+    }
+    assert json.loads(after[tmp_path / "out/run.json"])["finished"]
 
 
 def test_a_used_folder_is_refused_and_left_as_it_is(arguments, tmp_path):
