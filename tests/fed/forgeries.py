@@ -224,3 +224,16 @@ FORGERIES = {
     ),
     "number no array": (number("optimizers.a", 3), "is no array"),
 }
+
+
+def forging(message, context, call_next, client="client01"):
+    """Forge a client's replies, in each round another way: a mod for ``mods``.
+
+    Forgeries that Flower itself cannot send, or that speak of numbers, which are not
+    sent with mods, become error replies; they have to be left out as well.
+    """
+    reply, config = call_next(message, context), message.content["config"]
+    if config["client"] == client:
+        edit, _ = [*FORGERIES.values()][(config["server-round"] - 1) % len(FORGERIES)]
+        edit(reply.content)
+    return reply

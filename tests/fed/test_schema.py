@@ -1,14 +1,21 @@
 """Whatever a client sends, it is left out by name, and the others go on."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
-from flwr.app import Array, Error
+from flwr.app import Array, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
-from fed.replies import client_row
+import fed
+from fed.arrays import get_arrays, to_record
+from fed.guard import groups_of
+from fed.replies import Checker, client_row
 from fed.runtime import ProcessGrid
-from fed.schema import RESERVED, line
-from tests.fed.forgeries import FORGERIES, WEIGHT
+from fed.schema import RESERVED, Schema, line, may_set
+from tests.fed.forgeries import FORGERIES, WEIGHT, forging
 
 ENVELOPES = {
     "an error without reason": (Error(ErrorCode.UNKNOWN), "error 0 without reason"),
@@ -54,6 +61,70 @@ def test_a_forged_reply_is_left_out_by_name(train, read, forge, name):
 
 def test_there_are_sixty_forgeries_and_more():
     assert len(FORGERIES) >= 60
+
+
+def test_a_run_outlives_them_all(train, read):
+    small = {"n_clients": 2, "train_size": 8}
+    train(**small, rounds=len(FORGERIES), federation={"mods": [forging]})
+    statuses = [row["status"] for row in read("clients.csv")]
+    assert set(statuses[::2]) == {"ok"}
+    assert "ok" not in statuses[1::2]
+    assert len(statuses) == 2 * len(FORGERIES)
+
+
+def over_the_wire(content):
+    """Take content to bytes and back, as Flower does between processes."""
+    objects = get_all_nested_objects(content)
+    contents = {key: item.deflate() for key, item in objects.items()}
+    return inflate_object_from_contents(content.object_id, contents)
+
+
+def good_content(arrays):
+    """Content that is what was asked for."""
+    moved = {n: (a + 1).astype(a.dtype) for n, a in arrays.items()}
+    metrics = {"num-examples": 8, "loss": 0.5, "seconds": 0.1}
+    return RecordDict(
+        {
+            "arrays": to_record(moved),
+            "metrics": MetricRecord(metrics),
+            "config": ConfigRecord({"client": "client02"}),
+            "numbers": to_record({"annealing.patient": np.array(0)}),
+        }
+    )
+
+
+HARMLESS = {"shape a list", "loss a truth"}
+"""On their way they become what they should be."""
+
+
+@pytest.fixture
+def check(brain):
+    """Make what judges a reply's content; it has no other words than a ValueError."""
+    arrays = get_arrays(brain)
+    schema, groups = Schema(arrays, may_set(brain)), groups_of(arrays, set())
+    checker = Checker(fed.Federation(), schema, arrays, groups)
+
+    def check(content):
+        ProcessGrid(1)
+        question = Message(RecordDict(), message_type="train", dst_node_id=1)
+        checker(Message(content, reply_to=question), client_row("client02"))
+
+    check.arrays = arrays
+    return check
+
+
+def test_what_is_honest_arrives_and_passes(check):
+    check(over_the_wire(good_content(check.arrays)))
+
+
+@pytest.mark.parametrize("name", [n for n in FORGERIES if n not in HARMLESS])
+def test_what_arrives_of_a_forgery_is_refused(check, name):
+    content = good_content(check.arrays)
+    FORGERIES[name][0](content)
+    with suppress(AttributeError, TypeError, ValueError):  # Flower cannot send it
+        content = over_the_wire(content)
+    with pytest.raises(ValueError, match="."):
+        check(content)
 
 
 @pytest.mark.parametrize("name", ENVELOPES)
