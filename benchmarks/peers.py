@@ -6,9 +6,9 @@
     python -m benchmarks.peers --data_folder ... --only rnnoise gtcrn
 
 The data folder is laid out as LibriFSD50K; its test speakers, with one and with two
-test noises at -5 to 10 dB. For every enhancer: SI-SDR improvement, PESQ, ESTOI and DNSMOS,
-before and after; the share of utterances whose SI-SDR got worse; seconds of one core
-for each second of audio (resampling included); parameters. Estimates are shifted by the
+test noises at -5 to 10 dB. For every enhancer: SI-SDR improvement, PESQ, ESTOI and
+DNSMOS; the share of utterances whose SI-SDR got worse; seconds of one core for each
+second of audio (resampling included); parameters. Estimates are shifted by the
 whole samples that fit the mixture best, for some enhancers delay what they give.
 
 Peers come as packages, to be installed into an environment of their own, beside what

@@ -10,7 +10,15 @@ from benchmarks import __main__ as suite
 
 HERE = Path(suite.__file__).parent
 # What the benchmarks share, and what takes longer than half an hour.
-NO_PART = {"__init__", "__main__", "measuring", "loops", "original", "first_step"}
+NO_PART = {
+    "peers",
+    "__init__",
+    "__main__",
+    "measuring",
+    "loops",
+    "original",
+    "first_step",
+}
 NO_PART |= {
     "models",
     "flower_stock",
