@@ -90,6 +90,14 @@ def supervised(estimates, targets, loss=thresholded_snr_loss, noise_weight=1.0):
             "the network's num_sources to 2 (speech and the rest) or to at least as "
             "many as there are targets"
         )
+    if noise_weight == 0:
+        return mixit(
+            estimates,
+            targets,
+            functools.partial(_first_alone, loss),
+            allow=[range(num_sources)],
+            weights=[1.0] + [0.0] * (num_sources - 1),
+        )
     noise_orders = itertools.permutations(range(1, num_sources))
     return mixit(
         estimates,
@@ -98,6 +106,12 @@ def supervised(estimates, targets, loss=thresholded_snr_loss, noise_weight=1.0):
         allow=[(0, *order) for order in noise_orders],
         weights=[1.0] + [noise_weight] * (num_sources - 1),
     )
+
+
+def _first_alone(loss, estimates, targets):
+    """Losses of which only those of the first slot are computed; 0 for the others."""
+    first = loss(estimates[..., :1, :], targets[..., :1, :])
+    return F.pad(first, (0, targets.shape[-2] - 1))
 
 
 def mixit(

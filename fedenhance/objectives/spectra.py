@@ -28,7 +28,7 @@ def compressed_spectrum_loss(
     targets : torch.Tensor
         Targets, of the same shape.
     fft_length : int
-        Samples in a Hann window; the hop is a quarter of it.
+        Samples in a Hann window; the hop is half of it.
     exponent : float
         Of the magnitudes.
     snr_max : float
@@ -61,7 +61,7 @@ def _compressed(signals, fft_length, exponent, power):
     spectra = torch.stft(
         signals.reshape(-1, signals.shape[-1]),
         fft_length,
-        hop_length=fft_length // 4,
+        hop_length=fft_length // 2,
         window=torch.hann_window(fft_length, device=signals.device),
         return_complex=True,
     )

@@ -404,3 +404,20 @@ def test_short_vectors_of_gpus_have_the_same_inner_products(scale):
 def test_processors_take_the_qr(monkeypatch):
     monkeypatch.delattr(objectives, "_gram_coordinates")
     objectives.constrained_mixit(torch.randn(1, 3, 50), torch.randn(1, 2, 50))
+
+
+def test_of_noise_without_weight_no_loss_is_computed():
+    targets = torch.randn(2, 3, 100)
+    estimates = targets + 0.1 * torch.randn_like(targets)
+    seen = []
+
+    def loss(estimates, targets):
+        seen.append(targets.shape[-2])
+        return snr_loss(estimates, targets)
+
+    found = supervised(estimates, targets, loss, noise_weight=0.0)
+    assert found == pytest.approx(snr_loss(estimates[:, 0], targets[:, 0]))
+    assert seen == [1]
+    targets[0, 0] = 0.0  # what is estimated for silence is an error on the mixture
+    expected = snr_loss(targets[0].sum(0) + estimates[0, 0], targets[0].sum(0))
+    assert supervised(estimates, targets, loss, 0.0)[0] == pytest.approx(expected)
