@@ -4,10 +4,11 @@ import pytest
 
 from benchmarks import pfl_research
 from benchmarks.loops import Case
+from fedenhance.reports import metrics
 
 
 def test_without_it_what_to_install_is_said(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pfl", None)
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="pip install pfl"):
         pfl_research.main(["--quick"])
 
@@ -23,6 +24,6 @@ def test_users_are_the_clients_and_come_again():
         len(ids) for ids in (*clients, clients[0])
     ]
     batches = list(cohort[0].iter(None))
-    assert sum(len(batch.inputs.data) for (batch,) in batches) == len(clients[0])
+    assert sum(len(batch["inputs"]) for (batch,) in batches) == len(clients[0])
     network = pfl_research.Loss(case, hparams)
     assert network.loss(*batches[0]).requires_grad

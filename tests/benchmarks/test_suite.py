@@ -12,6 +12,7 @@ HERE = Path(suite.__file__).parent
 # What the benchmarks share, and what takes longer than half an hour.
 NO_PART = {
     "peers",
+    "pfl_research",
     "__init__",
     "__main__",
     "measuring",
