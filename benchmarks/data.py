@@ -46,9 +46,9 @@ from fedenhance.data.manifests import (
     take_isolated_noises,
 )
 from fedenhance.data.mixing import MixtureOfMixtures
-from recipes.audio_files import read_headers
-from recipes.LibriFSD50K.prepare import prepare
-from recipes.storage import read_at_16k
+from fedenhance.recipes.audio_files import read_headers
+from fedenhance.recipes.LibriFSD50K.prepare import prepare
+from fedenhance.recipes.storage import read_at_16k
 
 BATCH_SIZE, SECONDS = 6, 4.0
 

@@ -12,7 +12,7 @@ goes on. Prints a table, and adds one row a run to experiments.csv.
 from pathlib import Path
 
 from benchmarks import COMMITTED, measuring
-from experiments import command_of, is_done, train
+from fedenhance.commands.experiments import command_of, is_done, train
 from fedenhance.reports.runs import Run, experiments_table
 
 RECORDED = "--snr_range [-5,10] --loop_noise True --local_epoch_p 0.25 --test_size 40"

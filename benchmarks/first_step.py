@@ -38,7 +38,7 @@ def main(argv):
     import speechbrain
 
     mark("import speechbrain, torch")
-    import train
+    from fedenhance.commands import train
 
     load, fit_batch = train.load_hparams, speechbrain.Brain.fit_batch
 

@@ -26,12 +26,12 @@ from pathlib import Path
 
 import torch
 
+import fedenhance.recipes.LibriFSD50K.prepare  # noqa: F401, once for all that is trained
 import fedenhance.reports.results  # noqa: F401
 import fedenhance.training.remixit  # noqa: F401
-import recipes.LibriFSD50K.prepare  # noqa: F401, once for all that is trained
-import train
 from benchmarks import OUT, measuring
 from fed.files import load
+from fedenhance.commands import train
 from fedenhance.data.tables import read_table
 
 COMMON = {

@@ -17,15 +17,15 @@ import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from torch.utils.data import DataLoader
 
-from based_yaml import load_hparams
 from fed import command, recipe
 from fed.loading import restrict
 from fed.site import rows_of
+from fedenhance.based_yaml import load_hparams
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.data.tables import read_table
 from fedenhance.networks.scaling import separate
+from fedenhance.recipes.LibriFSD50K.prepare import prepare
 from fedenhance.training.separation import mixtures_of
-from recipes.LibriFSD50K.prepare import prepare
 
 HERE = Path(__file__).parent
 RUN_OPTS = {"device": "cpu", "noprogressbar": True}

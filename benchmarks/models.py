@@ -10,10 +10,11 @@ from unittest import mock
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
+from fedenhance.based_yaml import PACKAGE
 from fedenhance.networks.authors import to_reference
 
 SAMPLE_RATE = 16000
-MODELS = Path(__file__).resolve().parents[1] / "hparams" / "models"
+MODELS = PACKAGE / "hparams" / "models"
 LISTS = (torch.nn.Sequential, torch.nn.ModuleList)
 NAMES = sorted(path.stem for path in MODELS.glob("*.yaml"))
 #: The authors' class of each member: checkout, module, class.

@@ -29,10 +29,10 @@ import numpy as np
 import torch
 from torchaudio.functional import resample
 
-from based_yaml import load_hparams
 from benchmarks import COMMITTED, measuring
 from benchmarks.experiments import RECORDED
 from evaluate import enhance_all
+from fedenhance.based_yaml import load_hparams
 from fedenhance.data.datasets import split_mixtures
 from fedenhance.deploy.trained import load_trained
 from fedenhance.reports.metrics import measure_utterances

@@ -26,18 +26,18 @@ import time
 from collections import defaultdict
 from functools import partial
 from math import ceil
-from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
 import speechbrain as sb
 import torch
 
-import train
 from benchmarks import measuring, models
 from benchmarks.loops import Case
 from fed import client, ledger, server, site, strategy
 from fed.memory import keep_freed_memory
+from fedenhance.based_yaml import PACKAGE
+from fedenhance.commands import train
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.data.mixing import MixtureOfMixtures
 from fedenhance.networks.scaling import separate
@@ -156,7 +156,7 @@ def run_python(argv):
         capture_output=True,
         text=True,
         timeout=600,
-        cwd=Path(train.__file__).parent,
+        cwd=PACKAGE.parent,
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stderr[-2000:]}")

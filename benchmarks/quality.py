@@ -37,8 +37,8 @@ from fedenhance.data.manifests import (
     load_manifest,
     take_isolated_noises,
 )
+from fedenhance.recipes.LibriFSD50K.prepare import prepare
 from fedenhance.training.separation import mean_scores
-from recipes.LibriFSD50K.prepare import prepare
 
 FOREVER = 10**6
 ORIGINAL = {

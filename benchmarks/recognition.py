@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from benchmarks import COMMITTED, measuring
-from experiments import command_of
+from fedenhance.commands.experiments import command_of
 from fedenhance.reports.markdown import table
 
 KINDS = {

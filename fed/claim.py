@@ -10,10 +10,10 @@ from pathlib import Path
 from ruamel.yaml.error import YAMLError
 from speechbrain.utils.logger import get_logger
 
-from based_yaml import read_values
 from fed.site import rows_of
-from run_folder import commands
-from run_folder.record import claimed
+from fedenhance.based_yaml import read_values
+from fedenhance.run_folder import commands
+from fedenhance.run_folder.record import claimed
 
 logger = get_logger(__name__)
 
@@ -64,7 +64,7 @@ def held(words, federation=None, restart=False, folder=None):
 
     Yields
     ------
-    run_folder.record.Claim or None
+    fedenhance.run_folder.record.Claim or None
         None where nothing says what the experiment is, or the script sees to it.
 
     Raises

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from speechbrain import Brain
 
-from based_yaml import load_hparams
 from fed import recipe
 from fed.brain import Federated
 from fed.claim import held
 from fed.memory import keep_freed_memory
-from run_folder.record import as_worker
+from fedenhance.based_yaml import find, load_hparams
+from fedenhance.run_folder.record import as_worker
 
 DESCRIPTION = """Federates a SpeechBrain recipe: runs its script, as python would, up to
 the call to Brain.fit(); trains with the federation; goes on with the best model.
@@ -179,7 +179,8 @@ def deployed(context):
     overrides = [run_config["overrides"], node.get("overrides", "")]
     device = node.get("device", run_config.get("device"))
     overrides += [f"device: {device}"] if device else []
-    return json.dumps([str(root / file) for file in files] + flags(*overrides))
+    found = [root / file if (root / file).exists() else find(file) for file in files]
+    return json.dumps([*map(str, found), *flags(*overrides)])
 
 
 def flags(*overrides):

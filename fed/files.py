@@ -10,8 +10,8 @@ from urllib.parse import quote
 import numpy as np
 import torch
 
-from run_folder.checkpoints import check_archive
-from run_folder.files import whole_file
+from fedenhance.run_folder.checkpoints import check_archive
+from fedenhance.run_folder.files import whole_file
 
 
 def save(path, state):

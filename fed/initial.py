@@ -6,7 +6,7 @@ import torch
 from speechbrain.utils.logger import get_logger
 
 from fed.arrays import set_arrays
-from run_folder.checkpoints import Checkpoints, check
+from fedenhance.run_folder.checkpoints import Checkpoints, check
 
 logger = get_logger(__name__)
 

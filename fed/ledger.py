@@ -10,7 +10,7 @@ from fed import files
 from fed.arrays import get_arrays, set_arrays
 from fed.initial import load_initial
 from fed.strategy import restore_strategy, strategy_state
-from run_folder.checkpoints import Checkpoints, check
+from fedenhance.run_folder.checkpoints import Checkpoints, check
 
 logger = get_logger(__name__)
 

@@ -3,8 +3,8 @@
 import speechbrain as sb
 from torch.utils.data import Dataset
 
-from based_yaml import load_hparams
 from fed.site import loader_options
+from fedenhance.based_yaml import load_hparams
 
 
 def main(argv):

@@ -1,1 +1,1 @@
-"""What YAML names: networks, objectives, mixing, metrics, the Separation Brain."""
+"""Federated speech enhancement: networks, objectives, training, trained models."""

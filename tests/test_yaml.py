@@ -12,18 +12,21 @@ import pytest
 import yaml
 from speechbrain.utils.run_opts import RunOptions
 
-from based_yaml import load_hparams, open_hparams
+from fedenhance.based_yaml import PACKAGE, load_hparams, open_hparams
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = sorted(
-    [*ROOT.glob("hparams/*.yaml"), *ROOT.glob("recipes/**/hparams/*.yaml")]
+    [*PACKAGE.glob("hparams/*.yaml"), *PACKAGE.glob("recipes/**/hparams/*.yaml")]
 )
 # Of which experiments are made: they do not stand alone.
 BASES = sorted(
-    [*ROOT.glob("hparams/bases/*.yaml"), *ROOT.glob("recipes/**/hparams/bases/*.yaml")]
+    [
+        *PACKAGE.glob("hparams/bases/*.yaml"),
+        *PACKAGE.glob("recipes/**/hparams/bases/*.yaml"),
+    ]
 )
 MODELS = sorted(
-    [*ROOT.glob("hparams/models/*.yaml"), *ROOT.glob("recipes/**/models/*.yaml")]
+    [*PACKAGE.glob("hparams/models/*.yaml"), *PACKAGE.glob("recipes/**/models/*.yaml")]
 )
 
 
@@ -144,7 +147,7 @@ def test_every_key_is_used(path):
 def test_a_model_is_self_contained(path):
     """Only then does --models '!include:models/x.yaml' work on the command line."""
     assert "!PLACEHOLDER" not in path.read_text()
-    if path.is_relative_to(ROOT / "hparams"):
+    if path.is_relative_to(PACKAGE / "hparams"):
         assert {"separator", "num_sources"} <= top_level(path).keys()
 
 

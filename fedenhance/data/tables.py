@@ -1,14 +1,14 @@
 """Tables of rows on disk, and files that appear whole or not at all.
 
 :func:`read_table` and :func:`write_table` are for CSV files with a header, whose rows
-are dicts; :func:`write_json` for a record; :func:`run_folder.files.whole_file` for all
-else that must never be seen half written, such as audio, arrays and figures.
+are dicts; :func:`write_json` for a record; ``run_folder.files.whole_file``
+for all else that must never be seen half written, such as audio, arrays and figures.
 """
 
 import csv
 import json
 
-from run_folder.files import whole_file
+from fedenhance.run_folder.files import whole_file
 
 
 def read_table(path, needed=(), **style):

@@ -30,7 +30,7 @@ from fedenhance.data.folders import (
     find_files,
 )
 from fedenhance.data.opening import DamagedAudioError, open_audio, read_blocks
-from run_folder.files import whole_file
+from fedenhance.run_folder.files import whole_file
 
 logger = get_logger(__name__)
 

@@ -16,6 +16,7 @@ import argparse
 import re
 import shutil
 import sys
+from importlib import metadata
 from modulefinder import ModuleFinder
 from pathlib import Path
 
@@ -69,9 +70,14 @@ def write_package(brain, datasets, hparams):
     hparams : dict
         With ``output_folder``.
     """
-    by_train = Path(sys.argv[0]).name == "train.py"
-    command = " ".join(["python train.py", *sys.argv[1:]]) if by_train else None
-    package(hparams["output_folder"], command=command)
+    program, *words = sys.argv
+    if Path(program).name == "train.py":
+        words = ["python train.py", *words]
+    elif words[:1] == ["train"]:
+        words = ["fedenhance", *words]
+    else:
+        words = []
+    package(hparams["output_folder"], command=" ".join(words) or None)
 
 
 def package(folder, out=None, command=None):
@@ -111,7 +117,7 @@ def package(folder, out=None, command=None):
     (out / "custom.py").write_text(CUSTOM, encoding="utf-8")
     named = set(re.findall(r"!(?:new|name|apply):([\w.]+)", text))
     carry_sources(named, out / SOURCES.name)
-    shutil.copyfile(SOURCES.parent / "LICENSE", out / "LICENSE")
+    (out / "LICENSE").write_text(license_text(), encoding="utf-8")
     card = model_card(folder, trained, command, named)
     (out / "README.md").write_text(card, encoding="utf-8")
     return out
@@ -163,6 +169,14 @@ def carry_sources(names, folder):
             target = folder / Path(module.__file__).relative_to(SOURCES)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(module.__file__, target)
+
+
+def license_text():
+    """Read the license, of a clone or of what was installed."""
+    file = SOURCES.parent / "LICENSE"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    return metadata.distribution("fedenhance").read_text("licenses/LICENSE")
 
 
 def model_card(folder, trained, command, named):

@@ -37,6 +37,8 @@ RENAMED = {
     "local_modules.sudormrf": "fedenhance.networks.sudormrf",
     "local_modules.transcripts": "fedenhance.recognition.transcripts",
     "local_modules.transcripts.Tokenizer": "fedenhance.recognition.tokenizer.Tokenizer",
+    "recipes.": "fedenhance.recipes.",
+    "run_folder.": "fedenhance.run_folder.",
 }
 #: Mask networks that were classes of their own -> the block that tells them apart.
 MASK_NETWORKS = {

@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 
 from fedenhance.deploy.renamed import current_names
 from fedenhance.networks.scaling import separate
+from fedenhance.run_folder.checkpoints import Checkpoints, check
 from fedenhance.training.settings import check_device
-from run_folder.checkpoints import Checkpoints, check
 
 #: What inference and evaluation need beside plain values. All else that names objects
 #: is for training, and is not made.

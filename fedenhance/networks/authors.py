@@ -17,7 +17,7 @@ from hyperpyyaml import load_hyperpyyaml
 
 from fedenhance.networks import gtcrn_authors
 
-MODELS = Path(__file__).parents[2] / "hparams" / "models"
+MODELS = Path(__file__).parents[1] / "hparams" / "models"
 
 # From the authors' modules to ours. ``slope`` is a parameter of our normalisation, and
 # ``{}`` the number of a resolution.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
-MODEL = Path(__file__).parents[2] / "hparams" / "models" / "gtcrn.yaml"
+MODEL = Path(__file__).parents[1] / "hparams" / "models" / "gtcrn.yaml"
 #: Blocks of ours: those of theirs, and the number of their first.
 BLOCKS = {
     "analysis": ("encoder.en_convs.", 0),

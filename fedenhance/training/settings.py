@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from based_yaml import check_overrides, open_hparams, read_values
-from run_folder.commands import GROWING, HARMLESS, Command, parse_words
+from fedenhance.based_yaml import check_overrides, open_hparams, read_values
+from fedenhance.run_folder.commands import GROWING, HARMLESS, Command, parse_words
 
 FLAGS = ("--restart", "--traceback")
 """Options of ``train.py`` that are neither SpeechBrain's nor keys of the YAML."""

@@ -3,7 +3,7 @@
 import csv
 
 from benchmarks import experiments
-from tests.test_experiments import finish as train_in_short
+from tests.fedenhance.commands.test_experiments import finish as train_in_short
 
 
 def finish(folder, command):

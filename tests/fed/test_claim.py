@@ -13,7 +13,7 @@ import fed.deployment
 from fed.claim import fingerprint, held
 from fed.command import Process, deployed
 from fed.runtime import ProcessGrid
-from run_folder.record import WORKER
+from fedenhance.run_folder.record import WORKER
 from tests.fed import recipe
 from tests.fed.conftest import YAML
 from tests.fed.test_command import HERE, ROOT, SCRIPT, as_main, script  # noqa: F401

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fed.files import ClientStates, all_plain, load, load_tensors, save
-from run_folder.checkpoints import DamagedFileError
+from fedenhance.run_folder.checkpoints import DamagedFileError
 
 STATE = {
     "arrays": {"w": np.arange(300, dtype=np.float32).reshape(3, 100), "n": np.int64(3)},

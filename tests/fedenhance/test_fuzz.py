@@ -9,20 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-import enhance
-import evaluate
+from fedenhance.commands import enhance, evaluate
 from fedenhance.data.audio import read_segment
 from fedenhance.data.datasets import collate, dataio_prepare
 from fedenhance.data.manifests import load_manifest
 from fedenhance.data.mixing import MixtureOfMixtures
 from fedenhance.data.opening import DamagedAudioError
 from fedenhance.data.tables import read_table, write_table
+from fedenhance.recipes.CommonVoice.ASR import prepare as common_voice
 from fedenhance.training.separation import Separation
-from recipes.CommonVoice.ASR import prepare as common_voice
 from tests import damage
 from tests.damage import RATE
+from tests.fedenhance.commands.test_evaluate import save_run
 from tests.fedenhance.training.test_separation import TinySeparator
-from tests.test_evaluate import save_run
 
 NUMBER = int(os.environ.get("FUZZ", "60"))
 

@@ -75,7 +75,10 @@ def test_a_mask_network_of_its_own_class_names_its_block(old, sizes, blocks):
 
 @pytest.mark.parametrize("name", RENAMED.values())
 def test_a_new_name_exists(name):
-    """The beginning of a name: a module, or what begins one of its functions."""
+    """The beginning of a name: a room, a module, what begins one of its functions."""
+    if name.endswith("."):
+        assert Path(*name.split(".")).is_dir()
+        return
     module, _, start = name.rpartition(".")
     path = Path(*name.split(".")).with_suffix(".py")
     assert path.is_file() or re.search(

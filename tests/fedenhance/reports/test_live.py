@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 import pytest
 import torch
 
-from based_yaml import load_hparams
+from fedenhance.based_yaml import load_hparams
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.reports import live
 from tests.conftest import RATE

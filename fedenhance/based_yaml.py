@@ -1,0 +1,265 @@
+"""HyperPyYAML files that start from others.
+
+    base: ../../../hparams/fedenhance.yaml    # relative to this file
+    n_clients: 64
+
+is the base with another ``n_clients``. As on the command line, a mapping changes what
+it names within the base's; one with a tag of its own, such as ``!new:``, replaces the
+base's. Of several bases, ``base: [a.yaml, b.yaml]``, the later counts; a base may have
+bases. HyperPyYAML, the command line and other processes see one text, as if it had
+been written so.
+
+A path that leads nowhere is looked for among the files that come with the package, such
+as ``hparams/fedenhance.yaml``.
+"""
+
+import difflib
+import io
+import os
+import re
+from datetime import date
+from pathlib import Path
+
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML, MappingNode, SequenceNode
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import YAMLError
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def find(path):
+    """Find a file where its path says or, if it is not there, in the package.
+
+    Arguments
+    ---------
+    path : str or Path
+        Relative to the working folder.
+
+    Returns
+    -------
+    Path
+        As given, where there is no such file at all.
+
+    Example
+    -------
+    >>> find("hparams/models/dprnn.yaml").exists(), find("none.yaml").exists()
+    (True, False)
+    """
+    path = Path(path)
+    return path if path.exists() or not (PACKAGE / path).is_file() else PACKAGE / path
+
+
+def open_hparams(path):
+    """Open the text that a YAML file and its bases amount to.
+
+    Arguments
+    ---------
+    path : str or Path
+
+    Returns
+    -------
+    io.StringIO
+        With the ``name`` of the file, to which its ``!include:`` are relative.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a file does not exist, is no mapping, or is based on itself.
+    """
+    path = find(path).resolve()
+    text = path.read_text(encoding="utf-8")
+    if not re.search("^base:", text, re.MULTILINE):
+        return _named(text, path)
+    tree, *others = _layers(path)
+    for layer in others:
+        _update(tree, layer)
+    merged = io.StringIO()
+    YAML().dump(tree, merged)
+    return _named(merged.getvalue(), path)
+
+
+def load_hparams(path, overrides=""):
+    """Load a YAML file; complain about an override of a key that it does not have.
+
+    Arguments
+    ---------
+    path : str or Path
+    overrides : str
+        YAML, as ``speechbrain.parse_arguments`` returns it.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        Naming the unknown key.
+    """
+    check_overrides(path, overrides)
+    return load_hyperpyyaml(open_hparams(path), overrides)
+
+
+def check_overrides(path, overrides):
+    """Read overrides; complain about a key that a YAML file does not have.
+
+    Arguments
+    ---------
+    path, overrides
+        As for :func:`load_hparams`.
+
+    Returns
+    -------
+    dict
+        As of :func:`read_values`.
+
+    Raises
+    ------
+    ValueError
+        Naming the unknown key, or saying what is no YAML.
+    """
+    try:
+        keys = list(YAML().load(open_hparams(path).getvalue()))
+        given = _plain(overrides) or {}
+    except YAMLError as error:
+        problem = getattr(error, "problem", error)
+        raise ValueError(
+            f"{path}, or the command line, is no YAML: {problem}"
+        ) from error
+    for key in given:
+        if key not in keys:
+            near = difflib.get_close_matches(key, keys, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{path} has no key {key}{hint}")
+    return given
+
+
+def read_values(path, overrides=""):
+    """Read what YAML says, bases and references resolved, and make no object of it.
+
+    Arguments
+    ---------
+    path, overrides
+        As for :func:`load_hparams`. A ``!PLACEHOLDER`` counts as null.
+
+    Returns
+    -------
+    dict
+        Plain values. Where there is a tag, a mapping has it under ``"!"``, a sequence
+        as its first element, and text begins with it.
+    """
+    text = open_hparams(path).getvalue().replace("!PLACEHOLDER", "null")
+    resolved = resolve_references(_named(text, find(path).resolve()), overrides)
+    return _plain(resolved)
+
+
+def sources_of(path):
+    """List a YAML file and its bases, those of a base before it."""
+    path = find(path).resolve()
+    bases = _pop_bases(YAML().load(path.read_text(encoding="utf-8")))
+    above = [file for base in bases for file in sources_of(_base(path, base))]
+    return [*dict.fromkeys(above), str(path)]
+
+
+def save_hparams(path, overrides, folder):
+    """Write ``hyperparams.yaml``, references and bases resolved.
+
+    Arguments
+    ---------
+    path, overrides
+        As for :func:`load_hparams`.
+    folder : str or Path
+        Of the experiment.
+    """
+    text = resolve_references(open_hparams(path), overrides).getvalue()
+    header = f"# Generated {date.today()} from:\n# {os.path.abspath(find(path))}\n"
+    file = Path(folder) / "hyperparams.yaml"
+    aside = file.with_name(f".{os.getpid()}.yaml")
+    aside.write_text(f"{header}# yamllint disable\n{text}", encoding="utf-8")
+    aside.replace(file)  # whole, whoever reads it meanwhile
+
+
+def _layers(path, above=()):
+    """List the files that a file amounts to, itself last, as ruamel's mappings.
+
+    They include other files by paths relative to the first of those ``above`` it, which
+    are based on it.
+    """
+    top = (*above, path)[0].parent
+
+    def relocate(tag):
+        return "!include:" + os.path.relpath(path.parent / tag[1], top)
+
+    text = re.sub(r"!include:([^\s,\]}]+)", relocate, path.read_text(encoding="utf-8"))
+    tree = YAML().load(_named(text, path))
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} is no YAML mapping")
+    layers = []
+    for base in _pop_bases(tree):
+        file = _base(path, base)
+        if file in (*above, path):
+            raise ValueError(f"{path}: its base {base} is based on it")
+        if not file.is_file():
+            raise FileNotFoundError(f"{path}: there is no base {base}")
+        layers += _layers(file, (*above, path))
+    return [*layers, tree]
+
+
+def _base(path, base):
+    """Where a base lies: relative to the file that names it, or in the package."""
+    file = path.parent / base
+    return (file if file.exists() else find(base)).resolve()
+
+
+def _update(tree, own):
+    """Put the values of a file over those of its base."""
+    for key, value in own.items():
+        inner = tree.get(key)
+        within = isinstance(value, dict) and isinstance(inner, dict)
+        if within and not value.tag.value:
+            _update(inner, value)
+        else:
+            tree[key] = value
+
+
+def _plain(text):
+    """Load YAML as plain values, see :func:`read_values`."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Tagged
+    return yaml.load(text)
+
+
+class _Tagged(SafeConstructor):
+    """Makes values, and keeps tags beside them."""
+
+
+def _keep_tag(constructor, suffix, node):
+    if isinstance(node, MappingNode):
+        return {
+            "!": suffix,
+            **SafeConstructor.construct_mapping(constructor, node, True),
+        }
+    if isinstance(node, SequenceNode):
+        return [f"!{suffix}", *constructor.construct_sequence(node, True)]
+    return f"!{suffix} {node.value}".rstrip()
+
+
+_Tagged.add_multi_constructor("!", _keep_tag)
+
+
+def _pop_bases(tree):
+    """Take the key ``base`` out, if it names YAML files: recipes may have another."""
+    bases = tree.get("base")
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(str(b).endswith(".yaml") for b in bases):
+        return []
+    del tree["base"]
+    return bases
+
+
+def _named(text, path):
+    """Make a stream of a text, which HyperPyYAML takes for the file."""
+    stream = io.StringIO(text)
+    stream.name = str(path)
+    return stream

@@ -1,0 +1,1 @@
+"""The programs: ``fedenhance NAME``, of which ``train.py`` and others are short."""

@@ -1,0 +1,163 @@
+"""Score a trained model on fixed mixtures, or compare two scored models.
+
+    python evaluate.py results/fedenhance/1234
+    python evaluate.py results/fedenhance/1234 --metrics si_sdr sdr pesq estoi
+    python evaluate.py results/fedenhance/1234 --test_mixtures others/test_mixtures.csv
+    python evaluate.py results/fedenhance/1234 --data_folder /data/librifsd50k
+    python evaluate.py compare results/mixit/1234 results/supervised/1234
+
+Writes utterances.csv, summary.csv and a figure for each metric into the folder
+evaluation/ beside the model, or comparison.csv and figures for a comparison.
+"""
+
+import argparse
+from pathlib import Path
+
+from fedenhance.__main__ import program
+from fedenhance.reports import scores as report
+
+LABELS = {
+    "si_sdr": "SI-SDR (dB)",
+    "sdr": "SDR (dB)",
+    "pesq": "PESQ (MOS-LQO)",
+    "estoi": "ESTOI",
+    "dnsmos": "DNSMOS (overall)",
+}
+
+
+def parse(argv):
+    """The command line; without a command it is that of ``score``."""
+    parser = argparse.ArgumentParser(
+        prog=program("evaluate"),
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    scoring = commands.add_parser("score", help="a trained model; may be left out")
+    scoring.add_argument("folder", type=Path, help="output folder of train.py")
+    which = scoring.add_mutually_exclusive_group()
+    about = "manifest of mixtures; default: test_mixtures.csv in the folder"
+    which.add_argument("--test_mixtures", type=Path, help=about)
+    about = "another corpus, laid out as the recipe prepares it: its test split"
+    which.add_argument("--data_folder", help=about)
+    about = "what $data_root stands for in the manifest"
+    scoring.add_argument("--data_root", help=about)
+    about = f"among {', '.join(LABELS)}; SI-SDR is always there"
+    scoring.add_argument("--metrics", nargs="+", default=[], help=about)
+    about = "default: evaluation/ in the folder"
+    scoring.add_argument("--out", type=Path, help=about)
+    scoring.add_argument("--device", default="cpu", help="of the model; default: cpu")
+    about = "default: one for each core"
+    scoring.add_argument("--processes", type=int, help=about)
+    comparison = commands.add_parser("compare", help="two scored models: A minus B")
+    about = "scored output folder of train.py, or an utterances.csv"
+    comparison.add_argument("a", type=Path, help=about)
+    comparison.add_argument("b", type=Path, help=about)
+    about = "default: comparison/"
+    comparison.add_argument("--out", type=Path, default=Path("comparison"), help=about)
+    known = not argv or argv[0] in (*commands.choices, "-h", "--help")
+    return parser.parse_args(argv if known else ["score", *argv])
+
+
+def read_mixtures(options, hparams):
+    """The mixtures to score the model on, by id, see ``fixed_mixtures``."""
+    from fedenhance.data.datasets import split_mixtures
+    from fedenhance.data.manifests import load_manifest, save_manifest
+
+    root = options.data_folder
+    if root:
+        manifests = str(options.out / "manifests")
+        hparams["prepare"](data_folder=root, save_folder=manifests)
+        there = {"data_folder": root, "manifest_folder": manifests}
+        mixtures = split_mixtures({**hparams, **there}, "test")
+        save_manifest(options.out / "test_mixtures.csv", mixtures, root)
+        return mixtures
+    path = options.test_mixtures or options.folder / "test_mixtures.csv"
+    return load_manifest(path, options.data_root or hparams["data_folder"])
+
+
+def enhance_all(mixtures, trained, device):
+    """Yield what ``measure_utterances`` takes; leave damaged recordings out."""
+    from fedenhance.data.datasets import none_if_damaged
+    from fedenhance.data.mixing import read_fixed_mixture
+
+    read = none_if_damaged(read_fixed_mixture)
+    loop_noise = trained.hparams["mixing"].loop_noise
+    for key, row in mixtures.items():
+        sources = read(row, trained.sample_rate, loop_noise)
+        if sources is None:
+            continue
+        mixture = sources.sum(0)
+        estimate = trained(mixture.to(device).unsqueeze(0))[0, 0].cpu()
+        known = {name: row.get(name, "") for name in ("noise_class", "spk_id")}
+        n_noises = row.get("n_noises") or bool(row["noise"]) + bool(row["extra"])
+        target = sources[0].numpy() if row["speech"] else None
+        row = {"id": key, "n_noises": n_noises, **known}
+        yield row, estimate.numpy(), mixture.numpy(), target
+
+
+def score(options):
+    """Score a model; return the summary."""
+    from fedenhance.deploy.trained import load_trained
+    from fedenhance.reports.metrics import check_metrics, measure_utterances
+
+    # SI-SDR before enhancement says in which bin of input SNR an utterance is.
+    metrics = list(dict.fromkeys(["si_sdr", *options.metrics]))
+    check_metrics(metrics)
+    trained = load_trained(options.folder, options.device)
+    options.out = options.out or options.folder / "evaluation"
+    mixtures = read_mixtures(options, trained.hparams)
+    rows = measure_utterances(
+        enhance_all(mixtures, trained, options.device),
+        trained.sample_rate,
+        metrics,
+        processes=options.processes,
+        total=len(mixtures),
+    )
+    if not rows:
+        raise ValueError("none of the mixtures can be read")
+    if skipped := len(mixtures) - len(rows):
+        print(f"{skipped} of {len(mixtures)} mixtures are damaged and left out")
+    report.write_rows(options.out / "utterances.csv", rows)
+    summary = report.summarize(rows)
+    write_summary(options.out, summary, "summary", improvement="i")
+    return summary
+
+
+def compare(options):
+    """Compare two models; return the summary of their differences."""
+    summary = report.compare(read_scores(options.a), read_scores(options.b))
+    print(f"{options.a} minus {options.b}\n")
+    write_summary(options.out, summary, "comparison")
+    return summary
+
+
+def read_scores(path):
+    """Scores of utterances of a folder, or of a file."""
+    if path.is_dir():
+        path = path / "evaluation" / "utterances.csv"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {path}: run python evaluate.py {path.parent.parent} first"
+        )
+    return report.read_rows(path)
+
+
+def write_summary(folder, summary, name, improvement=""):
+    """Write a summary and its figures; show it overall and by number of noises."""
+    report.write_rows(folder / f"{name}.csv", summary)
+    what = "improvement" if improvement else "difference"
+    for metric, label in LABELS.items():
+        column = f"{metric}{improvement}"
+        if any(line["n"] for line in summary if line["metric"] == column):
+            figure = report.draw_summary(summary, column, f"{label}, {what}")
+            figure.savefig(folder / f"{name}_{metric}.png", dpi=150)
+    for grouping in ("all", "n_noises"):
+        print(report.format_summary(summary, grouping), end="\n\n")
+    print(f"By input SI-SDR, noise class and speaker: {folder / name}.csv")
+
+
+def main(argv):
+    """Run a command line; return the summary that it writes."""
+    options = parse(argv)
+    return {"score": score, "compare": compare}[options.command](options)

@@ -1,0 +1,90 @@
+"""Train the experiment of a YAML file: federated if it says so, else centrally.
+
+    python train.py hparams/fedenhance.yaml --p_supervised 0.5
+
+Every top-level key of the file can be overridden on the command line. A folder belongs
+to one experiment: the same command goes on with what was interrupted, another one is
+refused there. --restart removes what a run left in its folder; --traceback shows where
+an error comes from.
+"""
+
+import sys
+from functools import partial
+
+import speechbrain as sb
+from speechbrain.utils.distributed import get_local_rank, run_on_main
+
+from fedenhance.based_yaml import load_hparams
+from fedenhance.recipes.preparation import fixed
+from fedenhance.run_folder.record import claimed, digests
+from fedenhance.training.quiet import quieten_setup
+from fedenhance.training.settings import check_device, read_command
+
+
+def train(hparams, run_opts, datasets):
+    """Fit the Brain, by the federation if there is one; return it."""
+    federation = hparams.get("federation")
+    brain = hparams["brain"](
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts=run_opts,
+        checkpointer=None if federation else hparams["checkpointer"],
+    )
+    fit = partial(federation.fit, brain, datasets=datasets) if federation else brain.fit
+    fit(
+        hparams.get("epoch_counter"),
+        datasets.get("train"),  # the server of real clients may have none
+        datasets.get("valid"),
+        train_loader_kwargs=dict(hparams["train_dataloader_opts"]),
+        valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
+    )
+    return brain
+
+
+def main(argv):
+    """Run the experiment of a command line.
+
+    Arguments
+    ---------
+    argv : list of str
+        YAML file, then overrides and SpeechBrain's run options.
+
+    Returns
+    -------
+    speechbrain.Brain
+        With the best model, tested.
+    """
+    if get_local_rank() is not None:
+        raise ValueError(
+            "torchrun is not supported: use python, and one device (--device); "
+            "runtime: ray trains clients on several"
+        )
+    quieten_setup()
+    command = read_command(argv)
+    check_device(command.run_opts.get("device"))
+    with claimed(command) as claim:
+        return run(command, claim)
+
+
+def run(command, claim):
+    """Run an experiment in the folder that was claimed for it."""
+    run_opts = {"noprogressbar": not sys.stderr.isatty(), **command.run_opts}
+    hparams = load_hparams(command.hparams_file, command.overrides)
+    sb.create_experiment_directory(str(command.folder))
+    if hparams.get("prepare"):
+        with fixed(claim.refuse if claim.trained else None):
+            run_on_main(hparams["prepare"])
+    folder = hparams.get("manifest_folder")
+    claim.check_data(digests(folder), folder)
+    datasets = hparams["datasets"](hparams)
+    brain = train(hparams, run_opts, datasets)
+    brain.evaluate(
+        datasets["test"],
+        max_key=hparams.get("maximize"),
+        min_key=hparams.get("minimize"),
+        test_loader_kwargs=dict(hparams["test_dataloader_opts"]),
+    )
+    for write in hparams.get("results", []):
+        write(brain, datasets, hparams)
+    return brain

@@ -1,0 +1,211 @@
+"""Build a small corpus of real recordings from packages of Debian or Ubuntu.
+
+Twelve recorded speakers and some hundreds of recorded sounds come to lie in the layouts
+of LibriSpeech and FSD50K. From the root of the repository::
+
+    apt-get update && apt-get install -y ffmpeg
+    python -m fedenhance.recipes.PackagedRecordings.build data/PackagedRecordings
+
+With ``--more`` there are 23 further speakers and some hundreds of further sounds, all
+of them to train on: what is validated and tested stays the same.
+"""
+
+import argparse
+import json
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from fedenhance.data.tables import write_json, write_table
+from fedenhance.recipes.audio_files import hash_order, whole_folder
+from fedenhance.recipes.LibriFSD50K.corpora import (
+    write_chapter,
+    write_clip,
+    write_ground_truth,
+)
+from fedenhance.recipes.PackagedRecordings import packages as debian
+from fedenhance.recipes.PackagedRecordings import sounds, speech
+
+VERSION = 1
+MARKER = "PackagedRecordings.json"
+FIRST_CLIP = 910001
+
+
+def build(
+    data_folder, packages_folder=None, seed=0, max_minutes=None, jobs=2, more=False
+):
+    """Fetch the packages and write the corpus, unless it is there.
+
+    Arguments
+    ---------
+    data_folder : str or pathlib.Path
+        Where LibriSpeech/ and FSD50K/ come to lie.
+    packages_folder : str or pathlib.Path, optional
+        Where packages are unpacked; by default beside the data folder.
+    seed : int
+        Decides how prompts are joined and sounds are split.
+    max_minutes : float, optional
+        At most so much speech of each speaker.
+    jobs : int
+        Processes.
+    more : bool
+        Whether further packages are to be trained on (1.2 GB more to download).
+
+    Returns
+    -------
+    dict
+        Counts, as in the marker file.
+
+    Raises
+    ------
+    FileExistsError
+        When the folder holds something else.
+    RuntimeError
+        When packages or ffmpeg cannot be had.
+    """
+    target = Path(data_folder).resolve()
+    wanted = {"version": VERSION, "seed": seed, "max_minutes": max_minutes}
+    wanted |= {"more": True} if more else {}
+    if (target / MARKER).exists():
+        marker = json.loads((target / MARKER).read_text())
+        if marker["options"] == wanted:
+            return marker["counts"]
+    elif target.exists() and any(target.iterdir()):
+        raise FileExistsError(f"{target} is not empty: name another folder.")
+    speech.needed_ffmpeg()  # missing programs are told before the download
+    packages = Path(packages_folder or target.with_name(target.name + ".packages"))
+    speakers = speech.SPEAKERS + (speech.MORE_SPEAKERS if more else ())
+    further = debian.MORE_PACKAGES if more else ()
+    debian.fetch(packages.resolve(), debian.PACKAGES + further)
+    with whole_folder(target) as partial:
+        counts = _write_speech(partial, packages, speakers, seed, max_minutes, jobs)
+        counts |= _write_sounds(partial, packages, seed, more)
+        write_json(partial / MARKER, {"options": wanted, "counts": counts})
+    return counts
+
+
+def _write_speech(folder, packages, speakers, seed, max_minutes, jobs):
+    """Write LibriSpeech/ and the provenance of every utterance."""
+    tasks = [(folder, packages, speaker, seed, max_minutes) for speaker in speakers]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        results = pool.map(make_speaker, tasks)
+        results = list(tqdm(results, "speakers", len(tasks), disable=None))
+    lines, rows, dropped = [";ID   |SEX| SUBSET           |MINUTES| NAME\n"], [], []
+    for speaker, (utterances, reasons) in zip(speakers, results, strict=True):
+        minutes = sum(float(row["seconds"]) for row in utterances) / 60
+        lines.append(
+            f"{speaker.number:<6}| {speaker.sex[0]} | {speaker.subset:<17}| "
+            f"{minutes:5.2f} | {speaker.name} [{speaker.licence}]\n"
+        )
+        rows += utterances
+        dropped += [
+            {"speaker": speaker.number, "reason": reason, "files": number}
+            for reason, number in sorted(reasons.items())
+        ]
+    table = folder / "LibriSpeech" / "SPEAKERS.TXT"
+    table.write_text("".join(lines), encoding="utf-8")
+    columns = ["utterance", "subset", "speaker", "seconds", "licence", "sources"]
+    write_table(folder / "PROVENANCE_speech.csv", rows, columns)
+    columns = ["speaker", "reason", "files"]
+    write_table(folder / "dropped_prompts.csv", dropped, columns)
+    hours = sum(float(row["seconds"]) for row in rows) / 3600
+    return {
+        "speakers": len(tasks),
+        "utterances": len(rows),
+        "speech_hours": round(hours, 3),
+    }
+
+
+def make_speaker(task):
+    """Write the chapters of one speaker; rows of provenance, reasons for drops."""
+    folder, packages, speaker, seed, max_minutes = task
+    groups, dropped = speech.collect(speaker, packages)
+    rows, left = [], np.inf if max_minutes is None else max_minutes * 60
+    for number, prompts in enumerate(speech.chapters(groups)):
+        chapter = 10 * speaker.number + number
+        chosen = []
+        for parts in speech.utterances(prompts, seed, chapter):
+            wave = speech.joined(parts)
+            seconds = wave.size / speech.SAMPLE_RATE
+            if seconds > left:
+                break
+            left -= seconds
+            chosen.append((parts, wave))
+        spoken = (
+            (wave, " ".join(part.text or speech.UNKNOWN for part in parts))
+            for parts, wave in chosen
+        )
+        written = write_chapter(folder, speaker.subset, speaker.number, chapter, spoken)
+        rows += [
+            {
+                "utterance": name,
+                "subset": speaker.subset,
+                "speaker": speaker.number,
+                "seconds": f"{seconds:.2f}",
+                "licence": speaker.licence,
+                "sources": ";".join(part.source for part in parts),
+            }
+            for (name, seconds), (parts, _) in zip(written.items(), chosen, strict=True)
+        ]
+    return rows, dropped
+
+
+def _write_sounds(folder, packages, seed, more):
+    """Write FSD50K/ and the provenance of every clip."""
+    clips, left_out = sounds.collect(packages)
+    splits = sounds.assign_splits(clips, seed)
+    by_name = {f"{c.source.kind}:{c.source.name}#{c.number}": c for c in clips}
+    order = hash_order(by_name, seed)
+    if more:
+        further, others = sounds.collect(packages, [sounds.more])
+        splits |= {clip.group: "train" for clip in further}
+        names = {f"{c.source.kind}:{c.source.name}#{c.number}": c for c in further}
+        order += hash_order(names, seed)
+        clips, left_out, by_name = clips + further, left_out + others, by_name | names
+    rows, written = [], []
+    for number, key in enumerate(tqdm(order, "sounds", disable=None), FIRST_CLIP):
+        clip = by_name[key]
+        split = splits[clip.group]
+        write_clip(folder, "eval" if split == "eval" else "dev", number, clip.wave)
+        written.append((number, clip.labels, split))
+        rows.append(
+            {
+                "clip": number,
+                "split": split,
+                "seconds": f"{clip.wave.size / sounds.SAMPLE_RATE:.2f}",
+                "licence": clip.source.licence,
+                "source": key,
+            }
+        )
+    write_ground_truth(folder, written)
+    write_table(folder / "PROVENANCE_noise.csv", rows)
+    names = ["kind", "name", "reason"]
+    left_out = [dict(zip(names, entry, strict=True)) for entry in left_out]
+    write_table(folder / "left_out_sounds.csv", left_out, names)
+    minutes = sum(clip.wave.size for clip in clips) / sounds.SAMPLE_RATE / 60
+    return {"clips": len(clips), "noise_minutes": round(minutes, 2)}
+
+
+def main(argv=None):
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data_folder")
+    parser.add_argument("--packages_folder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max_minutes", type=float)
+    parser.add_argument("--more", action="store_true", help="further data to train on")
+    parser.add_argument("--jobs", type=int, default=min(8, os.cpu_count() or 1))
+    try:
+        counts = build(**vars(parser.parse_args(argv)))
+    except (FileExistsError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+    tqdm.write(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main()

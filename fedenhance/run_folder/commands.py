@@ -1,0 +1,165 @@
+"""What a command line asks for, as far as it makes a run the experiment that it is."""
+
+import io
+import json
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import speechbrain as sb
+from speechbrain.utils.run_opts import RunOptions
+
+from fedenhance.based_yaml import sources_of
+
+HARMLESS = {
+    *("output_folder", "prepare", "results", "live", "sinks", "train_logger"),
+    *("device", "runtime", "cuda_graphs", "test_only", "debug", "noprogressbar"),
+    *("num_workers", "prefetch_factor", "persistent_workers", "pin_memory"),
+    *("data_parallel_backend", "data_parallel_count", "distributed_backend"),
+    *("distributed_launch", "tqdm_colored_bar", "tqdm_barcolor", "log_config"),
+    *("ckpt_interval_minutes", "ckpt_interval_steps", "debug_batches"),
+    *("debug_epochs", "debug_persistently", "profile_training", "profile_warmup"),
+    *("profile_steps", "compile", "compile_module_keys", "compile_mode", "jit"),
+    *("compile_using_fullgraph", "compile_using_dynamic_shape_tracing"),
+    *("jit_module_keys", "param_file", "overridden_args", "checkpointer"),
+}
+"""Keys that make no other experiment, wherever in a YAML file they stand."""
+
+GROWING = ("rounds", "federation.rounds", "epochs", "epoch_counter.limit")
+"""Keys of which a run that goes on may have more."""
+
+
+@dataclass
+class Command:
+    """A command line that trains by a YAML file.
+
+    Attributes
+    ----------
+    hparams_file : str
+    overrides : str
+        YAML, with the output folder in it.
+    run_opts : dict
+        Of SpeechBrain, those that were given.
+    restart : bool
+        Whether what is in the folder goes.
+    values : dict
+        Of :func:`based_yaml.read_values`.
+    folder : Path
+        Where its results go.
+    others : list of str
+        Further YAML files that it names.
+    """
+
+    ways = "Give another --output_folder, or --restart to remove what is there"
+    """How to go on where the folder holds another experiment."""
+
+    traces = ("save/federation*", "save/CKPT*")
+    """Patterns of what is trained, which a run can go on from."""
+
+    written = (
+        *("hyperparams.yaml", "env.log", "log.txt", "train.py", "train_log.txt"),
+        *("rounds.csv", "clients.csv", "clients_data.csv", "wer_test.txt"),
+        *("valid_mixtures.csv", "test_mixtures.csv", "test_metrics.csv", "report.html"),
+        *("save", "figures", "audio", "package", "evaluation", "tensorboard", "wandb"),
+        *("debug", "run.json"),
+    )
+    """What a run leaves in its folder. Manifests stay: preparing finds what is new."""
+
+    hparams_file: str
+    overrides: str
+    run_opts: dict
+    restart: bool
+    values: dict
+    folder: Path
+    others: list = field(default_factory=list)
+
+    @property
+    def debug(self):
+        """Whether it is SpeechBrain's trial of a few batches."""
+        return bool(self.run_opts.get("debug"))
+
+    @property
+    def settings(self):
+        """All that makes it the experiment that it is.
+
+        Returns
+        -------
+        dict
+            Dotted key -> plain value, that of a run option among them.
+        """
+        defaults = RunOptions()
+        given = {
+            name: value
+            for name, value in self.run_opts.items()
+            if name in self.values or value != defaults[name]
+        }
+        return flat({**self.values, **given}, str(self.values["output_folder"]))
+
+    @property
+    def sources(self):
+        """The YAML files that it is made of."""
+        return [*sources_of(self.hparams_file), *self.others]
+
+
+def parse_words(words):
+    """Parse as SpeechBrain does; what it refuses is a ValueError, without its usage.
+
+    Returns
+    -------
+    hparams_file : str
+    run_opts : dict
+        Those that are given.
+    overrides : str
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            file, options, overrides = sb.parse_arguments(words)
+    except SystemExit as end:
+        if not end.code:  # --help
+            raise
+        raise ValueError(said.getvalue().strip().rpartition("error: ")[2]) from end
+    return file, {name: options[name] for name in options.overridden_args}, overrides
+
+
+def flat(values, folder="", key=""):
+    """Settings by dotted keys, without those that are harmless.
+
+    Arguments
+    ---------
+    values : dict
+        Of :func:`based_yaml.read_values`.
+    folder : str
+        Output folder; what lies in it is written relative to it, and other folders
+        absolutely.
+    key : str
+        Of the values, within others.
+
+    Returns
+    -------
+    dict
+
+    Example
+    -------
+    >>> flat({"a": {"b": 1, "device": "cpu"}, "f": "out/save"}, "out")
+    {'a.b': 1, 'f': '<output_folder>/save'}
+    """
+    leaves = {}
+    for name, value in values.items():
+        if name in HARMLESS:
+            continue
+        place = f"{key}{name}"
+        if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+            value = dict(enumerate(value))
+        if isinstance(value, dict):
+            leaves |= flat(value, folder, f"{place}.")
+            continue
+        if isinstance(value, str):
+            if folder and f"{value}/".startswith(f"{folder}/"):
+                value = f"<output_folder>{value[len(folder) :]}"
+            elif str(name).endswith(("_folder", "_corpus")):
+                value = str(Path(value).absolute())
+            elif name in ("maximize", "minimize"):
+                value = value.removeprefix("valid_")
+        leaves[place] = json.loads(json.dumps(value, default=str))
+    return leaves
