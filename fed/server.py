@@ -19,6 +19,7 @@ from fed.replies import PATIENCE, Checker, accept, client_row, collect, summariz
 from fed.schema import Schema, may_set
 from fed.site import Task
 from fed.strategy import Mixture, build, cast, follow, layers, put_back, remember
+from fed.weighting import uniform
 
 logger = get_logger(__name__)
 
@@ -280,8 +281,16 @@ class Server:
         most = self.federation.max_examples
         if most is not None:
             return most
-        if not self.simulated or "looped_nominal_epoch" in self.site.train_options:
-            return math.inf  # it trains on what the server does not know
+        if not self.simulated:
+            if self.federation.weighting is not uniform:
+                logger.warning_once(
+                    "Clients say themselves how many examples they have: give "
+                    "max_examples, or weighting: !name:fed.weighting.uniform, unless "
+                    "all can be trusted."
+                )
+            return math.inf
+        if "looped_nominal_epoch" in self.site.train_options:
+            return math.inf  # its epochs have any length
         epochs = math.ceil(self.federation.local_epochs)
         return epochs * len(self.site.partition[client])
 

@@ -104,6 +104,14 @@ def test_a_silent_node_is_left_out_after_the_timeout(train, read, caplog, monkey
     assert "client02 left out: no reply" in caplog.text
 
 
+def test_whoever_counts_for_itself_is_believed_with_a_word_of_warning(caplog):
+    server = SimpleNamespace(simulated=False, federation=fed.Federation())
+    assert Server.most_examples(server, "a") == math.inf
+    assert "max_examples" in caplog.text
+    server.federation.max_examples = 5
+    assert Server.most_examples(server, "a") == 5
+
+
 def clients(*rows):
     """Rows of clients.csv, of good clients unless they say otherwise."""
     base = {"status": "ok", "seconds": 0.0, "weight": 0.5, "clip": 1.0}
