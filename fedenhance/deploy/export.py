@@ -9,9 +9,17 @@ gives its sources ``(1, source, time)``, speech first. ``time`` is any multiple 
 ``--seconds``; what it became is said. The file is compared with PyTorch, and removed if
 it differs. ``.pt2`` is what ``torch.export.load`` and ExecuTorch's converter read;
 ``.onnx`` needs onnx, onnxscript and onnxruntime (requirements-extra.txt).
+
+    python -m fedenhance.deploy.export results/live --out live.onnx --block 16
+
+With ``--block`` the file takes a signal block by block, for a causal network: a block
+and the state that the last one left, at first zeros. :mod:`fedenhance.deploy.blocks`
+says what it holds.
 """
 
 import argparse
+import importlib.metadata
+import json
 import sys
 from pathlib import Path
 
@@ -19,13 +27,18 @@ import torch
 from speechbrain.utils.logger import get_logger
 from torch import nn
 
+from fedenhance.deploy.blocks import Step, check_live
 from fedenhance.deploy.trained import load_trained
+from fedenhance.networks.recurrent import GRU
 from fedenhance.networks.scaling import separate
+from fedenhance.networks.spectrum import Spectrum
 
 logger = get_logger(__name__)
 
 TOLERANCE = 1e-4
 """Largest difference from PyTorch that is accepted, relative to the mixture's peak."""
+
+LICENCE = "Apache-2.0; the recordings it was trained on have licences of their own"
 
 
 class Enhancer(nn.Module):
@@ -78,14 +91,30 @@ def capture(enhancer, length, multiple):
     return program, lengths
 
 
-def write_program(program, path):
+def write_program(program, path, names, metadata):
     """Write ``.pt2``; return a function that runs the file."""
-    torch.export.save(program, path)
+    extra = {"metadata.json": json.dumps(metadata)}
+    torch.export.save(program, path, extra_files=extra)
     return torch.export.load(path).module()
 
 
-def write_onnx(program, path):
-    """Write ``.onnx``; return a function that runs the file."""
+def write_onnx(program, path, names, metadata):
+    """Write ``.onnx``; return a function that runs the file.
+
+    Arguments
+    ---------
+    program : torch.export.ExportedProgram
+    path : Path
+    names : tuple of list of str
+        Of the inputs and of the outputs.
+    metadata : dict
+        Text or numbers by name.
+
+    Returns
+    -------
+    Callable
+        Takes and gives tensors; one alone, or a list.
+    """
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
@@ -98,21 +127,82 @@ def write_onnx(program, path):
     # onnxruntime has an optimizer of its own.
     exported = torch.onnx.export(
         program,
-        input_names=["mixture"],
-        output_names=["sources"],
+        input_names=names[0],
+        output_names=names[1],
         verbose=False,
         optimize=False,
     )
+    exported.model.metadata_props.update({k: str(v) for k, v in metadata.items()})
     exported.save(path, external_data=False)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # not what it cannot fold
+    session = onnxruntime.InferenceSession(
+        path, options, providers=["CPUExecutionProvider"]
+    )
 
-    def run(mixture):
-        return torch.from_numpy(session.run(None, {"mixture": mixture.numpy()})[0])
+    def run(*inputs):
+        given = zip(names[0], (x.numpy() for x in inputs), strict=True)
+        outputs = [torch.from_numpy(y) for y in session.run(None, dict(given))]
+        return outputs if outputs[1:] else outputs[0]
 
     return run
 
 
 WRITERS = {".pt2": write_program, ".onnx": write_onnx}
+
+
+def prepare(separator, out):
+    """Let a network use what the runtimes of a file have.
+
+    Arguments
+    ---------
+    separator : torch.nn.Module
+    out : Path
+        File to write.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown.
+    """
+    if out.suffix not in WRITERS:
+        raise ValueError(f"{out} must end in one of {', '.join(WRITERS)}")
+    for module in separator.modules():
+        if isinstance(module, Spectrum):
+            module.use_matrix()
+        if isinstance(module, GRU) and out.suffix == ".onnx":
+            module.use_onnx()
+
+
+def describe(trained, **more):
+    """What a file says of itself.
+
+    Arguments
+    ---------
+    trained : fedenhance.deploy.trained.Trained
+    **more
+        Further entries.
+
+    Returns
+    -------
+    dict
+    """
+    names = ["speech", *(f"noise{i}" for i in range(1, trained.num_sources))]
+    return {
+        "sample_rate": trained.sample_rate,
+        "sources": ", ".join(names),
+        "licence": LICENCE,
+        "fedenhance_version": version(),
+        **more,
+    }
+
+
+def version():
+    """Return the version of the installed package, or ``unknown`` in a clone."""
+    try:
+        return importlib.metadata.version("fedenhance")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def signals(length):
@@ -191,15 +281,34 @@ def export(folder, out, seconds=4.0, multiple=1280):
     ValueError
         If the suffix is unknown, or the file differs from PyTorch; then it is removed.
     """
-    out = Path(out)
-    if out.suffix not in WRITERS:
-        raise ValueError(f"{out} must end in one of {', '.join(WRITERS)}")
-    trained = load_trained(folder)
+    out, trained = Path(out), load_trained(folder)
+    metadata = describe(trained)
+    prepare(trained.separator, out)
     enhancer = Enhancer(trained).eval()
     length = round(seconds * trained.sample_rate)
     program, lengths = capture(enhancer, length, multiple)
     out.parent.mkdir(parents=True, exist_ok=True)
-    found = differences(WRITERS[out.suffix](program, out), enhancer, lengths)
+    names = ["mixture"], ["sources"]
+    run = WRITERS[out.suffix](program, out, names, metadata)
+    found = differences(run, enhancer, lengths)
+    keep_if_equal(out, found)
+    return max(found.values()), lengths
+
+
+def keep_if_equal(out, found):
+    """Remove a file that differs from PyTorch.
+
+    Arguments
+    ---------
+    out : Path
+    found : dict
+        Name of a signal -> largest difference.
+
+    Raises
+    ------
+    ValueError
+        If one of them is too large.
+    """
     for name, difference in found.items():
         if not difference <= TOLERANCE:
             out.unlink()
@@ -207,7 +316,65 @@ def export(folder, out, seconds=4.0, multiple=1280):
                 f"{out} would differ from PyTorch on {name} by {difference:.1e} of its "
                 f"peak, more than {TOLERANCE:.0e}: it is not written"
             )
-    return max(found.values()), lengths
+
+
+@torch.no_grad()
+def export_blocks(folder, out, milliseconds):
+    """Write a causal model that takes a signal block by block.
+
+    Inputs are ``samples (1, block)`` and ``state``, outputs ``sources (1, source,
+    block)`` and ``next_state``. The file says ``sample_rate``, ``block`` and ``delay``
+    in Hz and samples, and the ``latency`` in milliseconds.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Output folder of ``train.py``, or a package.
+    out : Path
+        ``.onnx`` or ``.pt2`` file to write.
+    milliseconds : float
+        Of a block.
+
+    Returns
+    -------
+    difference : float
+        The largest difference from the network on the whole signal, relative to its
+        peak.
+    metadata : dict
+        What the file says.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot run live or in such blocks, or the file differs.
+    """
+    out, trained = Path(out), load_trained(folder)
+    check_live(trained)
+    step = Step(trained.separator, round(milliseconds / 1000 * trained.sample_rate))
+    latency = 1000 * (step.block + step.delay) / trained.sample_rate
+    metadata = describe(
+        trained, block=step.block, delay=step.delay, latency=f"{latency:g} ms"
+    )
+    length = 24 * step.block
+    signal = {name: x[:, :length] for name, x in signals(length + 1).items()}
+    expected = {name: trained(mixture) for name, mixture in signal.items()}
+    prepare(trained.separator, out)
+    example = torch.randn(1, step.block), step.initial_state()
+    program = torch.export.export(step.eval(), example)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    names = ["samples", "state"], ["sources", "next_state"]
+    run = WRITERS[out.suffix](program, out, names, metadata)
+    found = {}
+    for name, mixture in signal.items():
+        sources, state = [], step.initial_state()
+        for samples in mixture.split(step.block, dim=1):
+            block, state = run(samples, state)
+            sources.append(block)
+        given = torch.cat(sources, dim=-1)[..., step.delay :]
+        difference = (given - expected[name][..., : -step.delay]).abs().max()
+        found[name] = float(difference / (mixture.abs().max() or 1.0))
+    keep_if_equal(out, found)
+    return max(found.values()), metadata
 
 
 def main(argv=None):
@@ -226,8 +393,21 @@ def main(argv=None):
         default=1280,
         help="samples; the network's hop times 2 ** depth (default: 1280)",
     )
+    parser.add_argument(
+        "--block",
+        type=float,
+        help="milliseconds: export a causal network block by block",
+    )
     args = parser.parse_args(argv)
     try:
+        if args.block is not None:
+            difference, about = export_blocks(args.folder, args.out, args.block)
+            sys.stdout.write(
+                f"{args.out}: takes blocks of {about['block']} samples; latency "
+                f"{about['latency']}; largest difference from the whole signal in "
+                f"PyTorch {difference:.1e} of the peak\n"
+            )
+            return
         difference, lengths = export(args.folder, args.out, args.seconds, args.multiple)
     except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))

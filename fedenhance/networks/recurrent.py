@@ -47,6 +47,7 @@ class GRU(nn.Module):
                 )
         self.num_directions = 1 + bidirectional
         self.hidden_size = hidden_size
+        self.onnx = None
         inputs, outputs = input_size // num_groups, hidden_size // num_groups
         # The gates are those of torch.nn.GRU: reset, update, new.
         gates = (self.num_directions, num_groups, 3, outputs)
@@ -82,15 +83,9 @@ class GRU(nn.Module):
             ``(time, batch, direction * hidden_size)``.
         state : torch.Tensor
         """
-        weights = list(
-            zip(
-                ungrouped(self.weight_ih),
-                ungrouped(self.weight_hh),
-                self.bias_ih.transpose(1, 2).flatten(1),
-                self.bias_hh.transpose(1, 2).flatten(1),
-                strict=True,
-            )
-        )
+        if self.onnx and torch.compiler.is_exporting():
+            return run_onnx(x, state, *self.onnx)
+        weights = self.directions()
         if fused.enabled(x) and torch.is_grad_enabled():
             outputs = [_Direction.apply(x, state[0], *weights[0])]
             if self.num_directions == 2:
@@ -99,6 +94,54 @@ class GRU(nn.Module):
             outputs[1:] = [y.flip(0) for y in outputs[1:]]
             return torch.cat(outputs, dim=-1), last
         return run(x, state, weights)
+
+    def directions(self):
+        """List weights and biases of each direction as ``torch.nn.GRU`` has them."""
+        weights = (
+            ungrouped(self.weight_ih),
+            ungrouped(self.weight_hh),
+            self.bias_ih.transpose(1, 2).flatten(1),
+            self.bias_hh.transpose(1, 2).flatten(1),
+        )
+        return list(zip(*weights, strict=True))
+
+    @torch.no_grad()
+    def use_onnx(self):
+        """Be ONNX's GRU in what is exported from now on, for any number of steps."""
+        weights = [
+            torch.stack([torch.cat([w.chunk(3)[i] for i in (1, 0, 2)]) for w in each])
+            for each in zip(*self.directions(), strict=True)
+        ]
+        self.onnx = (*weights[:2], torch.cat(weights[2:], dim=1))
+
+
+def run_onnx(x, state, weight_ih, weight_hh, bias):
+    """Stand for ONNX's operator GRU, whose gates are update, reset, new.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        ``(time, batch, input)``.
+    state : torch.Tensor
+        ``(direction, batch, hidden)``.
+    weight_ih, weight_hh, bias : torch.Tensor
+        Of all directions.
+
+    Returns
+    -------
+    y, state : torch.Tensor
+    """
+    num_directions, _, size = weight_hh.shape
+    options = {"hidden_size": size, "linear_before_reset": 1}
+    options["direction"] = ("forward", "bidirectional")[num_directions - 1]
+    y, state = torch.onnx.ops.symbolic_multi_out(
+        "GRU",
+        [x, weight_ih, weight_hh, bias, None, state],
+        options,
+        dtypes=(x.dtype, x.dtype),
+        shapes=((len(x), num_directions, x.shape[1], size), state.shape),
+    )
+    return y.transpose(1, 2).flatten(2), state
 
 
 def ungrouped(weight):

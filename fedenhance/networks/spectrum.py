@@ -61,6 +61,7 @@ class SpectralEncoder(Spectrum):
         self.frame_length, self.context = fft_length, self.hop
         # A sample is complete with the second frame that it lies in.
         self.delay, self.latency = self.hop, fft_length
+        self.stride = self.hop
 
     def padded_length(self, length):
         """Return the number of samples that ``length`` samples are padded to."""

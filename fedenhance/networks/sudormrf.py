@@ -133,6 +133,7 @@ class CausalEncoder(Encoder):
         self.context = kernel_size - 1
         # A frame is complete with its first sample, and synthesised over two hops.
         self.delay, self.latency = self.hop, self.hop + 1
+        self.stride = self.hop * 2 ** (depth - 1)
         self.conv = nn.Conv1d(
             1, num_bases, 2 * kernel_size - 1, stride=self.hop, bias=False
         )

@@ -60,13 +60,13 @@ torch.save(model.separate_batch(torch.linspace(-1, 1, 999).sin().repeat(2, 1)), 
 """
 
 
-def save_run(folder):
+def save_run(folder, hparams=HPARAMS):
     """Write the folder of a finished run."""
     checkpoint = folder / "save" / "CKPT+0"
     checkpoint.mkdir(parents=True)
     (checkpoint / "CKPT.yaml").write_text("round: 7\nend-of-epoch: true\nunixtime: 0\n")
-    (folder / "hyperparams.yaml").write_text(HPARAMS)
-    separator = load_hyperpyyaml(HPARAMS)["modules"]["separator"]
+    (folder / "hyperparams.yaml").write_text(hparams)
+    separator = load_hyperpyyaml(hparams)["modules"]["separator"]
     torch.save(separator.state_dict(), checkpoint / "separator.ckpt")
     with open(folder / "test_metrics.csv", "w", newline="") as file:
         writer = csv.writer(file)

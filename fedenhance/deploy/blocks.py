@@ -1,0 +1,180 @@
+"""A causal network block by block: what runs live, and what is exported for that.
+
+A block of samples and a state give as many samples of each source, later by a constant
+``delay``, and the next state. A state is one vector, at first zeros. A sample waits
+until its block is complete, so that ``block + delay`` is the latency, to which the time
+of computing adds.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedenhance.deploy.streaming import StreamingSeparator
+from fedenhance.networks.scaling import levels_itself
+
+
+def check_live(trained):
+    """Refuse a model that would live give something else than on a whole signal.
+
+    Arguments
+    ---------
+    trained : fedenhance.deploy.trained.Trained
+
+    Raises
+    ------
+    ValueError
+        If the network is not causal, if its input was scaled by the level of the whole
+        signal, or if its estimates were made to sum to the whole mixture.
+    """
+    separator = trained.separator
+    StreamingSeparator(separator)
+    mixture = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        difference = separator(mixture).sum(1) - mixture
+    sums = difference.abs().max() < 1e-4 * mixture.abs().max()
+    reason = None
+    if not levels_itself(separator):
+        reason = "it is given signals that are scaled by their whole level"
+    elif trained.consistency is not None and not sums:
+        reason = "its sources do not sum to the mixture without looking at all of it"
+    if reason:
+        raise ValueError(
+            f"This network cannot run live: {reason}. Train one with "
+            "models/gtcrn.yaml or models/sudormrf_causal_small.yaml."
+        )
+
+
+class Step(nn.Module):
+    """One block of a stream, as a function of the block and a state.
+
+    Arguments
+    ---------
+    separator : fedenhance.networks.separator.Separator
+        A causal one.
+    block : int
+        Samples.
+
+    Raises
+    ------
+    ValueError
+        If a block is not of whole frames at all resolutions.
+    """
+
+    def __init__(self, separator, block):
+        super().__init__()
+        stride = separator.encoder.stride
+        if block < 1 or block % stride:
+            raise ValueError(
+                f"A block must be a multiple of {stride} samples for this network, "
+                f"not {block}."
+            )
+        self.separator = separator
+        self.block = block
+        stream = StreamingSeparator(separator)
+        stream.push(torch.zeros(1, block))
+        self.shapes = [part.shape for part in stream.state()]
+
+    @property
+    def delay(self):
+        """Samples by which the estimates are behind the block."""
+        return self.separator.encoder.delay
+
+    def initial_state(self):
+        """Return zeros, ``(1, state)``."""
+        return torch.zeros(1, sum(shape.numel() for shape in self.shapes))
+
+    def forward(self, samples, state):
+        """Map ``(1, block)`` and a state to ``(1, source, block)`` and a state."""
+        parts = state[0].split([shape.numel() for shape in self.shapes])
+        stream = StreamingSeparator(self.separator)
+        pairs = zip(parts, self.shapes, strict=True)
+        stream.load_state([part.view(shape) for part, shape in pairs])
+        sources = stream.advance(samples)
+        state = torch.cat([part.flatten() for part in stream.state()])
+        return sources, state.unsqueeze(0)
+
+
+class Blocks:
+    """A trained model that is given a signal block by block.
+
+    Arguments
+    ---------
+    trained : fedenhance.deploy.trained.Trained
+    seconds : float
+        Of a block; rounded to whole frames of the network.
+
+    Attributes
+    ----------
+    sample_rate, block, delay : int
+        In Hz and samples.
+    """
+
+    def __init__(self, trained, seconds=0.016):
+        check_live(trained)
+        encoder = trained.separator.encoder
+        self.sample_rate = trained.sample_rate
+        frames = max(1, round(seconds * self.sample_rate / encoder.hop))
+        self.block, self.delay = frames * encoder.hop, encoder.delay
+        self.stream = StreamingSeparator(trained.separator)
+
+    @torch.inference_mode()
+    def push(self, samples):
+        """Map a block of samples to as many of the speech.
+
+        Arguments
+        ---------
+        samples : numpy.ndarray
+            ``(block,)``, float32 in [-1, 1].
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(block,)``, ``delay`` samples behind.
+        """
+        mixture = torch.from_numpy(np.ascontiguousarray(samples)).unsqueeze(0)
+        return self.stream.advance(mixture)[0, 0].numpy()
+
+
+class OnnxBlocks:
+    """The same of a file that ``fedenhance.deploy.export --block`` wrote.
+
+    Arguments
+    ---------
+    path : Path
+
+    Raises
+    ------
+    ImportError
+        If onnxruntime is not installed.
+    ValueError
+        If the file is no such one.
+    """
+
+    def __init__(self, path):
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ImportError(
+                f"onnxruntime is needed to run {path}: pip install onnxruntime"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # not what it cannot fold
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+        about = self.session.get_modelmeta().custom_metadata_map
+        if "block" not in about:
+            raise ValueError(f"{path} takes no blocks: export it again with --block 16")
+        self.sample_rate, self.block, self.delay = (
+            int(about[key]) for key in ("sample_rate", "block", "delay")
+        )
+        size = self.session.get_inputs()[1].shape
+        self.state = np.zeros(size, np.float32)
+
+    def push(self, samples):
+        """Map a block of samples to as many of the speech; see :class:`Blocks`."""
+        given = {"samples": samples[None], "state": self.state}
+        sources, self.state = self.session.run(None, given)
+        return sources[0, 0]
