@@ -90,6 +90,8 @@ def introduce(message, context):
 
 def site_of(message, context):
     """Make or find the site that the message names, or a real node's own."""
+    if "command" in context.node_config:  # of fed.node, whatever the message says
+        return command.load(context.node_config["command"])
     if "hparams" in context.run_config:
         return command.load(command.deployed(context))
     return command.load(message.content["config"]["command"])

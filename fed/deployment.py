@@ -1,7 +1,15 @@
-"""The ServerApp that ``flwr run`` starts; ``docs/real-machines.md`` says how."""
+"""The ServerApp, and the command that starts it; ``docs/real-machines.md`` says how.
 
+python -m fed.deployment --nodes 4 train.py hparams/fedenhance.yaml --rounds 20
+"""
+
+import argparse
 import json
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import speechbrain as sb
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -13,6 +21,10 @@ from fed.claim import held
 from fed.federation import quieten_rounds
 from fed.server import Server
 
+ROOT = Path(__file__).resolve().parents[1]
+AGAIN = 60.0
+"""Seconds after which a node that does not take part is asked again."""
+
 logger = get_logger(__name__)
 server = ServerApp()
 
@@ -21,6 +33,7 @@ server = ServerApp()
 def main(grid, context):
     """Train on the SuperNodes that are connected, and those that join later."""
     quieten_rounds()
+    context.node_config["overrides"] = context.run_config["server"]
     name = command.deployed(context)
     with held(json.loads(name)):
         site = command.load(name)
@@ -47,33 +60,105 @@ class Roster:
         self.nodes = nodes
         self.timeout = timeout
         self.known = {}
+        self.asked = {}  # message -> node
+        self.refused = {}  # node -> (why, when)
 
     def __call__(self):
         """List (client, node id) by client, once enough nodes are there."""
+        told = None
         while len(clients := self.update()) < self.nodes:
-            logger.info("%d of %d SuperNodes are there.", len(clients), self.nodes)
-            time.sleep(3)
+            if len(clients) != told:
+                logger.info("%d of %d SuperNodes are there.", len(clients), self.nodes)
+                told = len(clients)
+            time.sleep(1)
         return clients
 
     def update(self):
-        """Ask new nodes who they are; forget those that are gone."""
+        """Ask new nodes who they are, hear their answers; forget those that are gone.
+
+        Nobody waits for an answer: a node that is slow to join takes part later.
+        """
         present = set(self.grid.get_node_ids())
         self.known = {n: c for n, c in self.known.items() if n in present}
-        questions = [
-            Message(
-                RecordDict({"config": ConfigRecord()}),
-                message_type="query",
-                dst_node_id=node_id,
-            )
-            for node_id in sorted(present - self.known.keys())
-        ]
-        for reply in self.grid.send_and_receive(questions, timeout=self.timeout):
-            node_id = reply.metadata.src_node_id
+        recent = time.monotonic() - AGAIN
+        no = {node for node, (_, when) in self.refused.items() if when > recent}
+        new = sorted(present - self.known.keys() - no - set(self.asked.values()))
+        questions = [self.ask(node_id) for node_id in new]
+        self.asked |= zip(self.grid.push_messages(questions), new, strict=True)
+        for reply in self.grid.pull_messages(list(self.asked)) if self.asked else []:
+            node_id = self.asked.pop(reply.metadata.reply_to_message_id)
             if reply.has_error():
-                logger.warning("SuperNode %d: %s", node_id, reply.error.reason)
+                self.note(node_id, reply.error.reason)
             else:
-                self.known[node_id] = reply.content["config"]["client"]
+                self.known[node_id] = str(reply.content["config"]["client"])
         nodes = {client: node_id for node_id, client in self.known.items()}
         if len(nodes) < len(self.known):
             logger.warning("SuperNodes with the same client's name: one is left out.")
         return sorted(nodes.items())
+
+    def note(self, node_id, reason):
+        """Say why a node does not take part, once; it is asked again after a while."""
+        if self.refused.get(node_id, ("",))[0] != reason:
+            logger.warning("SuperNode %d: %s", node_id, reason)
+        self.refused[node_id] = reason, time.monotonic()
+
+    def ask(self, node_id):
+        """Make the message that asks a node for its client's name."""
+        content = RecordDict({"config": ConfigRecord()})
+        return Message(content, node_id, "query", ttl=self.timeout)
+
+
+def start(argv):
+    """Submit a run to a SuperLink, follow its log, and say how it ended.
+
+    Arguments
+    ---------
+    argv : list of str
+        ``--nodes``, ``--server``, ``--superlink``, and the command to federate.
+
+    Returns
+    -------
+    int
+        0 if the run was completed.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m fed.deployment",
+        usage="%(prog)s [options] [train.py] train.yaml [--key value ...]",
+        description="Trains on SuperNodes. Keys and values hold on the server and must "
+        "be agreed to on each node; files are relative to the app.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--nodes", type=int, default=2, help="to wait for, before each round")
+    add("--server", default="", metavar="YAML", help="keys for the server alone")
+    add("--superlink", default="federation", help="its name in Flower's config.toml")
+    add("command", nargs=argparse.REMAINDER, help="what to federate")
+    options = parser.parse_args(argv)
+    words = options.command
+    if not words:
+        parser.error("which script and YAML file?")
+    script = words.pop(0) if words[0].endswith(".py") else ""
+    config = {"script": script, "hparams": words[0], "nodes": options.nodes}
+    _, run_options, overrides = sb.parse_arguments(words)
+    config |= {"server": options.server, "overrides": overrides}
+    config |= {"device": run_options.get("device") or ""}
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        # Strings and numbers are written alike in TOML and JSON.
+        file.writelines(f"{k} = {json.dumps(v)}\n" for k, v in config.items())
+        file.flush()
+        flower = ["flwr", "run", ROOT, options.superlink, "--stream"]
+        run = subprocess.run([*flower, "--run-config", file.name], check=False)
+    if run.returncode:  # Flower has said why
+        return run.returncode
+    listed = subprocess.run(
+        ["flwr", "ls", options.superlink, "--format", "json"],
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    status = json.loads(listed.stdout)["runs"][0]["status"]
+    logger.info("The run is %s.", status)
+    return 0 if status == "finished:completed" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(start(sys.argv[1:]))

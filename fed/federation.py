@@ -276,7 +276,8 @@ class Federation:
 
 def quieten_rounds():
     """Keep what others say of each round and client out of the log; warnings show."""
-    logging.getLogger("flwr").setLevel(logging.WARNING)
+    for name in ("flwr", "httpx", "httpcore"):  # the last two say every request
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("speechbrain.core").addFilter(is_news)
 
 

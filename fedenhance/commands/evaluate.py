@@ -68,7 +68,7 @@ def read_mixtures(options, hparams):
     if root:
         manifests = str(options.out / "manifests")
         hparams["prepare"](data_folder=root, save_folder=manifests)
-        there = {"data_folder": root, "manifest_folder": manifests}
+        there = {"data_folder": root, "test_csv": f"{manifests}/test.csv"}
         mixtures = split_mixtures({**hparams, **there}, "test")
         save_manifest(options.out / "test_mixtures.csv", mixtures, root)
         return mixtures

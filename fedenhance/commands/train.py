@@ -34,7 +34,7 @@ def train(hparams, run_opts, datasets):
     fit = partial(federation.fit, brain, datasets=datasets) if federation else brain.fit
     fit(
         hparams.get("epoch_counter"),
-        datasets.get("train"),  # the server of real clients may have none
+        datasets.get("train"),  # real clients have this alone, their server the others
         datasets.get("valid"),
         train_loader_kwargs=dict(hparams["train_dataloader_opts"]),
         valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
@@ -78,6 +78,7 @@ def run(command, claim):
     folder = hparams.get("manifest_folder")
     claim.check_data(digests(folder), folder)
     datasets = hparams["datasets"](hparams)
+    claim.check_splits(datasets)
     brain = train(hparams, run_opts, datasets)
     brain.evaluate(
         datasets["test"],

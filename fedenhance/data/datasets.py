@@ -206,19 +206,35 @@ def dataio_prepare(hparams):
     Arguments
     ---------
     hparams : dict
-        The experiment: ``manifest_folder`` with ``train.csv``, ``valid.csv`` and
-        ``test.csv``, ``data_folder``, ``mixing``, ``partition``, ``client_groups``,
-        ``p_labelled``, ``available_speech_percentage``, ``noise_folder``,
-        ``valid_size``, ``test_size``, ``output_folder`` and ``seed``. The mixtures of
-        ``valid`` and ``test`` are written to ``output_folder``, so that others can
-        score the same ones.
+        The experiment: ``train_csv``, ``valid_csv`` and ``test_csv``, ``None`` for what
+        this machine does not hold; ``data_folder``, ``mixing``, ``partition``,
+        ``client_groups``, ``p_labelled``, ``available_speech_percentage``,
+        ``noise_folder``, ``valid_size``, ``test_size``, ``output_folder`` and ``seed``.
+        The mixtures of ``valid`` and ``test`` are written to ``output_folder``, so that
+        others can score the same ones.
 
     Returns
     -------
     dict
         ``train``, ``valid`` and ``test``: a DynamicItemDataset each.
     """
-    mixing, partition = hparams["mixing"], hparams["partition"]
+    mixing, sets = hparams["mixing"], {}
+    if manifest_of(hparams, "train"):
+        rows = client_rows(hparams)
+        sets["train"] = training_set(rows, mixing, hparams["noise_folder"])
+    for split in ("valid", "test"):
+        if not manifest_of(hparams, split):
+            continue
+        mixtures = split_mixtures(hparams, split)
+        path = Path(hparams["output_folder"]) / f"{split}_mixtures.csv"
+        save_manifest(path, mixtures, hparams["data_folder"])
+        sets[split] = evaluation_set(mixtures, mixing.sample_rate, mixing.loop_noise)
+    return sets
+
+
+def client_rows(hparams):
+    """Load the rows to train on; say whose they are, and who has clean references."""
+    partition = hparams["partition"]
     rows = load_split(hparams, "train")
     take_isolated_noises(rows, hparams["available_speech_percentage"])
     rows = assign_clients(rows, partition)
@@ -229,19 +245,18 @@ def dataio_prepare(hparams):
         hparams["seed"],
         hparams["p_labelled"],
     )
-    sets = {"train": training_set(rows, mixing, hparams["noise_folder"])}
-    for split in ("valid", "test"):
-        mixtures = split_mixtures(hparams, split)
-        path = Path(hparams["output_folder"]) / f"{split}_mixtures.csv"
-        save_manifest(path, mixtures, hparams["data_folder"])
-        sets[split] = evaluation_set(mixtures, mixing.sample_rate, mixing.loop_noise)
-    return sets
+    return rows
+
+
+def manifest_of(hparams, split):
+    """Find the manifest of one split; runs of older versions name the folder alone."""
+    folder = Path(hparams.get("manifest_folder") or ".")
+    return hparams.get(f"{split}_csv", folder / f"{split}.csv")
 
 
 def load_split(hparams, split):
     """Load the rows of one split of an experiment, see ``load_manifest``."""
-    path = Path(hparams["manifest_folder"]) / f"{split}.csv"
-    return load_manifest(path, hparams["data_folder"])
+    return load_manifest(manifest_of(hparams, split), hparams["data_folder"])
 
 
 def split_mixtures(hparams, split):

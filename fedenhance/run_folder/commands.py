@@ -93,7 +93,8 @@ class Command:
             for name, value in self.run_opts.items()
             if name in self.values or value != defaults[name]
         }
-        return flat({**self.values, **given}, str(self.values["output_folder"]))
+        told = flat({**self.values, **given}, str(self.values["output_folder"]))
+        return of_now(told)
 
     @property
     def sources(self):
@@ -157,9 +158,29 @@ def flat(values, folder="", key=""):
         if isinstance(value, str):
             if folder and f"{value}/".startswith(f"{folder}/"):
                 value = f"<output_folder>{value[len(folder) :]}"
-            elif str(name).endswith(("_folder", "_corpus")):
+            elif str(name).endswith(("_folder", "_corpus", "_csv")):
                 value = str(Path(value).absolute())
             elif name in ("maximize", "minimize"):
                 value = value.removeprefix("valid_")
         leaves[place] = json.loads(json.dumps(value, default=str))
     return leaves
+
+
+def of_now(settings):
+    """Name each manifest, and absolutely, as older versions and other YAML do not.
+
+    Example
+    -------
+    >>> of_now({"manifest_folder": "/m", "test_csv": None})
+    {'train_csv': '/m/train.csv', 'valid_csv': '/m/valid.csv', 'test_csv': None,
+     'manifest_folder': '/m'}
+    """
+    folder = settings.get("manifest_folder")
+    splits = ("train", "valid", "test") if folder else ()
+    settings = {f"{split}_csv": f"{folder}/{split}.csv" for split in splits} | settings
+    relative = [
+        key
+        for key, value in settings.items()
+        if key.endswith("_csv") and str(value or "<")[0] not in "</"
+    ]
+    return settings | {key: str(Path(settings[key]).absolute()) for key in relative}

@@ -18,7 +18,7 @@ import speechbrain
 import torch
 
 from fedenhance.based_yaml import read_values, save_hparams
-from fedenhance.run_folder.commands import GROWING, flat
+from fedenhance.run_folder.commands import GROWING, flat, of_now
 from fedenhance.run_folder.files import whole_file
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,14 @@ class Claim:
         self.write(**self.before)
         raise refusal(self.command, reason)
 
+    def check_splits(self, datasets):
+        """Raise ValueError for what the whole of an experiment does not do without."""
+        if missing := [s for s in ("train", "valid", "test") if s not in datasets]:
+            raise ValueError(
+                f"{missing[0]}_csv is null: only machines of a federation "
+                "(docs/real-machines.md) do without"
+            )
+
 
 class Worker(Claim):
     """Stands for a claim in processes that train for another one."""
@@ -84,6 +92,9 @@ class Worker(Claim):
         """Leave it to the process whose folder it is."""
 
     def check_data(self, data, place):
+        """Likewise."""
+
+    def check_splits(self, datasets):
         """Likewise."""
 
 
@@ -179,14 +190,16 @@ def read_record(folder):
     path, older = Path(folder) / RECORD, Path(folder) / "hyperparams.yaml"
     if path.exists():
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return {**record, "settings": of_now(record["settings"])}
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is damaged ({error}); remove {folder}") from error
     if not older.exists():
         return None
     values = read_values(older)
     settings = flat(values, str(values.get("output_folder", "")))
-    return {"settings": settings, "sources": [str(older)], "finished": False}
+    sources = [str(older)]
+    return {"settings": of_now(settings), "sources": sources, "finished": False}
 
 
 def is_finished(command):

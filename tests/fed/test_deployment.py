@@ -1,0 +1,133 @@
+"""The roster of a deployed federation, and the command that starts a run."""
+
+import json
+import logging
+import tomllib
+from pathlib import Path
+
+import pytest
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+
+from fed import deployment
+from fed.runtime import ProcessGrid
+
+
+class Nodes:
+    """A grid of nodes that answer, refuse or take their time.
+
+    Attributes
+    ----------
+    answers : dict
+        Node -> name of its client, an Error, or None for no answer yet.
+    """
+
+    def __init__(self, **answers):
+        ProcessGrid(0)  # messages know their sender
+        self.answers = {int(node[1:]): answer for node, answer in answers.items()}
+        self.sent, self.pending = [], {}
+
+    def get_node_ids(self):
+        return list(self.answers)
+
+    def push_messages(self, messages):
+        for message in messages:
+            number = str(len(self.sent))
+            message.metadata.__dict__["_message_id"] = number
+            self.sent.append(message.metadata.dst_node_id)
+            self.pending[number] = message
+        return list(self.pending)[len(self.pending) - len(messages) :]
+
+    def pull_messages(self, numbers):
+        replies = []
+        for number in numbers:
+            asked = self.pending[number]
+            answer = self.answers.get(asked.metadata.dst_node_id)
+            if isinstance(answer, str):
+                config = ConfigRecord({"client": answer})
+                replies.append(Message(RecordDict({"config": config}), reply_to=asked))
+            elif answer is not None:
+                replies.append(Message(answer, reply_to=asked))
+        return replies
+
+
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+
+def test_clients_are_listed_by_name():
+    grid = Nodes(n1="b", n2="a")
+    assert deployment.Roster(grid, 2)() == [("a", 2), ("b", 1)]
+
+
+def test_known_nodes_are_asked_once_and_those_that_left_are_forgotten():
+    grid = Nodes(n1="a", n2="b")
+    roster = deployment.Roster(grid, 1)
+    roster()
+    del grid.answers[2]
+    assert roster() == [("a", 1)]
+    assert grid.sent == [1, 2]
+
+
+def test_a_round_does_not_wait_for_a_node_that_is_slow_to_join():
+    grid = Nodes(n1="a", n2=None)
+    roster = deployment.Roster(grid, 1)
+    assert roster() == [("a", 1)]
+    grid.answers[2] = "b"
+    assert roster() == [("a", 1), ("b", 2)]
+    assert grid.sent == [1, 2]
+
+
+def test_a_refusal_is_told_once_and_asked_about_again(caplog, monkeypatch):
+    grid = Nodes(n1="a", n2=Error(1, "other code"))
+    roster, clock = deployment.Roster(grid, 1), [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert roster() == [("a", 1)]
+        clock[0] += 2 * deployment.AGAIN
+        roster()
+    assert [r.message for r in caplog.records] == ["SuperNode 2: other code"]
+    assert grid.sent == [1, 2, 2]
+    grid.answers[2] = "b"
+    clock[0] += 2 * deployment.AGAIN
+    assert roster() == [("a", 1), ("b", 2)]
+
+
+@pytest.fixture
+def flower(monkeypatch):
+    """Stand for Flower's command line; keep the run configurations it was given."""
+    given = []
+
+    def run(words, **options):
+        if words[1] == "run":
+            given.append(tomllib.loads(Path(words[-1]).read_text()))
+        status = '{"runs": [{"status": "finished:completed"}]}'
+        return type("Done", (), {"stdout": status, "returncode": 0})
+
+    monkeypatch.setattr(deployment.subprocess, "run", run)
+    return given
+
+
+def test_a_command_becomes_the_configuration_of_a_run(flower):
+    words = ["--nodes", "4", "--server", "valid_csv: a b.csv"]
+    words += ["train.py", "a.yaml", "--lr", "0.1", '--text="é\\"]', "--device", "cpu"]
+    assert deployment.start(words) == 0
+    (config,) = flower
+    assert config["nodes"] == 4
+    assert (config["script"], config["hparams"]) == ("train.py", "a.yaml")
+    assert config["server"] == "valid_csv: a b.csv"
+    assert config["device"] == "cpu"
+    assert config["overrides"].splitlines()[0] == "lr: 0.1"
+
+
+def test_a_yaml_file_alone_is_a_command_as_well(flower):
+    deployment.start(["a.yaml"])
+    assert (flower[0]["script"], flower[0]["hparams"]) == ("", "a.yaml")
+
+
+def test_the_configuration_has_the_keys_that_flower_lets_a_run_set(flower):
+    deployment.start(["a.yaml"])
+    project = tomllib.loads((deployment.ROOT / "pyproject.toml").read_text())
+    assert flower[0].keys() == project["tool"]["flwr"]["app"]["config"].keys()
+    assert json.dumps(flower[0])

@@ -1,0 +1,143 @@
+"""What a node agrees to run, and what it refuses."""
+
+import json
+import zipfile
+from io import BytesIO
+
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.cli.build import build_fab_from_disk
+
+from fed import node
+from fed.runtime import ProcessGrid
+from tests.fed.conftest import YAML
+
+FILE = YAML.relative_to(node.ROOT).as_posix()
+RUN = {"script": "", "hparams": FILE, "overrides": "", "device": ""}
+
+
+@pytest.fixture(scope="module")
+def fab():
+    return build_fab_from_disk(node.ROOT)
+
+
+@pytest.fixture
+def terms():
+    return node.Terms([str(YAML), "--output_folder", "here"], accepted=["lr", "rounds"])
+
+
+def changed(fab, **files):
+    """Pack an app with other contents of files."""
+    packed = BytesIO()
+    with zipfile.ZipFile(BytesIO(fab)) as old, zipfile.ZipFile(packed, "w") as new:
+        for name in dict.fromkeys([*old.namelist(), *files]):
+            new.writestr(name, files[name] if name in files else old.read(name))
+    return packed.getvalue()
+
+
+def test_a_run_of_the_installed_code_is_the_nodes_own_command(terms, fab):
+    words = json.loads(terms.command(fab, RUN))
+    assert words == [str(YAML), "--output_folder", "here"]
+
+
+@pytest.mark.parametrize(
+    "name", ["fed/client.py", "hparams/new.yaml", "sitecustomize.py"]
+)
+def test_other_code_is_refused_by_the_names_of_its_files(terms, fab, name):
+    theirs = changed(fab, **{name: "import os; os.abort()"})
+    with pytest.raises(ValueError, match=f"not what is installed here: {name}"):
+        terms.command(theirs, RUN)
+
+
+def test_texts_and_how_an_archive_was_made_do_not_matter(terms, fab):
+    assert terms.command(changed(fab, **{"README.md": "other"}), RUN)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"hparams": "hparams/fedenhance.yaml"},
+        {"script": "train.py"},
+        {"script": "/tmp/train.py"},
+        {"script": "../train.py"},
+    ],
+)
+def test_another_experiment_is_refused(terms, fab, asked):
+    with pytest.raises(ValueError, match="this node takes part in .*regression.yaml"):
+        terms.command(fab, RUN | asked)
+
+
+def test_settings_that_were_agreed_to_are_taken(terms, fab):
+    run = RUN | {"overrides": "{lr: 0.1, rounds: 3}"}
+    words = json.loads(terms.command(fab, run))
+    assert words == [str(YAML), "--lr=0.1", "--rounds=3", "--output_folder", "here"]
+
+
+def test_the_nodes_own_settings_come_first(terms, fab):
+    run = RUN | {"overrides": "output_folder: /home/them", "device": "cuda:7"}
+    words = json.loads(terms.command(fab, run))
+    assert words == [str(YAML), "--output_folder", "here"]
+
+
+@pytest.mark.parametrize(
+    "overrides, reason",
+    [
+        ("seed: 1", "the run sets seed; .* --accept"),
+        ("lr: !apply:os.system [touch pwned]", "not plain YAML"),
+        ("lr: !include:/etc/passwd", "not plain YAML"),
+        ("lr: '!apply:os.system [touch pwned]'", "no number or plain word"),
+        ("lr: {a: 1}", "no number or plain word"),
+        ("lr: [1, [2]]", "no number or plain word"),
+        ('lr: "1\\nmodel: 2"', "no number or plain word"),
+        ("rounds: /etc/passwd", "no number or plain word"),
+        ("rounds: 'http://pwned'", "no number or plain word"),
+        ("[lr]", "not keys and values"),
+        ("{", "not plain YAML"),
+        ("1: 2", "the run sets 1"),
+    ],
+)
+def test_other_settings_are_refused(terms, fab, overrides, reason):
+    with pytest.raises(ValueError, match=reason):
+        terms.command(fab, RUN | {"overrides": overrides})
+
+
+def test_a_command_names_files_that_are_there():
+    with pytest.raises(FileNotFoundError, match="no.yaml"):
+        node.Terms(["no.yaml"])
+
+
+@pytest.fixture
+def answer(terms, fab):
+    """Let a node answer a message of a type."""
+
+    def answer(run_config, kind="query", app=fab, **config):
+        ProcessGrid(1)
+        content = RecordDict({"config": ConfigRecord(config)})
+        message = Message(content, 1, kind)
+        message.metadata.__dict__["_message_id"] = "1"
+        context = Context(1, 1, {}, RecordDict(), run_config)
+        return node.Node(terms, {"client": "a"}, "", b"").reply(message, context, app)
+
+    return answer
+
+
+def test_a_refusal_is_an_answer(answer, fab):
+    reply = answer(RUN, app=changed(fab, **{"train.py": ""}))
+    assert "train.py" in reply.error.reason
+
+
+def test_a_node_says_who_it_is(answer):
+    assert answer(RUN).content["config"]["client"] == "a"
+
+
+def test_an_app_that_exits_is_a_failed_client(answer, monkeypatch):
+    monkeypatch.setattr(node, "app", lambda message, context: exit(3))
+    assert answer(RUN).error.reason == "SystemExit: 3"
+
+
+def test_whatever_a_message_says_the_nodes_own_command_is_run(answer, monkeypatch):
+    loaded = []
+    monkeypatch.setattr("fed.command.load", loaded.append)
+    theirs = json.dumps(["/tmp/theirs.py"])
+    answer(RUN, kind="train", command=theirs, client="a")
+    assert [json.loads(c)[0] for c in loaded] == [str(YAML)]

@@ -1,0 +1,225 @@
+"""Strangers at the nodes' door of a SuperLink: nothing runs, nothing is seen."""
+
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+)
+from flwr.proto.fab_pb2 import Fab, GetFabRequest
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    PullMessagesRequest,
+    RegisterNodeFleetRequest,
+)
+from flwr.proto.message_pb2 import PullObjectRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.primitives.asymmetric import (
+    generate_key_pairs,
+    public_key_to_bytes,
+)
+from flwr.superlink.main import create_app
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from fed import superlink
+
+ROOT = Path(__file__).resolve().parents[2]
+CERTIFICATES = ROOT / "deploy" / "certificates"
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Deployed:
+    """A SuperLink in a process of its own."""
+
+    def __init__(self, home):
+        self.home, self.ca = home, home / "ca.crt"
+        self.control, self.nodes = free_ports(2)
+        subprocess.run([CERTIFICATES, home, "localhost"], check=True, timeout=60)
+        self.log = open(home / "log", "w")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fed.superlink", "--home", home]
+            + ["--port", str(self.control), "--nodes-port", str(self.nodes)],
+            cwd=ROOT,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+        deadline = time.monotonic() + 250
+        while f"running on https://127.0.0.1:{self.control}" not in self.said():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.2)
+
+    def said(self):
+        return (self.home / "log").read_text()
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=60)
+        self.log.close()
+
+    def operator(self, port=None):
+        """Connect as the operator does, if need be at the wrong door."""
+        address = f"127.0.0.1:{port or self.control}"
+        return ControlHttpClient.from_server_address(
+            address, False, self.ca.read_bytes(), interceptors=[]
+        )
+
+    def node(self, keys):
+        """Connect as a node with a pair of keys does."""
+        address = f"127.0.0.1:{self.nodes}"
+        return FleetHttpClient.from_server_address(
+            address,
+            False,
+            self.ca.read_bytes(),
+            interceptors=[NodeAuthHttpInterceptor(*keys)],
+        )
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """A SuperLink that nobody was admitted to."""
+    running = Deployed(tmp_path_factory.mktemp("superlink"))
+    yield running
+    running.stop()
+
+
+def refused(call, request, status):
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        call(request)
+    assert caught.value.response.status_code in status, caught.value.response.text
+
+
+def test_nobody_submits_code_or_registers_keys_at_the_nodes_door(deployed):
+    _, public = generate_key_pairs()
+    with deployed.operator(deployed.nodes) as stranger:
+        fab = Fab(hash_str="0", content=b"code")
+        refused(stranger.StartRun, StartRunRequest(fab=fab), {404})
+        key = public_key_to_bytes(public)
+        refused(stranger.RegisterNode, RegisterNodeRequest(public_key=key), {404})
+        refused(stranger.ListRuns, ListRunsRequest(), {404})
+    with deployed.operator() as operator:
+        assert not operator.ListRuns(ListRunsRequest()).run_dict
+        assert not operator.ListNodes(ListNodesRequest()).nodes_info
+
+
+def test_every_route_but_those_of_the_fleet_is_closed(deployed):
+    paths = create_app().openapi()["paths"]
+    routes = {(method, path) for path in paths for method in paths[path]}
+    closed = {r for r in routes if not r[1].startswith("/v1/fleet/")}
+    assert len(closed) > 50
+    assert {path for _, path in routes - closed} == superlink.FleetAlone(None).paths
+    with httpx.Client(verify=ssl.create_default_context(cafile=deployed.ca)) as client:
+        for method, path in closed:
+            url = f"https://127.0.0.1:{deployed.nodes}{path}"
+            assert client.request(method, url).status_code == 404, path
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/fleet/../control/list-runs",
+        "/v1/fleet/%2e%2e/control/list-runs",
+        "/v1/fleet%2f..%2fcontrol/list-runs",
+        "/v1/fleet/pull-messages/../../control/list-runs",
+        "/v1/fleet/get-fab/",
+        "//v1/control/list-runs",
+        "/v1/fleet/get-run;/v1/control/list-runs",
+        "https://127.0.0.1/v1/control/list-runs",
+        "*",
+    ],
+)
+def test_no_spelling_of_a_path_opens_another_one(deployed, target):
+    context = ssl.create_default_context(cafile=deployed.ca)
+    request = (
+        f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
+        "Content-Type: application/protobuf\r\nConnection: close\r\n\r\n"
+    )
+    address = ("127.0.0.1", deployed.nodes)
+    with (
+        socket.create_connection(address, timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        secure.sendall(request.encode())
+        answer = secure.recv(4096).decode()
+    assert re.match(r"HTTP/1.1 4\d\d", answer), answer
+
+
+def test_keys_that_were_not_registered_see_nothing(deployed):
+    keys = generate_key_pairs()
+    key = public_key_to_bytes(keys[1])
+    with deployed.node(keys) as stranger:
+        refused(
+            stranger.RegisterNode,
+            RegisterNodeFleetRequest(public_key=key),
+            range(400, 500),
+        )
+        request = ActivateNodeRequest(public_key=key, heartbeat_interval=30)
+        refused(stranger.ActivateNode, request, range(400, 500))
+        for call, request in (
+            (stranger.PullMessages, PullMessagesRequest(node=Node(node_id=1))),
+            (stranger.GetFab, GetFabRequest(node=Node(node_id=1), hash_str="0")),
+            (stranger.PullObject, PullObjectRequest(node=Node(node_id=1))),
+        ):
+            refused(call, request, {401})
+
+
+def test_a_node_cannot_speak_for_another(deployed):
+    ours, theirs = generate_key_pairs(), generate_key_pairs()
+    ids = []
+    with deployed.operator() as operator:
+        for _, public in (ours, theirs):
+            request = RegisterNodeRequest(public_key=public_key_to_bytes(public))
+            ids.append(operator.RegisterNode(request).node_id)
+    with deployed.node(ours) as node:
+        key = public_key_to_bytes(ours[1])
+        request = ActivateNodeRequest(public_key=key, heartbeat_interval=30)
+        assert node.ActivateNode(request).node_id == ids[0]
+        node.PullMessages(PullMessagesRequest(node=Node(node_id=ids[0])))
+        other = PullMessagesRequest(node=Node(node_id=ids[1]))
+        refused(node.PullMessages, other, {401})
+
+
+def test_control_listens_on_this_machine_alone(deployed):
+    """All of 127.0.0.0/8 is this machine; control is on one address of it."""
+    for host, port, open_there in (
+        ("127.0.0.1", deployed.control, True),
+        ("127.0.0.2", deployed.control, False),
+        ("127.0.0.2", deployed.nodes, True),
+    ):
+        with socket.socket() as probe:
+            assert (probe.connect_ex((host, port)) == 0) is open_there, (host, port)
+
+
+def test_without_tls_nobody_is_spoken_to(deployed):
+    with pytest.raises(httpx.TransportError):
+        httpx.post(f"http://127.0.0.1:{deployed.nodes}/v1/fleet/get-run")
+
+
+@pytest.mark.parametrize(
+    "words", [["--host", "0.0.0.0"], ["--host=::"], ["--insecure"]]
+)
+def test_what_would_open_it_is_refused(words, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        superlink.main(["--home", str(tmp_path), *words])
+    assert "control stays on 127.0.0.1, and TLS on" in capsys.readouterr().err
