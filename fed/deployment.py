@@ -33,7 +33,7 @@ server = ServerApp()
 def main(grid, context):
     """Train on the SuperNodes that are connected, and those that join later."""
     quieten_rounds()
-    context.node_config["overrides"] = context.run_config["server"]
+    context.node_config["overrides"] = context.run_config.get("server", "")
     name = command.deployed(context)
     with held(json.loads(name)):
         site = command.load(name)
@@ -108,6 +108,20 @@ class Roster:
         return Message(content, node_id, "query", ttl=self.timeout)
 
 
+def in_app(file):
+    """Name a file as it is called in the app that Flower packs, which has no links.
+
+    Example
+    -------
+    >>> in_app("train.py")
+    'train.py'
+    """
+    here = [p for p in (Path(file), ROOT / file) if p.exists()]
+    if not here or not here[0].resolve().is_relative_to(ROOT):
+        sys.exit(f"fed.deployment: {file} is not in {ROOT}, which goes to the nodes.")
+    return here[0].resolve().relative_to(ROOT).as_posix()
+
+
 def start(argv):
     """Submit a run to a SuperLink, follow its log, and say how it ended.
 
@@ -137,8 +151,8 @@ def start(argv):
     words = options.command
     if not words:
         parser.error("which script and YAML file?")
-    script = words.pop(0) if words[0].endswith(".py") else ""
-    config = {"script": script, "hparams": words[0], "nodes": options.nodes}
+    script = in_app(words.pop(0)) if words[0].endswith(".py") else ""
+    config = {"script": script, "hparams": in_app(words[0]), "nodes": options.nodes}
     _, run_options, overrides = sb.parse_arguments(words)
     config |= {"server": options.server, "overrides": overrides}
     config |= {"device": run_options.get("device") or ""}

@@ -39,7 +39,9 @@ ROOMS = (
 # Where the distribution is not named as the module.
 DISTRIBUTIONS = {
     "espeakng_loader": "espeakng-loader",
+    "httpx": "flwr",
     "ruamel": "hyperpyyaml",
+    "uvicorn": "flwr",
     "yaml": "hyperpyyaml",
 }
 
@@ -256,5 +258,11 @@ def test_linters_find_nothing(linter):
 
 
 def test_scripts_of_the_shell_parse():
-    for script in ("run", ".ci/run"):
+    for script in (
+        "run",
+        ".ci/run",
+        "deploy/up",
+        "deploy/certificates",
+        "deploy/common.sh",
+    ):
         subprocess.run(["bash", "-n", ROOT / script], check=True, timeout=60)

@@ -111,23 +111,40 @@ def flower(monkeypatch):
 
 def test_a_command_becomes_the_configuration_of_a_run(flower):
     words = ["--nodes", "4", "--server", "valid_csv: a b.csv"]
-    words += ["train.py", "a.yaml", "--lr", "0.1", '--text="é\\"]', "--device", "cpu"]
+    words += [
+        "train.py",
+        "hparams/fedenhance.yaml",
+        "--lr",
+        "0.1",
+        '--text="é\\"]',
+        "--device",
+        "cpu",
+    ]
     assert deployment.start(words) == 0
     (config,) = flower
     assert config["nodes"] == 4
-    assert (config["script"], config["hparams"]) == ("train.py", "a.yaml")
+    assert config["script"] == "train.py"
+    assert config["hparams"] == "fedenhance/hparams/fedenhance.yaml"  # no link
     assert config["server"] == "valid_csv: a b.csv"
     assert config["device"] == "cpu"
     assert config["overrides"].splitlines()[0] == "lr: 0.1"
 
 
 def test_a_yaml_file_alone_is_a_command_as_well(flower):
-    deployment.start(["a.yaml"])
-    assert (flower[0]["script"], flower[0]["hparams"]) == ("", "a.yaml")
+    deployment.start(["tests/fed/regression.yaml"])
+    assert flower[0]["script"] == ""
+    assert flower[0]["hparams"] == "tests/fed/regression.yaml"
+
+
+def test_a_file_that_does_not_go_to_the_nodes_is_refused(flower, tmp_path):
+    (tmp_path / "a.yaml").touch()
+    for file in (str(tmp_path / "a.yaml"), "no.yaml"):
+        with pytest.raises(SystemExit, match=f"{file} is not in"):
+            deployment.start([file])
 
 
 def test_the_configuration_has_the_keys_that_flower_lets_a_run_set(flower):
-    deployment.start(["a.yaml"])
+    deployment.start(["tests/fed/regression.yaml"])
     project = tomllib.loads((deployment.ROOT / "pyproject.toml").read_text())
     assert flower[0].keys() == project["tool"]["flwr"]["app"]["config"].keys()
     assert json.dumps(flower[0])
