@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Deploys a federation on this machine, with the commands of docs/real-machines.md: a
-# SuperLink, SuperNodes with one client of the partition each, TLS, keys for all nodes.
+# Deploys a federation on this machine with Flower's own programs: a SuperLink, SuperNodes
+# with one client of the partition each, TLS, keys for all nodes. The nodes run what the
+# server sends, in a new process for each message; deploy/up is closed, and quicker.
 #
 #   fed/loopback.sh hparams/fedenhance.yaml 4 "rounds: 2"
 #
@@ -16,6 +17,9 @@ set -euo pipefail
 
 hparams=${1:?YAML file} nodes=${2:?number of SuperNodes} overrides=${3:-} own=${4:-}
 app=$(cd "$(dirname "$0")/.." && pwd)
+# The app that Flower packs has no links, such as hparams/.
+folder=$(cd "$app/$(dirname "$hparams")" && pwd -P)
+hparams=${folder#"$app"/}/$(basename "$hparams")
 port=${PORT:-9700}
 work=$(mktemp -d)
 logs=${LOGS:-$work}
