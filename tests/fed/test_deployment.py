@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -9,7 +12,9 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
 from fed import deployment
+from fed.files import load
 from fed.runtime import ProcessGrid
+from tests.fed.conftest import YAML
 
 
 class Nodes:
@@ -148,3 +153,33 @@ def test_the_configuration_has_the_keys_that_flower_lets_a_run_set(flower):
     project = tomllib.loads((deployment.ROOT / "pyproject.toml").read_text())
     assert flower[0].keys() == project["tool"]["flwr"]["app"]["config"].keys()
     assert json.dumps(flower[0])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nodes_that_run_their_own_code_give_the_same_weights(train, tmp_path):
+    small = {"n_clients": 2, "rounds": 2, "dropout": 0.5}
+    train(folder="process", **small)
+    words = [word for key, value in small.items() for word in (f"--{key}", str(value))]
+    out = tmp_path / "deployed"
+    command = [YAML.relative_to(deployment.ROOT), *words, "--output_folder", out]
+    done = subprocess.run(
+        [deployment.ROOT / "deploy" / "up", *command],
+        env={
+            **os.environ,
+            "FED_HOME": str(tmp_path / "home"),
+            "PORT": "9760",
+            "PYTHON": sys.executable,
+        },
+        capture_output=True,
+        text=True,
+        timeout=590,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours, theirs = (
+        load(tmp_path / folder / "save" / "federation.pt")["arrays"]
+        for folder in ("process", "deployed")
+    )
+    assert ours.keys() == theirs.keys()
+    assert all((ours[name] == theirs[name]).all() for name in ours)
+    assert "HTTP Request" not in (out / "log.txt").read_text()
