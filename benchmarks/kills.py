@@ -65,7 +65,11 @@ separator: !new:fedenhance.networks.separator.Separator
 """A network that trains in no time."""
 
 FEDERATED, CENTRAL = "hparams/fedenhance.yaml", "hparams/centralized.yaml"
-MOMENTUM = "!name:flwr.serverapp.strategy.FedAvgM {server_momentum: 0.9}"
+MOMENTUM = """
+base: {base}
+federation:
+    strategy: !name:flwr.serverapp.strategy.FedAvgM {{server_momentum: 0.9}}
+"""
 CONFIGURATIONS = {
     "remixit": {
         "brain": "!name:fedenhance.training.remixit.RemixIT",
@@ -78,7 +82,7 @@ CONFIGURATIONS = {
     "two reading processes": {
         "train_dataloader_opts": "{num_workers: 2, persistent_workers: True}"
     },
-    "server momentum": {"federation": f"{{strategy: {MOMENTUM}}}"},
+    "server momentum": {},
     "centralised": {},
 }
 """Name -> options of train.py, beside the common ones."""
@@ -387,7 +391,11 @@ def clear(folder):
 
 def words_of(name, args):
     """Write the command line of a configuration, without its output folder."""
-    words = [CENTRAL if name == "centralised" else FEDERATED, "--noprogressbar"]
+    file = CENTRAL if name == "centralised" else FEDERATED
+    if name == "server momentum":
+        file = args.work / "momentum.yaml"
+        file.write_text(MOMENTUM.format(base=os.path.relpath(FEDERATED, args.work)))
+    words = [str(file), "--noprogressbar"]
     options = {**COMMON, **CONFIGURATIONS[name], "data_folder": args.data_folder}
     options["manifest_folder"] = args.work / "manifests"
     model = args.work / "model.yaml"

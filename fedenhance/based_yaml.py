@@ -150,7 +150,16 @@ def read_values(path, overrides=""):
         as its first element, and text begins with it.
     """
     text = open_hparams(path).getvalue().replace("!PLACEHOLDER", "null")
-    resolved = resolve_references(_named(text, find(path).resolve()), overrides)
+    try:
+        resolved = resolve_references(_named(text, find(path).resolve()), overrides)
+    except ValueError as error:
+        if not isinstance(error.__context__, TypeError):
+            raise
+        raise ValueError(
+            f"{path} has another structure than the command line: "
+            f"{error.__context__}; a new mapping goes into a YAML file that has this "
+            "one as its base"
+        ) from error
     return _plain(resolved)
 
 

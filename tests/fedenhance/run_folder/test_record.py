@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import random
 import signal
 
 import pytest
@@ -76,61 +75,11 @@ MATTERING = (
     *("precision", "grad_accumulation_factor"),
 )
 DEFAULTS = {"precision": "fp32", "grad_accumulation_factor": 1}
-CHOICES = {
-    "seed": ["1", "2"],
-    "n_clients": ["4", "2", "8"],
-    "p_supervised": ["0", "0.5", "1"],
-    "learning_rate": ["0.001", "1e-3", "0.01"],
-    "maximize": ["si_sdri", "valid_loss", "null"],
-    "weighting": ["!name:fed.weighting.uniform"],
-    "precision": ["fp32", "bf16"],
-    "grad_accumulation_factor": ["1", "2"],
-    "rounds": ["1", "2", "3", "4"],
-    "device": ["cpu"],
-    "runtime": ["process", "ray"],
-    "live": ["[]", "[a]"],
-    "train_dataloader_opts": ["{num_workers: 2}", "{batch_size: 8, extra: x}"],
-}
 
 
 def snapshot(folder):
     """All files of a folder, with what is in them."""
     return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def draw(generator):
-    """A few settings of the menu."""
-    keys = generator.sample(sorted(CHOICES), generator.randint(0, 3))
-    return {key: generator.choice(CHOICES[key]) for key in keys}
-
-
-def options(settings):
-    return [word for key in settings for word in (f"--{key}", settings[key])]
-
-
-def test_two_settings_in_one_folder_never_mix(start, tmp_path):
-    """FUZZ=200 tries as many pairs; a few otherwise."""
-    generator, outcomes = random.Random(0), set()
-    for number in range(int(os.environ.get("FUZZ", "12"))):
-        first, second = draw(generator), draw(generator)
-        if number % 2:  # mostly, pairs differ in little
-            second = first | dict(list(second.items())[:1])
-        folder = f"out{number}"
-        a = start(*options(first), folder=folder)
-        alone = start(*options(second), folder=f"{folder}-alone")
-        before = snapshot(tmp_path / folder)
-        try:
-            b = start(*options(second), folder=folder)
-        except ValueError as error:
-            assert "another --output_folder, or --restart" in str(error)
-            assert len(str(error).splitlines()) == 1
-            assert snapshot(tmp_path / folder) == before, (first, second)
-            assert (a[0], len(a)) != (alone[0], len(alone)), (first, second)
-            outcomes.add("refused")
-        else:
-            assert b == alone, (first, second)
-            outcomes.add("went on")
-    assert outcomes == {"refused", "went on"}
 
 
 def test_a_refusal_names_what_differs_once_and_two_ways_on(start, tmp_path):

@@ -53,6 +53,13 @@ def test_what_speechbrain_refuses_is_told_in_a_line(options, told):
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_a_mapping_that_is_new_is_told_in_a_line():
+    strategy = "{strategy: !name:flwr.serverapp.strategy.FedAvgM {server_momentum: 1}}"
+    with pytest.raises(ValueError, match="another structure.*strategy") as told:
+        read_command([HPARAMS, "--federation", strategy])
+    assert len(str(told.value).splitlines()) == 1
+
+
 def test_what_is_no_yaml_is_told_in_a_line():
     with pytest.raises(ValueError, match="is no YAML") as told:
         read_command([HPARAMS, "--live", "["])
