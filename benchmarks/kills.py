@@ -33,6 +33,8 @@ from benchmarks import OUT, measuring
 from fed.files import load
 from fedenhance.commands import train
 from fedenhance.data.tables import read_table
+from fedenhance.deploy.trained import find_best
+from fedenhance.run_folder.checkpoints import Checkpoints, is_archive
 
 COMMON = {
     **{"p_supervised": 0.5, "p_available_users": 0.5, "local_epoch_p": 0.25},
@@ -247,8 +249,8 @@ def uninterrupted(argv, folder, limit=600):
     Returns
     -------
     seconds : float
-    changes : int
-        How often it changed a file.
+    changes : list of str
+        Which files of the folder it changed, one after the other.
 
     Raises
     ------
@@ -256,14 +258,17 @@ def uninterrupted(argv, folder, limit=600):
         Naming where it says why it failed.
     """
     begin = time.monotonic()
-    counter = Path(f"{folder}.count")
-    counter.parent.mkdir(parents=True, exist_ok=True)
-    counter.write_bytes(b"")
-    with open(counter, "ab", buffering=0) as file:
-        process = start(argv, folder, lambda path: file.write(b"."))
-    if wait(process, limit):
+    noted = Path(f"{folder}.changes")
+    noted.parent.mkdir(parents=True, exist_ok=True)
+    with open(noted, "wb", buffering=0) as file:
+
+        def note(path):
+            file.write(f"{os.path.relpath(path, folder)}\n".encode())
+
+        process = start(argv, folder, note)
+    if wait(process, limit) != 0:
         raise RuntimeError(f"{folder} failed, see {folder}.txt")
-    return time.monotonic() - begin, counter.stat().st_size
+    return time.monotonic() - begin, noted.read_text().splitlines()
 
 
 def resumed(argv, folder, whole, limit):
@@ -296,7 +301,10 @@ def resumed(argv, folder, whole, limit):
 
 
 def left_by(folder):
-    """Digest what a run leaves: tables without times, the best model, the last state.
+    """Digest what a run leaves: tables without times, and what it would go on from.
+
+    That is the state of a federation, the best checkpoint and the newest one. A kill
+    between saving and tidying up may leave an older one as well, which is not compared.
 
     Returns
     -------
@@ -314,11 +322,12 @@ def left_by(folder):
         found |= {
             name: digest(kept[name]) for name in ("arrays", "average", "strategy")
         }
-    for path in sorted(folder.glob("save/CKPT*")):
-        for file in sorted(path.glob("*.ckpt")):
-            name = f"{len(found)} {file.name}"
-            if file.read_bytes()[:2] == b"PK":
-                found[name] = digest(torch.load(file, weights_only=True))
+    newest = Checkpoints(folder / "save").find_checkpoint()
+    for kind, checkpoint in (("best", find_best(folder / "save")), ("newest", newest)):
+        for name, file in checkpoint.paramfiles.items() if checkpoint else ():
+            if is_archive(file):
+                kept = torch.load(file, weights_only=True)
+                found[f"{kind} {name}"] = digest(kept)
     return found
 
 
@@ -371,7 +380,7 @@ def one(name, number, argv, args, whole, length):
             if killed_after(argv, folder, after):
                 row |= {"moment": "time", "seconds": after}
         else:
-            event = generator.randint(1, changes)
+            event = generator.randint(1, len(changes))
             delay = generator.choice([0.0, generator.uniform(0, 0.003)])
             if file := killed_at(argv, folder, event, delay):
                 row |= {"moment": f"change {event}", "seconds": delay, "file": file}

@@ -4,24 +4,22 @@
 """
 
 import os
+import re
 
 import numpy as np
 import pytest
-import torch
 
-from fedenhance.commands import enhance, evaluate
+from benchmarks.kills import MODEL
+from fedenhance.commands import enhance, evaluate, train
 from fedenhance.data.audio import read_segment
-from fedenhance.data.datasets import collate, dataio_prepare
+from fedenhance.data.datasets import logger
 from fedenhance.data.manifests import load_manifest
-from fedenhance.data.mixing import MixtureOfMixtures
 from fedenhance.data.opening import DamagedAudioError
 from fedenhance.data.tables import read_table, write_table
 from fedenhance.recipes.CommonVoice.ASR import prepare as common_voice
-from fedenhance.training.separation import Separation
 from tests import damage
 from tests.damage import RATE
-from tests.fedenhance.commands.test_evaluate import save_run
-from tests.fedenhance.training.test_separation import TinySeparator
+from tests.fedenhance.commands.test_train import ROOT
 
 NUMBER = int(os.environ.get("FUZZ", "60"))
 
@@ -54,8 +52,76 @@ def damaged(folder):
     return found
 
 
-def test_enhance_names_and_counts_all(folder, tmp_path, capsys):
-    run = save_run(tmp_path / "run", tmp_path, "LowPass")
+@pytest.fixture(scope="module")
+def run(folder, damaged, tmp_path_factory):
+    """A federation of two clients that was trained on all of it, for a round."""
+    root = tmp_path_factory.mktemp("run")
+    names = sorted(path.name for path in (folder / "clips").iterdir())
+    rows = [
+        {"ID": name, "spk_id": f"p{i % 2}", "noisy": f"$data_root/clips/{name}"}
+        for i, name in enumerate(names)
+    ]
+    for split in ("train", "valid", "test"):
+        write_table(root / f"{split}.csv", rows)
+    (root / "model.yaml").write_text(MODEL)
+    options = {
+        "output_folder": root / "run",
+        "prepare": "null",
+        "data_folder": folder,
+        "manifest_folder": root,
+        "noise_folder": folder,
+        "models": f"!include:{root}/model.yaml",
+        "n_clients": 2,
+        "p_available_users": 1,
+        "local_epoch_p": 1,
+        "rounds": 1,
+        "maximize": "null",
+        "batch_size": 8,
+        "snr_range": "[0, 5]",
+        "results": "[!name:fedenhance.reports.results.write_test_metrics ]",
+    }
+    words = [word for key in options for word in (f"--{key}", str(options[key]))]
+    train.main([str(ROOT / "hparams/fedenhance.yaml"), "--noprogressbar", *words])
+    return root / "run"
+
+
+def test_training_names_and_counts_all(folder, damaged, run):
+    (row,) = read_table(run / "rounds.csv")
+    number = len(list((folder / "clips").iterdir()))
+    assert (row["clients"], row["failures"]) == ("2", "0")
+    skipped = float(row["skipped"])
+    assert len(damaged) <= skipped < number
+    assert float(row["examples"]) + skipped == number
+    assert np.isfinite([float(row["train_loss"]), float(row["valid_loss"])]).all()
+    said = (run / "log.txt").read_text(errors="replace")
+    for name in damaged:
+        assert f"a recording is left out: {folder}/clips/{name}: " in said, name
+    for stage in ("valid", "test"):
+        assert re.search(rf"{stage}: \d+ of \d+ examples are left out", said)
+
+
+def test_evaluation_names_and_counts_all(
+    folder, damaged, run, tmp_path, capsys, caplog
+):
+    names = sorted(path.name for path in (folder / "clips").iterdir())
+    noise = "$data_root/clips/sound.wav"
+    rows = [
+        {"ID": name, "speech": f"$data_root/clips/{name}", "noise": noise}
+        for name in names
+    ]
+    write_table(tmp_path / "mixtures.csv", rows)
+    logger.warning_once.cache_clear()  # training has named them already
+    words = ["--test_mixtures", str(tmp_path / "mixtures.csv"), "--processes", "1"]
+    evaluate.main([str(run), *words])
+    scored = {row["id"] for row in read_table(run / "evaluation/utterances.csv")}
+    assert scored | damaged == {*names} and not scored & damaged
+    told = f"{len(damaged)} of {len(names)} mixtures are damaged and left out"
+    assert told in capsys.readouterr().out
+    for name in damaged:
+        assert f"a recording is left out: {folder}/clips/{name}: " in caplog.text
+
+
+def test_enhance_names_and_counts_all(folder, run, tmp_path, capsys):
     out = tmp_path / "out"
     number = enhance.main([str(run), str(folder / "clips"), "--out", str(out)])
     printed = capsys.readouterr()
@@ -64,39 +130,6 @@ def test_enhance_names_and_counts_all(folder, tmp_path, capsys):
         done = path.name in written or path.suffix == ".npy" or path.is_dir()
         assert done or str(path) in printed.err, path
     assert f"{len(written)} enhanced, 0 there already, {number} damaged" in printed.out
-
-
-def test_training_and_evaluation_skip_and_count(folder, damaged, hparams, tmp_path):
-    names = sorted(path.name for path in (folder / "clips").iterdir())
-    rows = [
-        {"ID": name, "spk_id": f"p{i % 2}", "noisy": f"$data_root/clips/{name}"}
-        for i, name in enumerate(names)
-    ]
-    for split in ("train", "valid", "test"):
-        write_table(tmp_path / f"{split}.csv", rows)
-    hparams |= {
-        "data_folder": str(folder),
-        "manifest_folder": str(tmp_path),
-        "noise_folder": str(folder),
-        "mixing": MixtureOfMixtures(sample_rate=RATE, segment=1.0, snr_range=(0, 5)),
-    }
-    datasets = dataio_prepare(hparams)
-    brain = Separation(
-        modules={"separator": TinySeparator()},
-        opt_class=lambda parameters: torch.optim.Adam(parameters, lr=0.01),
-        hparams=hparams,
-        run_opts={"device": "cpu", "noprogressbar": True},
-    )
-    options = {"batch_size": 8, "collate_fn": collate}
-    loaders = {"train_loader_kwargs": options, "valid_loader_kwargs": options}
-    brain.fit([1], datasets["train"], datasets["valid"], **loaders)
-    line = hparams["train_logger"].lines[0]
-    assert line["train"]["skipped"] >= len(damaged)
-    assert brain.num_examples + line["train"]["skipped"] == len(names)
-    assert np.isfinite(line["train"]["loss"]) and np.isfinite(line["valid"]["loss"])
-    run = save_run(tmp_path / "run", folder)
-    mixtures = str(tmp_path / "test_mixtures.csv")
-    evaluate.main([str(run), "--test_mixtures", mixtures, "--processes", "1"])
 
 
 def test_preparation_names_and_counts_all(folder, damaged, tmp_path):

@@ -1,7 +1,7 @@
 """Two experiments, one folder: what is there is the one or the other, never a mixture.
 
-Real runs of a federation, in seconds. ``FUZZ=200 pytest tests/fedenhance/run_folder/test_fuzz.py``
-tries more pairs than four.
+Real runs of a federation, in seconds. With ``FUZZ=200`` in the environment, two hundred
+pairs are tried instead of four.
 """
 
 import json
@@ -9,10 +9,10 @@ import os
 import random
 import shutil
 
-import train
 from benchmarks.kills import left_by
+from fedenhance.commands import train
 from tests.fedenhance.run_folder.test_record import snapshot
-from tests.test_train import arguments  # noqa: F401
+from tests.fedenhance.commands.test_train import arguments  # noqa: F401
 
 NUMBER = int(os.environ.get("FUZZ", "4"))
 CHOICES = {
