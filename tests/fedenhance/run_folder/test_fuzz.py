@@ -11,8 +11,8 @@ import shutil
 
 from benchmarks.kills import left_by
 from fedenhance.commands import train
-from tests.fedenhance.run_folder.test_record import snapshot
 from tests.fedenhance.commands.test_train import arguments  # noqa: F401
+from tests.fedenhance.run_folder.test_record import snapshot
 
 NUMBER = int(os.environ.get("FUZZ", "4"))
 CHOICES = {
