@@ -139,7 +139,7 @@ def run_onnx(x, state, weight_ih, weight_hh, bias):
         [x, weight_ih, weight_hh, bias, None, state],
         options,
         dtypes=(x.dtype, x.dtype),
-        shapes=((len(x), num_directions, x.shape[1], size), state.shape),
+        shapes=((x.shape[0], num_directions, x.shape[1], size), state.shape),
     )
     return y.transpose(1, 2).flatten(2), state
 
