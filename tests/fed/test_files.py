@@ -82,3 +82,31 @@ def test_clients_get_back_their_optimizers(tmp_path):
     ):
         assert all(torch.equal(own[key], loaded[key]) for key in own)
     assert load_tensors(tmp_path / "run/a%2Fb/1.pt").keys() == {"arrays", "o"}
+
+
+def test_half_a_checkpoint_of_an_older_version_stops_nothing(train, tmp_path, caplog):
+    train(rounds=1)
+    half = tmp_path / "out/save/CKPT+half"
+    half.mkdir()
+    (half / "CKPT.yaml").touch()
+    train(rounds=2)
+    assert f"{half} is no complete checkpoint and is passed over" in caplog.text
+
+
+def test_what_a_run_cannot_go_on_from_is_named(train, tmp_path):
+    train(rounds=1)
+    (model,) = tmp_path.glob("out/save/CKPT+*/model.ckpt")
+    data = model.read_bytes()
+    model.write_bytes(data[:200] + bytes([data[200] ^ 1]) + data[201:])
+    with pytest.raises(DamagedFileError, match=r"model.ckpt is damaged .*put .* back"):
+        train(rounds=2)
+    model.write_bytes(data)
+    train(rounds=2)
+    (model,) = tmp_path.glob("out/save/CKPT+*/model.ckpt")
+    model.parent.rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="save lacks the checkpoint of the best model"):
+        train(rounds=3)
+    state = tmp_path / "out/save/federation.pt"
+    state.write_bytes(state.read_bytes()[:-10])
+    with pytest.raises(DamagedFileError, match=r"federation.pt is damaged"):
+        train(rounds=3)
