@@ -8,8 +8,9 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fed import command
+from fed import command, secure
 from fed.arrays import to_arrays, to_record
+from fed.compression import compress
 from fed.intact import intact
 from fed.site import Task
 
@@ -22,8 +23,13 @@ def train(message, context):
     with no_exit():
         site = site_of(message, context)
         update = partial(train_at, site, "client" in context.node_config)
+        mods = [*site.federation.mods]
+        if site.federation.compress:
+            mods.insert(0, partial(compress, site))
+        if site.federation.secure:
+            mods.insert(0, partial(secure.mask, site))
         # The first of Flower's mods is the outermost.
-        return reduce(wrap, reversed(site.federation.mods), update)(message, context)
+        return reduce(wrap, reversed(mods), update)(message, context)
 
 
 def wrap(inner, mod):
@@ -69,6 +75,10 @@ def no_exit():
         yield
     except SystemExit as error:
         raise RuntimeError(f"the recipe exits, with {error.code!r}") from error
+
+
+for action, handler in secure.HANDLERS.items():
+    app.query(action)(handler)
 
 
 @app.query()

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fed import command
+from fed import command, secure
 from fed import weighting as weightings
 from fed.claim import fingerprint
+from fed.compression import FORMATS
 from fed.ledger import best_checkpointer
 from fed.memory import keep_freed_memory
 from fed.runtime import RUNTIMES
 from fed.server import Server
 from fed.site import Site, rows_of
+from fed.strategy import compares_replies
 
 
 @dataclass
@@ -53,6 +55,8 @@ class Federation:
         Train these only.
     fraction : float
         Of the clients that take part in a round, drawn anew each time; at least one.
+    compress : str
+        ``float16`` or ``int8``: how updates are sent. See :mod:`fed.compression`.
     runtime : str or callable
         ``process``, ``ray``, or one of :mod:`fed.runtime` with arguments.
     weighting : callable
@@ -88,6 +92,8 @@ class Federation:
         to an hour, and no limit where clients are simulated.
     p_dropout : float
         Probability that a client vanishes, to study what that does.
+    secure : bool
+        Secure aggregation: the server learns sums alone. See :mod:`fed.secure`.
     privacy : callable
         Central differential privacy. See :mod:`fed.privacy`.
     mods : list of callable
@@ -128,6 +134,7 @@ class Federation:
     partition: Callable | None = None
     selected_clients: Sequence[str] | None = None
     fraction: float = 1.0
+    compress: str | None = None
     runtime: str | Callable = "process"
     # What is trusted
     weighting: Callable = weightings.by_examples
@@ -142,6 +149,7 @@ class Federation:
     timeout: float | None = None
     p_dropout: float = 0.0
     # Privacy
+    secure: bool = False
     privacy: Callable | None = None
     mods: Sequence[Callable] = ()
     # Records
@@ -175,14 +183,23 @@ class Federation:
                 raise ValueError(f"{name} is {value}; it must be in {interval}.")
         if isinstance(self.runtime, str) and self.runtime not in RUNTIMES:
             raise ValueError(f"runtime '{self.runtime}' is none of {list(RUNTIMES)}.")
+        if self.compress not in {None, *FORMATS}:
+            raise ValueError(f"compress '{self.compress}' is none of {list(FORMATS)}.")
+        if self.secure:
+            secure.refuse(self)
         if self.privacy and self.weighting is not weightings.uniform:
             raise ValueError(
                 "Differential privacy bounds what one client can change only if all "
                 "weigh alike, and weights made of a client's data reveal it. Set "
                 "weighting: !name:fed.weighting.uniform."
             )
-        if self.privacy and self.p_dropout:
-            raise ValueError("p_dropout changes the privacy that is accounted for.")
+        if self.privacy and compares_replies(self.strategy):
+            raise ValueError("With privacy, strategies that compare updates see none.")
+        if self.privacy and self.min_clients > 1:
+            raise ValueError(
+                "min_clients: with privacy a round counts whoever takes part, or it "
+                "would say how many do."
+            )
 
     def choose_as(self, asked, reported):
         """Choose the best model as the recipe does, unless YAML says by what.
@@ -267,7 +284,8 @@ class Federation:
             def serve(grid):
                 Server(self, site, name, lambda: roster, grid).run()
 
-            start(serve, self.sampled(len(roster)))
+            # With privacy each client is drawn by itself, so that all may be.
+            start(serve, len(roster) if self.privacy else self.sampled(len(roster)))
         finally:
             site.leave()
         if brain.checkpointer is not None:  # evaluate() finds the best model there

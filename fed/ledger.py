@@ -90,9 +90,10 @@ class Ledger:
         """
         self.keep_best(average or arrays, numbers, row)
         self.rows.append(row)
-        total = sum(client["weight"] for client in clients)
-        shares = [{**c, "weight": c["weight"] / total} for c in clients]
-        self.append_clients(row["round"], shares)
+        total = sum(client.get("weight", 0.0) for client in clients)
+        for client in clients if total else ():
+            client["weight"] /= total
+        self.append_clients(row["round"], clients)
         state = {"arrays": arrays, "numbers": numbers, "average": average}
         state |= {"rows": self.rows, "best": self.best, "identity": self.identity}
         state["strategy"] = strategy_state(self.strategy)

@@ -11,6 +11,7 @@ from flwr.common.constant import ErrorCode
 from speechbrain.utils.logger import get_logger
 
 from fed.arrays import view
+from fed.compression import decompress
 from fed.guard import NORMS, lower_median, norm
 from fed.schema import Schema, line
 
@@ -22,8 +23,9 @@ PATIENCE = 600.0, 3600.0
 
 def client_row(client, status="ok"):
     """Start the row of a client in clients.csv."""
-    row = dict(client=client, status=status, seconds=0.0, examples=0, weight=0.0)
-    return row | {"update_norm": 0.0, "clip": 1.0}
+    row = {"client": client, "status": status, "seconds": 0.0, "bytes": 0}
+    row |= {"examples": 0, "weight": 0.0, "update_norm": 0.0, "clip": 1.0}
+    return row
 
 
 # ---------------------------------------------------------------- replies as they come
@@ -126,6 +128,36 @@ def accept(replies, participants, rows, check, numbers):
         yield reply, row
 
 
+def require_content(reply, patience=math.inf):
+    """Refuse what is no answer, saying why.
+
+    Arguments
+    ---------
+    reply : flwr.app.Message or None
+    patience : float
+        Seconds for which was waited.
+
+    Raises
+    ------
+    ValueError
+    """
+    if reply is None:
+        raise ValueError(
+            f"no reply within {patience:.0f} s (is its machine up, and does the app "
+            "start? Its SuperNode's log says so)"
+        )
+    if reply.has_error():
+        error = reply.error
+        raise ValueError(str(error.reason or f"error {error.code} without reason"))
+    if not reply.has_content():
+        raise ValueError("an empty reply")
+
+
+def size(content):
+    """Count the bytes of what a client has sent."""
+    return sum(record.count_bytes() for record in content.values())
+
+
 @dataclass
 class Checker:
     """Judges replies: what is malformed, too late, too far off, or worth nothing.
@@ -160,17 +192,11 @@ class Checker:
         ValueError
             Saying what is wrong.
         """
-        if reply is None:
-            raise ValueError(
-                f"no reply within {self.patience:.0f} s (is its machine up, and does "
-                "the app start? Its SuperNode's log says so)"
-            )
-        if reply.has_error():
-            error = reply.error
-            raise ValueError(str(error.reason or f"error {error.code} without reason"))
-        if not reply.has_content():
-            raise ValueError("an empty reply")
+        require_content(reply, self.patience)
         self.schema.check(reply.content, row["client"])
+        row["bytes"] = size(reply.content)
+        if name := self.federation.compress:
+            decompress(reply.content, self.sent, name)
         metrics = dict(reply.content["metrics"])
         metrics["num-examples"] = row["examples"] = self.count(metrics, row["client"])
         row |= {k: v for k, v in metrics.items() if k != "num-examples"}
@@ -222,6 +248,31 @@ class Checker:
 # ------------------------------------------------------------------- what to report
 
 
+def withhold(clients, federation):
+    """Leave out of the clients' rows what nobody shall know of a single one.
+
+    Secure aggregation leaves what the server saw. With differential privacy not even
+    who took part may be known: only failures, which changed nothing, have rows.
+    """
+    if federation.privacy:
+        failed = [row for row in clients if row["status"] != "ok"]
+        return [{key: row[key] for key in ("client", "status")} for row in failed]
+    if federation.secure:
+        return [
+            {key: row[key] for key in ("client", "status", "bytes")} for row in clients
+        ]
+    return clients
+
+
+def begin_row(server_round, clients):
+    """Begin a round's row with what is known whatever clients report."""
+    good = [row for row in clients if row["status"] == "ok"]
+    row = {"round": server_round, "seconds": 0.0, "clients": len(good)}
+    row["failures"] = len(clients) - len(good)
+    row["bytes"] = sum(client["bytes"] for client in clients)
+    return row
+
+
 def summarize(server_round, clients, totals):
     """Makes a round's row: totals add up, other metrics are means by example.
 
@@ -240,8 +291,7 @@ def summarize(server_round, clients, totals):
     """
     good = [row for row in clients if row["status"] == "ok"]
     examples = sum(row["examples"] for row in good)
-    row = {"round": server_round, "seconds": 0.0, "clients": len(good)}
-    row |= {"failures": len(clients) - len(good), "examples": examples}
+    row = begin_row(server_round, clients) | {"examples": examples}
     row["clipped"] = sum(r["clip"] < 1 for r in good)
     row |= {k: lower_median([r[k] for r in good]) for k in NORMS if k in good[0]}
     row |= {key: sum(r.get(key, 0.0) for r in good) for key in totals}

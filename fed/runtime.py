@@ -1,6 +1,7 @@
 """Three ways to run the same ServerApp and ClientApp."""
 
 import os
+from collections import defaultdict
 from uuid import uuid4
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -35,6 +36,7 @@ class ProcessGrid(Grid):
     def __init__(self, num_nodes):
         self.num_nodes = num_nodes
         self.pushed = {}
+        self.states = defaultdict(RecordDict)  # what nodes keep between messages
         # A Message needs to know its sender, which Flower sets in its own processes.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
 
@@ -65,7 +67,8 @@ class ProcessGrid(Grid):
         """Yield the replies, made now."""
         for key in message_ids:
             message = self.pushed.pop(key)
-            context = Context(1, message.metadata.dst_node_id, {}, RecordDict(), {})
+            node_id = message.metadata.dst_node_id
+            context = Context(1, node_id, {}, self.states[node_id], {})
             try:
                 reply = client_app(message, context)
             except Exception as error:  # a client's fault is the server's datum

@@ -13,10 +13,21 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from fed.arrays import set_arrays, to_arrays, to_record
+from fed.compression import layout
 from fed.guard import Guard, groups_of
 from fed.ledger import Ledger
-from fed.replies import PATIENCE, Checker, accept, client_row, collect, summarize
-from fed.schema import Schema, may_set
+from fed.replies import (
+    PATIENCE,
+    Checker,
+    accept,
+    begin_row,
+    client_row,
+    collect,
+    summarize,
+    withhold,
+)
+from fed.schema import Schema, line, may_set
+from fed.secure import SecureAggregation
 from fed.site import Task
 from fed.strategy import Mixture, build, cast, follow, layers, put_back, remember
 from fed.weighting import uniform
@@ -49,11 +60,13 @@ class Server:
         self.roster = roster
         self.grid = grid
         self.strategy = build(federation.strategy, self.privacy())
+        if federation.secure:
+            self.strategy = SecureAggregation(self.strategy, federation)
         self.ledger = Ledger(federation, site, self.strategy)
         self.arrays = None  # the model that the clients go on from
         self.numbers = {}  # what the recipe counts outside of it
         self.average = None  # its moving average, if that is evaluated instead
-        self.private = federation.privacy or federation.mods
+        self.private = federation.privacy or federation.mods or federation.secure
         self.simulated = False  # where clients live nowhere in particular
         self.slowest = 0.0  # seconds that a client has trained in a round
         self.interrupted = False
@@ -64,7 +77,10 @@ class Server:
             population = len(self.roster())
             count = self.federation.sampled(population)
             return partial(
-                self.federation.privacy, population=population, sampled=count
+                self.federation.privacy,
+                population=population,
+                sampled=count,
+                rounds=self.federation.rounds,
             )
 
     # ------------------------------------------------------------- the algorithm
@@ -86,16 +102,15 @@ class Server:
     def round(self, server_round):
         """Send the model out, average what comes back, evaluate, keep."""
         start = time.perf_counter()
-        clients = self.train_clients(server_round)
-        row = summarize(server_round, clients, self.federation.totals)
-        if self.federation.privacy:
-            row["epsilon"] = self.strategy.privacy_spent().epsilon
+        clients, sums = self.train_clients(server_round)
+        row = self.report(server_round, clients, sums)
         row |= self.train_on_server(server_round)
         if self.federation.average:
             share = self.federation.average
             self.average = follow(self.average, self.arrays, share, server_round)
-        row |= self.evaluate(server_round, row["train_loss"])
+        row |= self.evaluate(server_round, row.get("train_loss", math.nan))
         row["seconds"] = time.perf_counter() - start
+        clients = withhold(clients, self.federation)
         self.ledger.keep(self.arrays, self.numbers, self.average, row, clients)
         self.ledger.log(row)
         for callback in self.federation.callbacks:
@@ -115,25 +130,28 @@ class Server:
         -------
         list of dict
             One row for each client asked: ``client``, ``status``, ...
+        dict
+            What is known of all clients together only.
         """
         needed, rows = self.federation.min_clients, []
         for attempt in range(self.federation.max_failures + 1):
             participants, dropped = self.sample(server_round, attempt)
             attempted = [client_row(client, "dropped out") for client, _, _ in dropped]
             before = remember(self.strategy)
-            mean, numbers = self.attempt(server_round, participants, attempted)
+            found = self.attempt(server_round, participants, attempted)
+            mean, numbers, sums = found
             rows += attempted
             good = [row for row in attempted if row["status"] == "ok"]
-            if mean is not None and len(good) >= needed:
+            if mean is not None and (len(good) >= needed or not participants):
                 self.update(to_arrays(mean))
                 self.numbers |= numbers
-                return rows
+                return rows, sums
             put_back(self.strategy, before)
             for row in good:
                 row |= {"weight": 0.0, "status": "left out: too few other clients"}
             failed = "Round %d: %d clients succeeded of %d needed; attempt %d failed."
             logger.warning(failed, server_round, len(good), needed, attempt + 1)
-        self.ledger.append_clients(server_round, rows)
+        self.ledger.append_clients(server_round, withhold(rows, self.federation))
         reasons = sorted({f"{row['client']}: {row['status']}" for row in attempted})
         state = self.site.state_file
         kept = f"; the last good model is in {state}" if state.exists() else ""
@@ -151,29 +169,62 @@ class Server:
             What the strategy makes of the replies.
         dict of numpy.ndarray
             The mean of what clients count outside of the model.
+        dict
+            What is known of all clients together only.
         """
-        strategy, trained = self.strategy, self.site.trained
+        strategy, multiple = self.strategy, self.federation.clip_updates
         layers(strategy)[-1].participants = participants
-        multiple = None if self.federation.privacy else self.federation.clip_updates
+        if self.federation.privacy or self.federation.secure:
+            multiple = None  # clips by itself, or sees no single update
+        strategy.patience = patience = self.patience
         sent, numbers = self.sent(), Mixture(multiple)
         config, record = self.configure(server_round), to_record(sent)
         messages = strategy.configure_train(server_round, record, config, self.grid)
         for message in [] if self.private else messages:
             message.content["numbers"] = to_record(self.numbers)
-        patience = self.patience
+        participants = self.asked(participants, messages, rows)
         replies = collect(self.grid, messages, patience, self.report_waiting)
         replies = self.progress(replies, desc="clients", total=len(participants))
-        rule = None if self.private else may_set(self.site.brain)
-        schema = Schema(sent, rule, self.federation.totals)
-        groups = groups_of(sent, trained)
-        limits = self.most_examples, patience
-        check = Checker(self.federation, schema, sent, groups, *limits)
+        check = self.checker(sent, patience)
         accepted = accept(replies, participants, rows, check, numbers)
-        guarded = Guard(multiple, sent, groups, self.ledger.rows)(accepted)
-        mean, _ = strategy.aggregate_train(server_round, self.interruptible(guarded))
+        guarded = Guard(multiple, sent, check.groups, self.ledger.rows)(accepted)
+        guarded = self.interruptible(guarded)
+        mean, sums = strategy.aggregate_train(server_round, guarded)
         took = [row["seconds"] for row in rows if row["status"] == "ok"]
         self.slowest = max([self.slowest, *took])
-        return mean, numbers.arrays()
+        return mean, numbers.arrays(), dict(sums or {})
+
+    def asked(self, participants, messages, rows):
+        """Tell who gets a message; of others, add rows that say why not."""
+        nodes = {message.metadata.dst_node_id for message in messages}
+        lost = getattr(self.strategy, "lost", {})
+        for client, _, node in participants:
+            if node not in nodes:
+                status = lost.get(node, "left out: too few other clients")
+                rows.append(client_row(client, line(status)))
+                logger.warning("Client %s left out: %s", client, rows[-1]["status"])
+        return [p for p in participants if p[-1] in nodes]
+
+    def checker(self, sent, patience):
+        """Make what judges replies."""
+        if self.federation.secure:
+            return self.strategy
+        name = self.federation.compress
+        arrays = layout(sent, name) if name else sent
+        rule = None if self.private else may_set(self.site.brain)
+        schema = Schema(arrays, rule, self.federation.totals)
+        groups = groups_of(sent, self.site.trained)
+        limits = self.most_examples, patience
+        return Checker(self.federation, schema, sent, groups, *limits)
+
+    def report(self, server_round, clients, sums):
+        """Begin a round's row with what may be told of training."""
+        if self.federation.privacy:
+            row = {"round": server_round, "seconds": 0.0}
+            return row | {"epsilon": self.strategy.privacy_spent().epsilon}
+        if self.federation.secure:
+            return begin_row(server_round, clients) | sums
+        return summarize(server_round, clients, self.federation.totals)
 
     def sample(self, server_round, attempt):
         """Choose clients by seed and round, and which of them drop out.
@@ -184,11 +235,18 @@ class Server:
             (client name, index, node id), in the roster's order.
         """
         federation, roster = self.federation, self.roster()
-        key = [self.site.seed, server_round, attempt]
-        generator = np.random.default_rng(key)
-        count = federation.sampled(len(roster))
-        chosen = generator.choice(len(roster), count, replace=False)
-        drops = generator.random(count) < federation.p_dropout
+        number = federation.sampled(len(roster))
+        if federation.privacy:
+            # By chances of their own, which must not follow from the seed.
+            generator = np.random.default_rng()
+            chosen = np.flatnonzero(
+                generator.random(len(roster)) < number / len(roster)
+            )
+        else:
+            key = [self.site.seed, server_round, attempt]
+            generator = np.random.default_rng(key)
+            chosen = generator.choice(len(roster), number, replace=False)
+        drops = generator.random(len(chosen)) < federation.p_dropout
         nodes = iter(self.grid.get_node_ids())
         self.simulated = all(node is None for _, node in roster)
         participants, dropped = [], []
@@ -260,9 +318,6 @@ class Server:
             if self.interrupted:
                 logger.info("Interrupted; the same command goes on from here.")
                 raise SystemExit(130)
-        if self.federation.privacy:
-            # Noise must not follow from the seed, which everybody knows.
-            np.random.seed()
 
     @property
     def patience(self):

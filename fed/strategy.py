@@ -4,7 +4,14 @@ from collections import Counter
 from functools import partial
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.serverapp import strategy as flower
 
 from fed.arrays import to_record, view
@@ -235,6 +242,42 @@ def follow(average, arrays, share, server_round):
     }
 
 
+class Wrapper(flower.Strategy):
+    """A strategy around another one, ``strategy``; evaluation is left to the server."""
+
+    def configure_evaluate(self, server_round, arrays, config, grid):
+        """Ask nobody."""
+        return []
+
+    def aggregate_evaluate(self, server_round, replies):
+        """Return nothing."""
+
+    def summary(self):
+        """Log nothing."""
+
+
+def as_reply(arrays, weight=1.0):
+    """Write a mean as the only reply, for the strategy that goes on with it."""
+    content = {"arrays": to_record(arrays), "metrics": MetricRecord({"weight": weight})}
+    return Message(RecordDict(content), dst_node_id=0, message_type=MessageType.TRAIN)
+
+
+COMPARING = (
+    flower.FedMedian,
+    flower.FedTrimmedAvg,
+    flower.Krum,
+    flower.MultiKrum,
+    flower.Bulyan,
+    flower.QFedAvg,
+)
+
+
+def compares_replies(strategy):
+    """Tell whether a strategy, as YAML names it, needs more than the mean."""
+    chosen = getattr(strategy, "func", strategy)
+    return isinstance(chosen, type) and issubclass(chosen, COMPARING)
+
+
 def build(strategy=None, privacy=None):
     """Builds the server's strategy from what YAML names.
 
@@ -244,7 +287,7 @@ def build(strategy=None, privacy=None):
         Any subclass of Flower's FedAvg, with its own arguments. Its
         ``super().aggregate_train`` becomes the running mean above.
     privacy : callable
-        Wraps the strategy, as Flower's differential privacy does.
+        Wraps the strategy, as :func:`fed.privacy.central` does.
 
     Returns
     -------
@@ -263,9 +306,7 @@ def build(strategy=None, privacy=None):
             f"strategy: {chosen} must be a subclass of flwr.serverapp.strategy.FedAvg, "
             "given as !name:flwr.serverapp.strategy.FedAdam."
         )
-    # Flower accounts for the privacy of its own mean only.
-    base = FedAvg if privacy is None else Reproducible
-    bases = (base,) if issubclass(base, chosen) else (chosen, base)
+    bases = (FedAvg,) if issubclass(FedAvg, chosen) else (chosen, FedAvg)
     composed = type(chosen.__name__, bases, {})
     built = composed(**{"weighted_by_key": "weight", **factory.keywords})
     return privacy(built) if privacy else built

@@ -38,6 +38,7 @@ ROOMS = (
 )
 # Where the distribution is not named as the module.
 DISTRIBUTIONS = {
+    "Crypto": "pycryptodome",
     "espeakng_loader": "espeakng-loader",
     "httpx": "flwr",
     "ruamel": "hyperpyyaml",

@@ -114,7 +114,7 @@ def test_whoever_counts_for_itself_is_believed_with_a_word_of_warning(caplog):
 
 def clients(*rows):
     """Rows of clients.csv, of good clients unless they say otherwise."""
-    base = {"status": "ok", "seconds": 0.0, "weight": 0.5, "clip": 1.0}
+    base = {"status": "ok", "seconds": 0.0, "bytes": 8, "weight": 0.5, "clip": 1.0}
     return [{"client": str(i)} | base | row for i, row in enumerate(rows)]
 
 
@@ -128,7 +128,7 @@ def test_totals_add_up_and_means_are_by_example():
     assert row["train_loss"] == 3.0
     assert row["hours"] == 3.0
     assert (row["clients"], row["failures"], row["examples"]) == (2, 1, 4)
-    assert row["clipped"] == 1
+    assert (row["clipped"], row["bytes"]) == (1, 24)
     assert "train_hours" not in row
 
 

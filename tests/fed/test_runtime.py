@@ -60,13 +60,15 @@ def test_deployment_is_started_by_flower(train):
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_weights(train, tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [{}, {"compress": "int8"}, {"secure": True}])
+def test_ray_gives_the_same_weights(train, tmp_path, monkeypatch, options):
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    train(folder="process", **SMALL)
+    train(folder="process", **SMALL, **options)
     runtime = partial(fed.runtime.ray, num_cpus=1, log_to_driver=False)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    train(folder="ray", federation={"runtime": runtime}, **SMALL)
+    own = {"runtime": runtime, **options}
+    train(folder="ray", federation=own, **SMALL, **options)
     assert_equal(tmp_path / "process", tmp_path / "ray")
 
 

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from flwr.clientapp.mod import LocalDpMod
 from flwr.serverapp import strategy as flower
 
 import fed
@@ -330,57 +329,6 @@ def test_dropout_is_simulated_and_counted(train, read):
     dropped = sum(int(row["failures"]) for row in rows)
     assert 20 < dropped < 60
     assert {row["status"] for row in read("clients.csv")} >= {"ok", "dropped out"}
-
-
-# ------------------------------------------------------------------------ privacy
-
-
-PRIVATE = {
-    "weighting": fed.weighting.uniform,
-    "privacy": partial(fed.privacy.central, noise_multiplier=2.0, clipping_norm=0.1),
-}
-
-
-def test_privacy_reports_epsilon(train, read):
-    pytest.importorskip("dp_accounting")
-    train(federation=PRIVATE)
-    epsilons = [float(row["epsilon"]) for row in read("rounds.csv")]
-    assert 0 < epsilons[0] < epsilons[1] < epsilons[2]
-
-
-def test_privacy_accounting_resumes(train, read):
-    pytest.importorskip("dp_accounting")
-    train(federation=PRIVATE | {"rounds": 4}, folder="whole")
-    train(federation=PRIVATE | {"rounds": 2}, folder="parts")
-    train(federation=PRIVATE | {"rounds": 4}, folder="parts")
-    whole, parts = (read("rounds.csv", name) for name in ("whole", "parts"))
-    assert whole[-1]["epsilon"] == parts[-1]["epsilon"]
-
-
-def test_noise_does_not_follow_from_the_seed(train, equal):
-    pytest.importorskip("dp_accounting")
-    train(federation=PRIVATE, folder="a")
-    train(federation=PRIVATE, folder="b")
-    assert not equal("a", "b")
-
-
-def test_the_budget_ends_the_run(train):
-    pytest.importorskip("dp_accounting")
-    spending = partial(PRIVATE["privacy"], max_epsilon=1e-3)
-    with pytest.raises(Exception, match="exceed max_epsilon"):
-        train(federation=PRIVATE | {"privacy": spending})
-
-
-def test_privacy_refuses_weights_that_depend_on_data():
-    with pytest.raises(ValueError, match="uniform"):
-        fed.Federation(recipe.datasets, privacy=fed.privacy.central)
-
-
-def test_local_privacy_noises_each_update(train, equal):
-    mod = LocalDpMod(clipping_norm=0.1, sensitivity=0.01, epsilon=1.0, delta=1e-5)
-    train(federation={"mods": [mod]}, folder="a")
-    train(federation={"mods": [mod]}, folder="b")
-    assert not equal("a", "b")
 
 
 def test_a_client_that_learns_nothing_is_named_and_left_out(train, read, monkeypatch):
