@@ -8,7 +8,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fed import command, secure
+from fed import command, members
 from fed.arrays import to_arrays, to_record
 from fed.compression import compress
 from fed.intact import intact
@@ -27,7 +27,7 @@ def train(message, context):
         if site.federation.compress:
             mods.insert(0, partial(compress, site))
         if site.federation.secure:
-            mods.insert(0, partial(secure.mask, site))
+            mods.insert(0, partial(members.mask, site))
         # The first of Flower's mods is the outermost.
         return reduce(wrap, reversed(mods), update)(message, context)
 
@@ -77,7 +77,7 @@ def no_exit():
         raise RuntimeError(f"the recipe exits, with {error.code!r}") from error
 
 
-for action, handler in secure.HANDLERS.items():
+for action, handler in members.HANDLERS.items():
     app.query(action)(handler)
 
 

@@ -19,7 +19,7 @@ from flwr.app import (
 from flwr.serverapp import strategy as flower
 
 import fed
-from fed import masking, secure
+from fed import masking, members
 from fed.arrays import to_arrays, to_record
 from fed.files import load
 from fed.guard import NORMS
@@ -78,10 +78,10 @@ class Clients:
             if kind == "gone" or self.gone.get(node) == "gone":
                 reply = Message(Error(0, "gone"), reply_to=message)
             elif kind == "train":
-                handler = partial(secure.mask, self.site)
+                handler = partial(members.mask, self.site)
                 reply = handler(message, context, self.train)
             else:
-                reply = secure.HANDLERS[kind](message, context)
+                reply = members.HANDLERS[kind](message, context)
             if not reply.has_error():
                 self.received[kind][node] = deepcopy(reply.content)
             yield reply
@@ -225,7 +225,7 @@ def test_no_sum_of_fewer_than_all_can_be_formed(seen):
         row = Clients(1).train(
             Message(RecordDict(), message_type="train", dst_node_id=node), None
         )
-        values, _ = secure.summands(seen.site, START, row)
+        values, _ = members.summands(seen.site, START, row)
         bare[place] = masking.encode(values, len(strategy.keys))
     for size in range(1, len(places) + 1):
         for some in combinations(places, size):
@@ -260,7 +260,7 @@ def ask(clients, node, kind, content):
         dst_node_id=node,
     )
     context = Context(1, node, {}, clients.states[node], {})
-    return secure.HANDLERS[kind](message, context)
+    return members.HANDLERS[kind](message, context)
 
 
 def test_clients_answer_once_and_only_for_enough_survivors():
@@ -307,14 +307,14 @@ def test_clients_refuse_rosters_that_would_not_hide_them():
 def test_a_client_that_sends_nonsense_is_named_and_the_others_go_on(
     monkeypatch, kind, content
 ):
-    own = secure.HANDLERS[kind]
+    own = members.HANDLERS[kind]
 
     def handler(message, context):
         if message.metadata.dst_node_id == 2:
-            return secure.reply_to(message, content)
+            return members.reply_to(message, content)
         return own(message, context)
 
-    monkeypatch.setitem(secure.HANDLERS, kind, handler)
+    monkeypatch.setitem(members.HANDLERS, kind, handler)
     clients = Clients(4)
     mean, metrics = clients.round()
     assert "that are none" in clients.strategy.lost[2]
