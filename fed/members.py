@@ -124,12 +124,11 @@ def summands(site, start, reply):
     """
     federation = site.federation
     row = client_row(reply.content["config"]["client"])
-    Checker(
-        federation,
-        Schema(start, totals=federation.totals),
-        start,
+    schema, groups = (
+        Schema(start, None, federation.totals),
         groups_of(start, site.trained),
-    )(reply, row)
+    )
+    Checker(federation, schema, start, groups)(reply, row)
     arrays = view(reply.content["arrays"])
     steps = [
         np.subtract(arrays[n], a, dtype="float64").ravel() for n, a in start.items()

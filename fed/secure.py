@@ -26,12 +26,7 @@ from fed.arrays import view
 from fed.guard import groups_of
 from fed.masking import KEY_BYTES, SEED_BYTES, SHARE_BYTES
 from fed.members import NAME
-from fed.replies import (
-    Checker,
-    collect,
-    require_content,
-    size,
-)
+from fed.replies import Checker, collect, require_content, size
 from fed.schema import MOST_METRICS, RESERVED, Schema, is_fair
 from fed.strategy import Wrapper, as_reply, compares_replies
 
