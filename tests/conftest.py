@@ -4,12 +4,15 @@ import logging
 import os
 import random
 import sys
+import tempfile
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Not the key of who runs the tests.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

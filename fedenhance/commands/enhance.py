@@ -1,8 +1,13 @@
 """Enhance recordings with a trained model.
 
+    python enhance.py noisy.wav --out clean/
     python enhance.py results/fedenhance/1234 noisy.wav --out clean/
     python enhance.py results/fedenhance/1234 recordings/ more/*.flac --out clean/
     python enhance.py results/fedenhance/1234 noisy.wav --out parts/ --sources all
+
+MODEL is an output folder of train.py, its package/, the name of a model that comes
+along, or hf:user/model; without it the first that comes along is taken. One that names
+code that is not of this project, and was not trained on this machine, needs --trust.
 
 The files written have the rate, channels, length, level and format of those read; a
 folder's tree is kept. Each channel is enhanced by itself. What a network of 16 kHz
@@ -26,10 +31,7 @@ def parse(argv):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "model", type=Path, help="output folder of train.py, or its package/"
-    )
-    parser.add_argument(
-        "inputs", type=Path, nargs="+", metavar="INPUT", help="file or folder"
+        "words", nargs="+", metavar="[MODEL] INPUT", help="model; files and folders"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     parser.add_argument(
@@ -54,6 +56,7 @@ def parse(argv):
         "bounds the memory; shorter may suit changing noise better (default: 40)",
     )
     parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--trust", action="store_true", help="run a model's own code")
     options = parser.parse_args(argv)
     for name in ("batch_size", "piece"):
         if not getattr(options, name) > 0:
@@ -69,12 +72,19 @@ def main(argv):
     from fedenhance.data.folders import count_reasons
     from fedenhance.data.opening import DamagedAudioError
     from fedenhance.deploy import enhancement
-    from fedenhance.deploy.trained import load_trained
+    from fedenhance.deploy.trained import is_model, load_trained
 
+    # A folder that is no model, before recordings, is one that was meant to be.
+    words, meant = options.words, Path(options.words[0])
+    model = is_model(words[0]) or (words[1:] and (meant / "save").exists())
+    if model and not words[1:]:
+        raise ValueError(f"{words[0]} is a model: which recordings shall it enhance?")
+    name, inputs = (words[0], words[1:]) if model else (None, words)
+    options.inputs = [Path(word) for word in inputs]
     recordings, left_out = enhancement.find_recordings(options.inputs, options.out)
     for path, reason in left_out:
         print(f"left out {path}: {reason}", file=sys.stderr)
-    trained = load_trained(options.model, options.device)
+    trained = load_trained(name, options.device, options.trust)
     work, damaged = {}, 0
     for source, target in recordings.items():
         targets = [target]

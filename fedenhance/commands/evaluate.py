@@ -47,6 +47,8 @@ def parse(argv):
     about = "default: evaluation/ in the folder"
     scoring.add_argument("--out", type=Path, help=about)
     scoring.add_argument("--device", default="cpu", help="of the model; default: cpu")
+    about = "run a model's own code"
+    scoring.add_argument("--trust", action="store_true", help=about)
     about = "default: one for each core"
     scoring.add_argument("--processes", type=int, help=about)
     comparison = commands.add_parser("compare", help="two scored models: A minus B")
@@ -60,12 +62,19 @@ def parse(argv):
 
 
 def read_mixtures(options, hparams):
-    """The mixtures to score the model on, by id, see ``fixed_mixtures``."""
+    """The mixtures to score the model on, by id, see ``fixed_mixtures``.
+
+    ``hparams`` gets ``loop_noise``, whether short noises are repeated in them.
+    """
     from fedenhance.data.datasets import split_mixtures
     from fedenhance.data.manifests import load_manifest, save_manifest
+    from fedenhance.deploy.trained import EVALUATION, make, read_experiment
 
+    described = read_experiment(options.folder / "hyperparams.yaml", EVALUATION)
+    hparams["loop_noise"] = bool(described.get("mixing", {}).get("loop_noise"))
     root = options.data_folder
     if root:
+        hparams = {**hparams, **make(options.folder, EVALUATION, options.trust)}
         manifests = str(options.out / "manifests")
         hparams["prepare"](data_folder=root, save_folder=manifests)
         there = {"data_folder": root, "test_csv": f"{manifests}/test.csv"}
@@ -82,7 +91,7 @@ def enhance_all(mixtures, trained, device):
     from fedenhance.data.mixing import read_fixed_mixture
 
     read = none_if_damaged(read_fixed_mixture)
-    loop_noise = trained.hparams["mixing"].loop_noise
+    loop_noise = trained.hparams["loop_noise"]
     for key, row in mixtures.items():
         sources = read(row, trained.sample_rate, loop_noise)
         if sources is None:
@@ -104,7 +113,7 @@ def score(options):
     # SI-SDR before enhancement says in which bin of input SNR an utterance is.
     metrics = list(dict.fromkeys(["si_sdr", *options.metrics]))
     check_metrics(metrics)
-    trained = load_trained(options.folder, options.device)
+    trained = load_trained(options.folder, options.device, options.trust)
     options.out = options.out or options.folder / "evaluation"
     mixtures = read_mixtures(options, trained.hparams)
     rows = measure_utterances(

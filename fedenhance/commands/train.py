@@ -15,6 +15,7 @@ import speechbrain as sb
 from speechbrain.utils.distributed import get_local_rank, run_on_main
 
 from fedenhance.based_yaml import load_hparams
+from fedenhance.deploy.description import vouch
 from fedenhance.recipes.preparation import fixed
 from fedenhance.run_folder.record import claimed, digests
 from fedenhance.training.quiet import quieten_setup
@@ -72,6 +73,7 @@ def run(command, claim):
     run_opts = {"noprogressbar": not sys.stderr.isatty(), **command.run_opts}
     hparams = load_hparams(command.hparams_file, command.overrides)
     sb.create_experiment_directory(str(command.folder))
+    run_on_main(vouch, [command.folder])
     if hparams.get("prepare"):
         with fixed(claim.refuse if claim.trained else None):
             run_on_main(hparams["prepare"])

@@ -186,6 +186,51 @@ def enhance_file(
         logger.warning("%s: its estimate is clipped at full scale", source)
 
 
+def enhance_signal(trained, audio, sample_rate, piece=40.0, batch_size=1):
+    """Separate a signal; return its speech, in its shape, rate and kind.
+
+    Arguments
+    ---------
+    trained : fedenhance.deploy.trained.Trained
+    audio : numpy.ndarray or torch.Tensor
+        ``(time,)`` or ``(channel, time)``; ``(time, channel)``, as soundfile reads, if
+        the first axis is the longer one. Of integers, the level is kept.
+    sample_rate : int
+        In Hz.
+    piece, batch_size
+        As for :func:`enhance_file`.
+
+    Returns
+    -------
+    numpy.ndarray or torch.Tensor
+        As the audio: shape, type and device.
+
+    Raises
+    ------
+    ValueError
+        If the audio has other axes, or is not finite.
+    """
+    signal = torch.as_tensor(audio)
+    if signal.dim() not in (1, 2) or signal.is_complex():
+        raise ValueError(
+            f"audio must be (time,) or (channel, time), not {tuple(signal.shape)}"
+        )
+    turned = signal.dim() == 2 and signal.shape[0] > signal.shape[1]
+    channels = torch.atleast_2d(signal.T if turned else signal).detach().cpu().float()
+    if not torch.isfinite(channels).all():
+        raise ValueError("audio has samples that are not finite")
+    if not channels.numel():
+        return audio
+    sizes = channels.shape[-1], rate_ratio(sample_rate, trained.sample_rate, "audio")
+    blocks = enhance_blocks([channels], *sizes, trained, piece, batch_size, 1)
+    speech = torch.cat([block[:, 0] for block in blocks], dim=-1)
+    if not signal.is_floating_point():
+        limits = torch.iinfo(signal.dtype)
+        speech = speech.round().clamp(limits.min, limits.max)
+    speech = (speech.T if turned else speech).reshape(signal.shape).to(signal)
+    return speech if isinstance(audio, torch.Tensor) else speech.numpy()
+
+
 def enhance_blocks(blocks, num_frames, ratio, trained, piece, batch_size, num_sources):
     """Separate a signal that is given and returned in blocks.
 

@@ -16,7 +16,8 @@ import argparse
 import re
 import shutil
 import sys
-from importlib import metadata
+from contextlib import suppress
+from importlib import import_module, metadata
 from modulefinder import ModuleFinder
 from pathlib import Path
 
@@ -24,6 +25,8 @@ import numpy as np
 import torch
 from jinja2 import StrictUndefined, Template
 
+from fedenhance.deploy import trained as trained_models
+from fedenhance.deploy.description import MARK, is_own, vouch
 from fedenhance.deploy.trained import (
     find_best,
     load_trained,
@@ -32,6 +35,7 @@ from fedenhance.deploy.trained import (
 )
 from fedenhance.reports import markdown
 from fedenhance.reports.runs import Run
+from fedenhance.training.settings import require
 
 SOURCES = Path(__file__).parents[1]
 
@@ -77,10 +81,11 @@ def write_package(brain, datasets, hparams):
         words = ["fedenhance", *words]
     else:
         words = []
-    package(hparams["output_folder"], command=" ".join(words) or None)
+    # What was trained here may run its own code.
+    package(hparams["output_folder"], command=" ".join(words) or None, trust=True)
 
 
-def package(folder, out=None, command=None):
+def package(folder, out=None, command=None, trust=False):
     """Write the best model of a run as a folder to load.
 
     Arguments
@@ -91,6 +96,8 @@ def package(folder, out=None, command=None):
         Default: ``package/`` in the folder.
     command : str, optional
         That trained the model, for the card; default: what trains it again.
+    trust : bool
+        See :func:`fedenhance.deploy.trained.load_trained`.
 
     Returns
     -------
@@ -104,7 +111,7 @@ def package(folder, out=None, command=None):
     """
     folder = Path(folder)
     out = Path(out) if out else folder / "package"
-    trained = load_trained(folder)
+    trained = load_trained(folder, trust=trust)
     out.mkdir(parents=True, exist_ok=True)
     weighted = []
     for name in ("separator", "consistency"):
@@ -116,10 +123,12 @@ def package(folder, out=None, command=None):
     (out / "hyperparams.yaml").write_text(text, encoding="utf-8")
     (out / "custom.py").write_text(CUSTOM, encoding="utf-8")
     named = set(re.findall(r"!(?:new|name|apply):([\w.]+)", text))
-    carry_sources(named, out / SOURCES.name)
+    others = carry_sources(named, out)
     (out / "LICENSE").write_text(license_text(), encoding="utf-8")
-    card = model_card(folder, trained, command, named)
+    card = model_card(folder, trained, command, others)
     (out / "README.md").write_text(card, encoding="utf-8")
+    if trust or is_own(folder):
+        vouch(out)
     return out
 
 
@@ -151,24 +160,59 @@ def inference_yaml(path, num_sources, loadables):
 
 
 def carry_sources(names, folder):
-    """Copy the files of ``fedenhance`` that define names, and what they import.
+    """Copy the files that define names, and what these import from beside them.
+
+    Of fedenhance, and of modules of the user's own; what is installed with Python or
+    by pip is not carried.
 
     Arguments
     ---------
     names : Iterable of str
-        Dotted names, of other packages too.
+        Dotted names, whose modules are imported or of fedenhance.
     folder : Path
-        Becomes a package ``fedenhance``.
+        Where they go.
+
+    Returns
+    -------
+    list of str
+        Packages to install, beside PyTorch and SpeechBrain.
     """
-    finder = ModuleFinder([str(SOURCES.parent)])
-    for package_name, *parts in (name.split(".") for name in names):
-        if package_name == SOURCES.name:
-            finder.import_hook(".".join([package_name, *parts[:2]]))
-    for name, module in finder.modules.items():
-        if name.split(".")[0] == SOURCES.name:
-            target = folder / Path(module.__file__).relative_to(SOURCES)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(module.__file__, target)
+    installed = set()
+    for name in names:
+        module = module_of(name)
+        top = module.split(".")[0]
+        file = getattr(sys.modules[top], "__file__", None)
+        site = {"site-packages", "dist-packages"} & set(Path(file or "").parts)
+        if top != SOURCES.name and (not file or site or top in sys.stdlib_module_names):
+            installed.add(top)
+            continue
+        root = Path(file).resolve().parent
+        root = root.parent if hasattr(sys.modules[top], "__path__") else root
+        # What fedenhance.load needs is not the network's.
+        finder = ModuleFinder([str(root)], excludes=[trained_models.__name__])
+        finder.import_hook(module)
+        for found in finder.modules.values():
+            if found.__file__ and Path(found.__file__).is_relative_to(root):
+                target = folder / Path(found.__file__).relative_to(root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(found.__file__, target)
+    return sorted(installed - {"torch", "speechbrain"} - sys.stdlib_module_names)
+
+
+def module_of(name):
+    """Import the module that a dotted name lies in; return its name.
+
+    Example
+    -------
+    >>> module_of("pathlib.Path.exists")
+    'pathlib'
+    """
+    module = name
+    while module:
+        module = module.rpartition(".")[0]
+        with suppress(ModuleNotFoundError):
+            return import_module(module).__name__
+    raise ImportError(f"there is no module of {name}")
 
 
 def license_text():
@@ -179,7 +223,7 @@ def license_text():
     return metadata.distribution("fedenhance").read_text("licenses/LICENSE")
 
 
-def model_card(folder, trained, command, named):
+def model_card(folder, trained, command, others):
     """Fill the model card from what a run left.
 
     Arguments
@@ -190,8 +234,8 @@ def model_card(folder, trained, command, named):
         Its best model.
     command : str or None
         That trained it.
-    named : Iterable of str
-        Dotted names that the network's YAML uses.
+    others : list of str
+        Packages to install.
 
     Returns
     -------
@@ -201,7 +245,6 @@ def model_card(folder, trained, command, named):
     header = (folder / "hyperparams.yaml").read_text(encoding="utf-8").splitlines()[:3]
     yaml_files = [line for line in header if line.endswith(".yaml")]
     run = Run(folder)
-    packages = {name.split(".")[0] for name in named}
     page = Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8")
     options = {"trim_blocks": True, "keep_trailing_newline": True}
     return Template(page, undefined=StrictUndefined, **options).render(
@@ -209,7 +252,7 @@ def model_card(folder, trained, command, named):
         sample_rate=trained.sample_rate,
         num_noises=trained.num_sources - 1,
         num_parameters=sum(p.numel() for p in trained.separator.parameters()),
-        others=sorted(packages - {SOURCES.name, "torch", "speechbrain"}),
+        others=others,
         command=command,
         data=Path(trained.hparams.get("data_folder") or "unknown").name,
         hparams=trained.hparams,
@@ -230,6 +273,25 @@ def _results(scores):
     return markdown.table(head, rows) if rows else ""
 
 
+def push_to_hub(folder, name):
+    """Upload a package to Hugging Face, where ``load("hf:user/model")`` finds it.
+
+    Arguments
+    ---------
+    folder : Path
+        Of :func:`package`.
+    name : str
+        ``user/model``; made if it is not there. The account is the one of
+        ``hf auth login``.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(name, exist_ok=True)
+    ignored = ["**/__pycache__/**", MARK]
+    api.upload_folder(repo_id=name, folder_path=folder, ignore_patterns=ignored)
+
+
 def main(argv=None):
     """Write the package of a folder."""
     parser = argparse.ArgumentParser(
@@ -238,10 +300,18 @@ def main(argv=None):
     )
     parser.add_argument("folder", type=Path, help="output folder of train.py")
     parser.add_argument("--out", type=Path, help="default: package/ in the folder")
+    parser.add_argument("--trust", action="store_true", help="run a model's own code")
+    parser.add_argument(
+        "--push_to_hub", metavar="USER/MODEL", help="upload it to Hugging Face"
+    )
     args = parser.parse_args(argv)
     try:
-        package(args.folder, args.out)
-    except (OSError, ValueError) as error:
+        if args.push_to_hub:
+            require("--push_to_hub", "huggingface_hub")
+        out = package(args.folder, args.out, trust=args.trust)
+        if args.push_to_hub:
+            push_to_hub(out, args.push_to_hub)
+    except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
 
 

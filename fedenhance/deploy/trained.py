@@ -1,6 +1,7 @@
 """A finished run's folder, or its package, made into a separator again."""
 
 import io
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,14 +9,24 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
+from fedenhance.based_yaml import PACKAGE
+from fedenhance.deploy.description import UntrustedError, check_names, is_own
 from fedenhance.deploy.renamed import current_names
 from fedenhance.networks.scaling import separate
 from fedenhance.run_folder.checkpoints import Checkpoints, check
-from fedenhance.training.settings import check_device
+from fedenhance.training.settings import check_device, require
 
-#: What inference and evaluation need beside plain values. All else that names objects
-#: is for training, and is not made.
-NEEDED = ("separator", "modules", "consistency", "mixing", "prepare", "pretrainer")
+NETWORK = ("separator", "modules", "consistency")
+"""What inference needs beside plain values. All else that names objects is for training
+and, with ``EVALUATION``, for evaluation; it is not made."""
+
+EVALUATION = ("mixing", "prepare")
+
+PRETRAINED = PACKAGE / "pretrained"
+"""Folder of the models that come with the package."""
+
+HUB = "hf:"
+"""How names of models on Hugging Face begin: ``hf:user/model``."""
 
 
 class Trained(NamedTuple):
@@ -41,17 +52,83 @@ class Trained(NamedTuple):
         device = next(self.separator.parameters()).device
         return self(torch.zeros(1, self.sample_rate, device=device)).shape[1]
 
+    def enhance(self, audio, sample_rate, **options):
+        """Take the noise out of a signal; see ``enhancement.enhance_signal``."""
+        from fedenhance.deploy.enhancement import enhance_signal
 
-def load_trained(folder, device="cpu"):
+        return enhance_signal(self, audio, sample_rate, **options)
+
+
+def shipped():
+    """Name the models that come with the package; the first is taken by default."""
+    return sorted(path.parent.name for path in PRETRAINED.glob("*/hyperparams.yaml"))
+
+
+def is_model(name):
+    """Tell whether a word names a model: a folder of one, one shipped, one on the hub.
+
+    Example
+    -------
+    >>> is_model("hf:user/model"), is_model("noisy.wav")
+    (True, False)
+    """
+    path = Path(name)
+    there = any((path / file).exists() for file in ("hyperparams.yaml", "run.json"))
+    return (
+        str(name).startswith(HUB) or there or (not path.exists() and name in shipped())
+    )
+
+
+def locate(name=None):
+    """Find the folder of a model.
+
+    Arguments
+    ---------
+    name : str or Path, optional
+        A folder, the name of a model that comes with the package, or ``hf:user/model``,
+        which is downloaded. By default the first that comes with the package.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileNotFoundError
+        Saying which models come with the package.
+    """
+    if str(name).startswith(HUB):
+        require(f"the model {name}", "huggingface_hub")
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(str(name).removeprefix(HUB)))
+    known = shipped()
+    if name is not None and Path(name).exists():
+        return Path(name)
+    if name in (None, *known) and known:
+        return PRETRAINED / (name or known[0])
+    told = f"those that come along: {', '.join(known)}" if known else "none comes along"
+    raise FileNotFoundError(
+        f"there is no model {name} ({told}); name an output folder of train.py"
+        if name
+        else f"which model? Name an output folder of train.py ({told})"
+    )
+
+
+def load_trained(folder, device="cpu", trust=False):
     """Load the model that was best on validation.
 
     Arguments
     ---------
     folder : str or Path
         Output folder of ``train.py``: it has ``hyperparams.yaml`` and ``save/``. It may
-        have been moved. Or a package of ``fedenhance.deploy.packaging``.
+        have been moved. Or a package of ``fedenhance.deploy.packaging``, or what else
+        :func:`locate` finds.
     device : str
         Where the model goes.
+    trust : bool
+        Whether it may run code that is not of fedenhance. What was trained on this
+        machine may.
 
     Returns
     -------
@@ -61,20 +138,25 @@ def load_trained(folder, device="cpu"):
     ------
     FileNotFoundError
         If the folder is not one of a finished run.
+    ImportError
+        Naming a module that the network needs.
+    UntrustedError
+        If it needs code that is not of fedenhance.
     ValueError
-        If there is no such device.
+        If there is no such device, or the folder does not describe a model.
     """
     check_device(device)
-    folder = Path(folder)
+    folder = locate(folder)
     path = folder / "hyperparams.yaml"
     if not path.is_file():
         raise FileNotFoundError(
             f"{folder} is not the output folder of train.py: it has no {path.name}"
         )
-    hparams = load_hyperpyyaml(write_yaml(read_experiment(path)))
-    if "pretrainer" in hparams:
-        hparams["pretrainer"].collect_files(default_source=str(folder))
-        hparams["pretrainer"].load_collected()
+    hparams = make(folder, NETWORK, trust)
+    if "modules" not in hparams or "sample_rate" not in hparams:
+        raise ValueError(f"{path} describes no model: it has no modules or sample_rate")
+    if (folder / "separator.ckpt").exists():
+        load_package(hparams, folder)
     else:
         load_best(hparams["modules"], folder / "save")
     for module in hparams["modules"].values():
@@ -87,13 +169,55 @@ def load_trained(folder, device="cpu"):
     )
 
 
-def read_experiment(path):
+def make(folder, keys, trust=False):
+    """Make some of what an experiment names, and all its plain values.
+
+    Arguments
+    ---------
+    folder : Path
+        With ``hyperparams.yaml``.
+    keys : tuple of str
+        That may name objects.
+    trust : bool
+        See :func:`load_trained`.
+
+    Returns
+    -------
+    dict
+    """
+    described = read_experiment(folder / "hyperparams.yaml", keys)
+    try:
+        check_names(described, folder)
+    except UntrustedError:
+        if not (trust or is_own(folder)):
+            raise
+        sys.path.append(str(folder))  # of a package, which carries modules of its user
+    try:
+        return load_hyperpyyaml(write_yaml(described))
+    except ImportError as error:
+        raise ImportError(
+            f"{folder} cannot be loaded: {str(error).splitlines()[0]}. Install it, or "
+            "call this where it can be imported"
+        ) from error
+
+
+def load_package(hparams, folder):
+    """Load the weights of a package: tensors alone."""
+    for name in ("separator", "consistency"):
+        if (file := folder / f"{name}.ckpt").exists():
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+            hparams[name].load_state_dict(weights)
+
+
+def read_experiment(path, keys=NETWORK):
     """Read what inference and evaluation need of an experiment, names up to date.
 
     Arguments
     ---------
     path : Path
         ``hyperparams.yaml`` of a run, whose references are resolved, or of a package.
+    keys : tuple of str
+        That may name objects; of others there are plain values alone.
 
     Returns
     -------
@@ -104,7 +228,7 @@ def read_experiment(path):
     return {
         key: value
         for key, value in experiment.items()
-        if key in NEEDED or not _names_objects(value)
+        if key in keys or not _names_objects(value)
     }
 
 

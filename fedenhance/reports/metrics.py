@@ -16,7 +16,6 @@ import warnings
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from fedenhance.objectives import levels
+from fedenhance.training.settings import require
 
 logger = get_logger(__name__)
 
@@ -187,19 +187,6 @@ def check_metrics(names):
         if name not in METRICS:
             raise ValueError(f"no metric {name}: choose from {', '.join(METRICS)}")
         require(f"the metric {name}", *PACKAGES.get(name, ()))
-
-
-def require(what, *packages):
-    """Raise an ImportError that says what to install, unless the packages are there.
-
-    Example
-    -------
-    >>> require("this test", "pytest", "no-such-package")
-    Traceback (most recent call last):
-    ImportError: this test needs: pip install pytest no-such-package
-    """
-    if not all(find_spec(package.replace("-", "_")) for package in packages):
-        raise ImportError(f"{what} needs: pip install {' '.join(packages)}")
 
 
 def measure(estimate, target, sample_rate, metrics):

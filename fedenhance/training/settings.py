@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -200,3 +201,16 @@ def check_device(name):
             f"device is {name!r}; PyTorch sees {counts[kind]} {kind} devices here (cpu "
             "always works)"
         )
+
+
+def require(what, *packages):
+    """Raise an ImportError that says what to install, unless the packages are there.
+
+    Example
+    -------
+    >>> require("this test", "pytest", "no-such-package")
+    Traceback (most recent call last):
+    ImportError: this test needs: pip install pytest no-such-package
+    """
+    if not all(find_spec(package.replace("-", "_")) for package in packages):
+        raise ImportError(f"{what} needs: pip install {' '.join(packages)}")

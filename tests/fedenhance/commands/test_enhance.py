@@ -1,5 +1,6 @@
 """enhance.py on a folder as train.py leaves it, made here in a second."""
 
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import soundfile
 
 from fedenhance.based_yaml import PACKAGE
 from fedenhance.commands import enhance
+from fedenhance.deploy import trained
 from tests import damage
 from tests.fedenhance.commands.test_evaluate import save_run
 
@@ -106,8 +108,23 @@ def test_all_sources_sum_to_the_recording(run, tmp_path):
 
 def test_a_folder_without_a_model_is_named(tmp_path):
     path = record(tmp_path / "a.wav")
+    (tmp_path / "save").mkdir()
     with pytest.raises(FileNotFoundError, match="no hyperparams.yaml"):
         enhance.main([str(tmp_path), str(path), "--out", str(tmp_path / "out")])
+
+
+def test_without_a_name_the_model_that_comes_along_is_taken(run, tmp_path, monkeypatch):
+    path = record(tmp_path / "in/a.wav")
+    command = [str(path), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(trained, "PRETRAINED", tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="which model"):
+        enhance.main(command)
+    shutil.copytree(run, tmp_path / "pretrained/small")
+    monkeypatch.setattr(trained, "PRETRAINED", tmp_path / "pretrained")
+    assert enhance.main(command) == enhance.main(["small", *command]) == 0
+    assert (tmp_path / "out/a.wav").exists()
+    with pytest.raises(ValueError, match="is a model: which recordings"):
+        enhance.main(["small", *command[1:]])
 
 
 @pytest.mark.parametrize("option", [["--batch_size", "0"], ["--piece", "-1"]])

@@ -9,6 +9,7 @@ import torch
 
 from fedenhance.commands import evaluate
 from fedenhance.data.tables import read_table, write_table
+from fedenhance.deploy.description import vouch
 from fedenhance.deploy.trained import find_best, load_trained
 from fedenhance.reports.scores import read_rows
 from tests import damage
@@ -50,6 +51,7 @@ def save_run(folder, data, separator="Gains", metas=({"round": 1},)):
     folder.mkdir()
     text = HPARAMS.format(data=data).replace("Gains", separator)
     (folder / "hyperparams.yaml").write_text(text)
+    vouch(folder)
     for i, meta in enumerate(metas):
         checkpoint = folder / "save" / f"CKPT+{i}"
         checkpoint.mkdir(parents=True)

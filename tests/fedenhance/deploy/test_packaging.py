@@ -154,13 +154,16 @@ def test_the_model_card_is_filled_from_the_run(run):
     assert "{" not in card and "/home/me" not in card
 
 
-def test_networks_of_others_are_named_in_the_card(run):
+def test_modules_of_ones_own_are_carried(run):
     text = HPARAMS.replace("fedenhance.objectives.consistency.by_power", "math.fsum")
     (run / "hyperparams.yaml").write_text(
         text.replace("math.fsum", "tests.fedenhance.deploy.test_packaging.leave")
     )
-    card = (package(run) / "README.md").read_text()
-    assert "and the Python modules tests." in card
+    with pytest.raises(ValueError, match="test_packaging.leave, .* say --trust"):
+        package(run)
+    out = package(run, trust=True)
+    assert "speechbrain` alone." in (out / "README.md").read_text()
+    assert (out / "tests/fedenhance/deploy/test_packaging.py").is_file()
 
 
 def leave(estimates, mixture):
