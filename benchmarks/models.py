@@ -114,8 +114,10 @@ def build_ours(name):
 def build_authors(name, authors):
     """Build the authors' network with our weights, or None if they have none."""
     member = name.removeprefix("sudormrf_").removesuffix("_small")
-    if authors is None or member not in AUTHORS:
+    if authors is None or member not in (*AUTHORS, "gtcrn"):
         return None
+    if member == "gtcrn":
+        return build_gtcrn(authors)
     package, module, class_name = AUTHORS[member]
     separator, sizes = build_ours(name)
     sizes = {AUTHORS_SIZES[key]: value for key, value in sizes.items()}
@@ -124,6 +126,49 @@ def build_authors(name, authors):
         network = getattr(module, class_name)(**sizes)
     network.load_state_dict(to_reference(separator.state_dict(), member))
     return AuthorsSeparator(network)
+
+
+def build_gtcrn(authors):
+    """Build the GTCRN of its authors' checkout with our weights."""
+    folder = Path(authors) / "gtcrn"
+    if not (folder / "gtcrn.py").is_file():
+        raise FileNotFoundError(
+            f"--authors: {folder / 'gtcrn.py'} is missing; clone "
+            f"github.com/Xiaobin-Rong/gtcrn into {authors}"
+        )
+    separator, _ = build_ours("gtcrn")
+    with mock.patch.object(sys, "path", [str(folder), *sys.path]):
+        network = importlib.import_module("gtcrn").GTCRN()
+    network.load_state_dict(to_reference(separator.state_dict(), "gtcrn"))
+    return AuthorsGTCRN(network, separator)
+
+
+class AuthorsGTCRN(torch.nn.Module):
+    """The authors' GTCRN with our interface: between PyTorch's transforms, as theirs.
+
+    The level of the mixture is followed as in ours, of which it is no weight.
+    """
+
+    def __init__(self, network, separator):
+        super().__init__()
+        self.network = network
+        self.level = separator.level
+        window = torch.hann_window(512).sqrt()
+        self.register_buffer("window", window, persistent=False)
+
+    def forward(self, mixture):
+        """Map ``(batch, time)`` to ``(batch, source, time)``."""
+        transform = {"n_fft": 512, "hop_length": 256, "window": self.window}
+        spectrum = torch.stft(
+            mixture, **transform, pad_mode="constant", return_complex=True
+        )
+        parts = torch.view_as_real(spectrum)
+        latent = parts.transpose(2, 3).flatten(1, 2)
+        rms, _ = self.level(latent, self.level.initial_state(latent))
+        rms = rms.unsqueeze(-1)
+        found = torch.view_as_complex((self.network(parts / rms) * rms).contiguous())
+        speech = torch.istft(found, **transform, length=mixture.shape[-1])
+        return torch.stack([speech, mixture - speech], dim=1)
 
 
 class AuthorsSeparator(torch.nn.Module):

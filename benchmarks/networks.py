@@ -4,9 +4,10 @@
     python -m benchmarks.networks sudormrf_groupcomm --authors CHECKOUTS
     python -m benchmarks.networks --device cuda --precision bf16
 
-With ``--authors DIR``, where DIR holds checkouts of github.com/etzinis/sudo_rm_rf and
-github.com/etzinis/fedenhance, the authors' networks run beside ours with the same
-weights, turn by turn, so that a busy machine slows both.
+With ``--authors DIR``, where DIR holds checkouts of github.com/etzinis/sudo_rm_rf,
+github.com/etzinis/fedenhance and (with einops) github.com/Xiaobin-Rong/gtcrn, the
+authors' networks run beside ours with the same weights, turn by turn, so that a busy
+machine slows both.
 
 Times are medians over the repeats; on a machine with other work, ``--clock cpu`` with
 one thread counts only the time the processor spends on the network. A training step is
@@ -28,7 +29,12 @@ from fedenhance.deploy.streaming import StreamingSeparator
 
 #: A multiple of all strides: the authors' code takes no other length.
 WARM_UP_SAMPLES = 2560
-STREAMED_SECONDS = (0.00125, 0.02)
+#: Blocks in which causal networks are given a signal.
+STREAMED_SECONDS = {
+    "sudormrf_causal": (0.00125, 0.02),
+    "sudormrf_causal_small": (0.016,),
+    "gtcrn": (0.016,),
+}
 RATIOS = {
     "forward_ratio": "forward_seconds",
     "train_ratio": "train_seconds",
@@ -137,10 +143,11 @@ def count_macs(network, args):
     return (counter.get_total_flops() // 2 + sum(recurrent)) / seconds
 
 
-def measure_streaming(separator, args, clock):
-    """Rows: the causal member on a stream, one signal at a time."""
+def measure_streaming(name, separator, args, clock):
+    """Rows: a causal network on a stream, one signal at a time."""
     mixture = make_batch(args)[:1]
-    for seconds in STREAMED_SECONDS:
+    separator.eval()
+    for seconds in STREAMED_SECONDS.get(name, ()):
         parts = mixture.split(round(seconds * SAMPLE_RATE), dim=1)
 
         def run(stream, parts=parts):
@@ -153,7 +160,7 @@ def measure_streaming(separator, args, clock):
             for _ in range(max(1, args.repeats // 2))
         )
         yield {
-            "network": f"sudormrf_causal, stream of {1000 * seconds:g} ms",
+            "network": f"{name}, stream of {1000 * seconds:g} ms",
             "code": "ours",
             "forward_seconds": median,
             "realtime_factor": median / args.seconds,
@@ -184,8 +191,7 @@ def measure(name, args, clock):
         error = relative_error(networks, batch, args)
         print(f"{name}: relative difference from the authors' output {error:.1e}")
     yield from rows.values()
-    if name == "sudormrf_causal":
-        yield from measure_streaming(networks["ours"], args, clock)
+    yield from measure_streaming(name, networks["ours"], args, clock)
 
 
 def compare(ours, authors):

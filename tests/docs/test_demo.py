@@ -31,8 +31,8 @@ ORT_WEB = os.environ.get("ORT_WEB", "")
 #: Sends the page as it is once it has an answer.
 REPORT = """<script>
 setInterval(() => {
-  const said = document.getElementById("status").textContent;
-  if (said.startsWith("This failed") || document.getElementById("clean").hasAttribute("src"))
+  const failed = /^This failed/.test(document.getElementById("status").textContent);
+  if (failed || document.getElementById("clean").hasAttribute("src"))
     fetch("/done", { method: "POST", body: document.documentElement.outerHTML });
 }, 200);
 </script>
