@@ -11,6 +11,7 @@ from pathlib import Path
 COMMANDS = {
     "train": ("commands.train", "train the experiment of a YAML file"),
     "enhance": ("commands.enhance", "enhance recordings with a trained model"),
+    "live": ("deploy.live", "enhance a microphone's signal, or a pipe's"),
     "evaluate": ("commands.evaluate", "score a trained model, or compare two"),
     "export": ("deploy.export", "write a model as one file: ONNX or torch.export"),
     "package": ("deploy.packaging", "write a model as a folder for others to load"),
