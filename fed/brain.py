@@ -7,19 +7,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from speechbrain import Brain, Stage
-from speechbrain.utils.checkpoints import (
-    DEFAULT_SAVE_HOOKS,
-    get_default_hook,
-    torch_save,
-)
-from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain import Stage
 from speechbrain.utils.train_logger import TrainLogger
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from fed.arrays import numbers_of, set_numbers
 from fed.loading import LOADERS
+from fed.numbers import numbers_of, set_numbers, set_state, state_of, stateful
 
 COUNT = "optimizer_step"
 
@@ -116,7 +110,7 @@ class Federated:
         self.fresh_scaler = copy.deepcopy(self.scaler.state_dict())
         self.stateful, self.counters = stateful(self)
         self.schedulers = {
-            name: (value, copy.deepcopy(vars(value)))
+            name: (value, copy.deepcopy(state_of(value)))
             for name, value in self.stateful.items()
             if not isinstance(value, torch.nn.Module)
         }
@@ -139,8 +133,9 @@ class Federated:
         self.stage_ends = {}
         self.hparams.train_logger.stats = {}
         for scheduler, state in self.schedulers.values():
-            vars(scheduler).clear()
-            vars(scheduler).update(copy.deepcopy(state))
+            if state_of(scheduler) is vars(scheduler):
+                vars(scheduler).clear()
+            set_state(scheduler, copy.deepcopy(state))
         self.set_numbers(numbers or {})
 
     # ----------------------------------------------- between SpeechBrain and the recipe
@@ -387,30 +382,6 @@ class Federated:
         )
         logged = self.hparams.train_logger.stats.get("test_stats", {})
         return {**self.stage_ends[Stage.TEST], **logged}
-
-
-def stateful(brain):
-    """Finds what has state that ``state_dict`` lacks, among all that recipes have.
-
-    Returns
-    -------
-    others : dict
-        Schedulers, normalisations and the like, by name.
-    counters : list of EpochCounter
-    """
-    found = {**vars(brain.hparams), **getattr(brain.checkpointer, "recoverables", {})}
-    found |= {f"modules.{n}": m for n, m in brain.modules.named_modules()}
-    unique = {id(value): (name, value) for name, value in reversed(found.items())}
-    others, counters = {}, []
-    for name, value in sorted(unique.values(), key=lambda pair: pair[0]):
-        if isinstance(value, EpochCounter):
-            counters.append(value)
-        elif not isinstance(value, (type, Brain, *LOADERS, Optimizer)):
-            hook = get_default_hook(value, DEFAULT_SAVE_HOOKS)
-            usual = isinstance(value, torch.nn.Module) and hook is torch_save
-            if hook is not None and not usual and hasattr(value, "__dict__"):
-                others[name] = value
-    return others, counters
 
 
 def join(brain):

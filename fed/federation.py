@@ -11,10 +11,11 @@ from fed import weighting as weightings
 from fed.claim import fingerprint
 from fed.compression import FORMATS
 from fed.ledger import best_checkpointer
+from fed.loading import rows_of
 from fed.memory import keep_freed_memory
 from fed.runtime import RUNTIMES
 from fed.server import Server
-from fed.site import Site, rows_of
+from fed.site import Site
 from fed.strategy import compares_replies
 
 
@@ -25,9 +26,9 @@ class Federation:
     Arguments
     ---------
     datasets : callable
-        What is trained. Takes hparams; returns a dict with ``train``, ``valid``,
-        ``test``, or a tuple in that order, as recipes do. ``train`` is what the clients
-        hold together.
+        What is trained, where no script says so, and what ``server_training`` may name.
+        Takes hparams; returns a dict with ``train``, ``valid``, ``test``, or a tuple in
+        that order, as recipes do. ``train`` is what the clients hold together.
     rounds : int
         How often the model goes to the clients and back.
     local_epochs : float

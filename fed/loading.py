@@ -7,6 +7,7 @@ from speechbrain.dataio.sampler import DynamicBatchSampler, ReproducibleRandomSa
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
+    Dataset,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
@@ -19,6 +20,53 @@ OPTIONS = (
     "persistent_workers multiprocessing_context generator"
 ).split()
 """Attributes of a loader that its constructor takes."""
+OPTIONS_OF = (
+    "{}_dataloader_opts",
+    "{}_dataloader_options",
+    "dataloader_options",
+    "dataloader_opts",
+)
+"""Names that YAML gives to the options of a dataset's loader."""
+
+
+def loader_options(hparams, key):
+    """Finds the options of a dataset's loader in YAML, by SpeechBrain's usual names."""
+    names = [pattern.format(key) for pattern in OPTIONS_OF]
+    return next((dict(hparams[name]) for name in names if name in hparams), {})
+
+
+def as_dict(datasets):
+    """Names the datasets that a recipe returns: a dict, or a tuple in usual order.
+
+    Validation data may be called ``dev`` as well.
+    """
+    if not isinstance(datasets, dict):
+        sets = datasets if isinstance(datasets, (tuple, list)) else [datasets]
+        if isinstance(sets[0], dict):  # (datasets, label_encoder)
+            return as_dict(sets[0])
+        sets = [s for s in sets if isinstance(s, (Dataset, dict))]
+        datasets = dict(zip(("train", "valid", "test"), sets, strict=False))
+    return {"valid" if name == "dev" else name: s for name, s in datasets.items()}
+
+
+def rows_of(dataset):
+    """Lists the rows of a dataset by id.
+
+    Of any torch Dataset they are its numbers; of a webdataset, its shards.
+    """
+    if hasattr(dataset, "data_ids"):
+        return {i: dataset.data[i] for i in dataset.data_ids}
+    return {i: {} for i in shards(dataset) or range(len(dataset))}
+
+
+def shards(dataset):
+    """Lists the addresses of a webdataset's shards; of other data, none.
+
+    Its first stage, which lists them, has them in ``urls``.
+    """
+    stages = getattr(dataset, "pipeline", None)
+    first = stages[0] if isinstance(stages, list) and stages else None
+    return list(getattr(first, "urls", []))
 
 
 def take_apart(data, options):
@@ -49,11 +97,15 @@ def take_apart(data, options):
         data = data.loader
     if isinstance(data, DataLoader):
         options |= {name: getattr(data, name) for name in OPTIONS}
-        if type(data.batch_sampler) is BatchSampler:
+        if isinstance(data.dataset, IterableDataset):
+            options |= {"batch_size": data.batch_size, "drop_last": data.drop_last}
+        elif data.batch_sampler is None:  # the dataset makes the batches
+            options["batch_size"] = None
+        elif type(data.batch_sampler) is BatchSampler:
             options["batch_size"] = data.batch_size
             options["drop_last"] = data.drop_last
             options["sampler"] = data.sampler
-        elif data.batch_sampler is not None:
+        else:
             options["batch_sampler"] = data.batch_sampler
         data = data.dataset
     sampler = options.get("sampler")
@@ -65,19 +117,25 @@ def take_apart(data, options):
     sampler = options.get("batch_sampler")
     if not (sampler is None or isinstance(sampler, DynamicBatchSampler)):
         raise ValueError(f"No {type(sampler).__name__} of a client's data can be made.")
-    if isinstance(data, IterableDataset) or not hasattr(data, "__getitem__"):
+    endless = isinstance(data, IterableDataset) or not hasattr(data, "__getitem__")
+    if endless and not shards(data):
         raise ValueError(
             f"A {type(data).__name__} has no rows to deal to clients: only datasets of "
-            "known length can be federated."
+            "known length, or webdatasets of several shards, can be federated."
         )
     return data, options
 
 
 def restrict(dataset, ids):
     """Makes a view of some rows; it shares rows and pipeline, and costs nothing."""
-    if not hasattr(dataset, "data_ids"):
+    if not (hasattr(dataset, "data_ids") or shards(dataset)):
         return Subset(dataset, ids)
     view = copy.copy(dataset)
+    if shards(dataset):
+        source, *stages = dataset.pipeline
+        source = copy.copy(source)
+        source.urls, view.pipeline = ids, [source, *stages]
+        return view
     view.data_ids, view.part_of = ids, dataset
     return view
 
@@ -99,6 +157,8 @@ def options_of_part(options, part, places):
     dict
     """
     options = dict(options)
+    if own := shards(part):  # a process without a shard would fail
+        options["num_workers"] = min(options.get("num_workers", 0), len(own))
     if options.get("batch_sampler") is not None:
         sampler = options["batch_sampler"] = copy.copy(options["batch_sampler"])
         lengths = sampler._ex_lengths

@@ -1,9 +1,8 @@
 """The script of recipes that name their Brain and their datasets in YAML."""
 
 import speechbrain as sb
-from torch.utils.data import Dataset
 
-from fed.site import loader_options
+from fed.loading import as_dict, loader_options
 from fedenhance.based_yaml import load_hparams
 
 
@@ -74,17 +73,3 @@ def build(hparams, run_opts=None):
         run_opts=run_opts,
         checkpointer=hparams.get("checkpointer"),
     )
-
-
-def as_dict(datasets):
-    """Names the datasets that a recipe returns: a dict, or a tuple in usual order.
-
-    Validation data may be called ``dev`` as well.
-    """
-    if not isinstance(datasets, dict):
-        sets = datasets if isinstance(datasets, (tuple, list)) else [datasets]
-        if isinstance(sets[0], dict):  # (datasets, label_encoder)
-            return as_dict(sets[0])
-        sets = [s for s in sets if isinstance(s, (Dataset, dict))]
-        datasets = dict(zip(("train", "valid", "test"), sets, strict=False))
-    return {"valid" if name == "dev" else name: s for name, s in datasets.items()}

@@ -270,18 +270,12 @@ class Server:
 
     def train_on_server(self, server_round):
         """Do one more local update, on the server's own data, if there is any."""
-        options = self.federation.server_training or {}
-        if options.get("dataset") is None:
+        data = self.site.server_data()
+        if data is None:
             return {}
-        dataset = self.site.datasets.get(options["dataset"])
-        if dataset is None:
-            raise ValueError(
-                f"server_training: the datasets have no '{options['dataset']}', only "
-                f"{sorted(self.site.datasets)}."
-            )
+        options = self.federation.server_training
         epochs, lr = options.get("epochs", 1), options.get("lr")
         task = Task(server_round, epochs=epochs, lr=lr)
-        data = dataset, self.site.train_options
         self.arrays, metrics = self.site.train(self.arrays, self.numbers, data, task)
         return {f"server_{key}": value for key, value in metrics.items()}
 

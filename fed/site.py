@@ -3,6 +3,7 @@
 import math
 import random
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,20 +11,24 @@ from pathlib import Path
 import numpy as np
 import speechbrain
 import torch
+from speechbrain.utils.logger import get_logger
 
 from fed import partition as partitions
 from fed.arrays import get_arrays, matching, set_arrays
 from fed.brain import join
-from fed.files import ClientStates, all_plain
-from fed.loading import options_of_part, restrict, take_apart
-
-# Common names of the loader options in SpeechBrain's recipes, by dataset.
-LOADER_OPTIONS = (
-    "{}_dataloader_opts",
-    "{}_dataloader_options",
-    "dataloader_options",
-    "dataloader_opts",
+from fed.files import ClientStates
+from fed.loading import (
+    LOADERS,
+    as_dict,
+    loader_options,
+    options_of_part,
+    restrict,
+    rows_of,
+    take_apart,
 )
+from fed.numbers import set_state, state_of
+
+logger = get_logger(__name__)
 SERVER_INDEX = 2**32 - 1
 
 
@@ -106,6 +111,7 @@ class Site:
         self.stateful = list(brain.stateful.values())
         seed = self.hparams.get("seed", 0)
         self.seed = int(seed if federation.seed is None else federation.seed)
+        self.tried = False
         self._partition = None
 
     @property
@@ -223,7 +229,7 @@ class Site:
             if task.proximal_mu:
                 optimizer.register_step_pre_hook(proximal(task.proximal_mu))
         for key, values in state.get("schedulers", {}).items():
-            vars(self.brain.schedulers[key][0]).update(values)
+            set_state(self.brain.schedulers[key][0], values)
 
     def lasting_state(self, trained):
         """Collect what a client keeps from round to round."""
@@ -232,15 +238,14 @@ class Site:
             optimizers = self.brain.optimizers().items()
             state["optimizers"] = {key: o.state_dict() for key, o in optimizers}
             schedulers = self.brain.schedulers.items()
-            state["schedulers"] = {
-                key: all_plain(vars(s)) for key, (s, _) in schedulers
-            }
+            state["schedulers"] = {key: state_of(s) for key, (s, _) in schedulers}
         return state
 
     def validate(self, arrays, numbers, server_round, train_loss=0.0):
         """Evaluate on the validation data, and return what the Brain reports."""
         if self.datasets["valid"] is None:
             return {}
+        self.train_before_validation(numbers)
         set_arrays(self.brain, arrays)
         self.seed_all(server_round, SERVER_INDEX)
         return self.brain.validate(
@@ -265,8 +270,43 @@ class Site:
         }
         return {f"{n}_{key}": v for n, row in found.items() for key, v in row.items()}
 
+    def server_data(self):
+        """Return what the server trains on, if anything, and options of its loader.
+
+        Raises
+        ------
+        ValueError
+            When there is no such dataset, or no loader of it can be made.
+        """
+        name = (self.federation.server_training or {}).get("dataset")
+        if name is None:
+            return None
+        if name not in self.datasets and self.federation.datasets:
+            others = as_dict(self.federation.datasets(self.hparams))
+            self.datasets = others | self.datasets
+        if self.datasets.get(name) is None:
+            there = sorted(n for n, data in self.datasets.items() if data is not None)
+            raise ValueError(
+                f"server_training: the datasets have no '{name}', only {there}; the "
+                "federation's key 'datasets' may name a function that makes it."
+            )
+        data, options = self.datasets[name], self.train_options
+        if name == "train":
+            return self.train_set, options
+        if options.get("batch_sampler") is None and not isinstance(data, LOADERS):
+            return data, options
+        if name != "valid" and not isinstance(data, LOADERS):
+            raise ValueError(
+                f"server_training: the batches of '{name}' cannot be made as those of "
+                "'train', which its batch_sampler makes; let 'datasets' make a loader."
+            )
+        return take_apart(data, self.valid_options if name == "valid" else {})
+
     def rehearse(self):
         """Train and validate one batch, so that what fails does so before round 1.
+
+        What a recipe makes of the outputs of an untrained network may fail where it
+        would not after an epoch: that is a warning.
 
         Raises
         ------
@@ -276,29 +316,64 @@ class Site:
         brain, client = self.brain, self.names()[0]
         arrays, numbers = get_arrays(brain), brain.numbers()
         known = brain.optimizers()
-        short = {"debug": True, "debug_batches": 1, "debug_epochs": 1}
-        before = {name: getattr(brain, name) for name in short}
-        vars(brain).update(short)
+        self.server_data()
         try:
-            task = Task(server_round=1, index=0, epochs=1)
-            self.train(arrays, numbers, self.client_data(client), task)
+            self.train_one_batch(numbers)
             if not brain.optimizers():
                 raise ValueError("the Brain has no optimizer; give it an opt_class")
-            self.validate(arrays, brain.numbers(), 1)
+            with one_batch(brain):
+                self.validate(arrays, brain.numbers(), 1)
         except Exception as error:
             steps = traceback.extract_tb(error.__traceback__)
             own = [step for step in steps if is_recipes(step.filename)]
             where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
-            raise RuntimeError(
-                f"One batch of client {client} could not be trained and validated: "
-                f"{type(error).__name__}: {error}{where}"
-            ) from error
-        finally:
-            vars(brain).update(before)
+            cause = f"{type(error).__name__}: {error}{where}"
+            if not any(step.name == "evaluate_batch" for step in steps):
+                raise RuntimeError(
+                    f"One batch of client {client} could not be trained and validated: "
+                    f"{cause}"
+                ) from error
+            logger.warning(
+                "The untrained model could not be validated: %s. If this goes on after "
+                "round 1, training stops there.",
+                cause,
+            )
         brain.forget_optimizers(but=known)
         set_arrays(brain, arrays)
         brain.set_numbers(numbers)
         brain.reset()
+
+    def train_one_batch(self, numbers):
+        """Train one batch of the first client, and leave the Brain as that does."""
+        data = self.client_data(self.names()[0])
+        with one_batch(self.brain):
+            task = Task(server_round=1, index=0, epochs=1)
+            self.train(get_arrays(self.brain), numbers, data, task)
+
+    def train_before_validation(self, numbers):
+        """Train one batch, if none was trained here: recipes expect what that leaves.
+
+        The server of real machines may have nothing to train on.
+        """
+        if self.train_set is None or self.brain.trained or self.tried:
+            return
+        self.tried = True
+        try:
+            self.train_one_batch(numbers)
+        except Exception as error:
+            logger.debug("Nothing can be trained here", exc_info=error)
+
+
+@contextmanager
+def one_batch(brain):
+    """Let each epoch be of one batch."""
+    short = {"debug": True, "debug_batches": 1, "debug_epochs": 1}
+    before = {name: getattr(brain, name) for name in short}
+    vars(brain).update(short)
+    try:
+        yield
+    finally:
+        vars(brain).update(before)
 
 
 FOREIGN = [
@@ -346,16 +421,3 @@ def proximal(mu):
                     weight.grad.add_(weight.detach() - origin, alpha=mu)
 
     return hook
-
-
-def rows_of(dataset):
-    """Lists the rows of a dataset, which any torch Dataset has, if only by number."""
-    if not hasattr(dataset, "data_ids"):
-        return {i: {} for i in range(len(dataset))}
-    return {i: dataset.data[i] for i in dataset.data_ids}
-
-
-def loader_options(hparams, key):
-    """Finds the loader options of a dataset, by SpeechBrain's usual names."""
-    names = [pattern.format(key) for pattern in LOADER_OPTIONS]
-    return next((dict(hparams[name]) for name in names if name in hparams), {})

@@ -1,6 +1,7 @@
 """The command that federates a recipe: its script, or its YAML file."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -92,6 +93,28 @@ def test_one_client_equals_the_script_itself(script, tmp_path, as_main):
     newest = max((tmp_path / "central/save").glob("CKPT+*/model.ckpt"))
     for name, weight in torch.load(newest).items():
         assert weight.numpy() == pytest.approx(ours[f"model.{name}"], abs=1e-6), name
+
+
+def test_the_server_of_a_script_trains_on_validation_data_or_others(
+    script, tmp_path, read
+):
+    def federation(*lines):
+        file = tmp_path / "server.yaml"
+        lines = "\n    ".join(["federation: !new:fed.Federation", *lines])
+        file.write_text(lines + "\n    rounds: 1\n")
+        return file
+
+    valid = federation("server_training: {dataset: valid}")
+    assert script("--ready=True", federation=valid)[0]["server_num-examples"] == "16"
+    others = federation(
+        "datasets: !name:tests.fed.recipe.datasets", "server_training: {dataset: test}"
+    )
+    shutil.rmtree(tmp_path / "out")
+    assert script(federation=others)[0]["server_num-examples"] == "16"
+    shutil.rmtree(tmp_path / "out")
+    absent = federation("server_training: {dataset: held_out}")
+    with pytest.raises(ValueError, match="no 'held_out', only.*'datasets'"):
+        script(federation=absent)
 
 
 def test_a_second_call_of_fit_must_be_chosen(script, tmp_path):

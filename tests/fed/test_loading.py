@@ -1,5 +1,7 @@
 """Loaders of one client's data, as the recipe makes those of all."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from speechbrain.dataio.dataloader import LoopedLoader, SaveableDataLoader
@@ -7,7 +9,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
-from fed.loading import options_of_part, restrict, take_apart
+from fed.loading import options_of_part, restrict, rows_of, take_apart
 
 
 def rows(count=8):
@@ -52,10 +54,32 @@ def test_other_samplers_are_refused_by_name(how):
         take_apart(rows(), {how: Odd([1.0, 1.0], 2)})
 
 
-def test_data_without_rows_are_refused_by_name():
-    class Stream(torch.utils.data.IterableDataset):
-        def __iter__(self):
-            return iter(())
+class Stream(torch.utils.data.IterableDataset):
+    """A pipeline of stages, as a webdataset has it; shards here are words."""
 
+    def __init__(self, *stages):
+        self.pipeline = list(stages)
+
+    def __iter__(self):
+        for url in self.pipeline[0].urls:
+            yield from url
+
+
+def test_data_without_rows_are_refused_by_name():
     with pytest.raises(ValueError, match="Stream has no rows"):
         take_apart(Stream(), {})
+
+
+def test_clients_of_a_webdataset_hold_shards():
+    whole = Stream(SimpleNamespace(urls=["ab", "cd", "ef"]), "decode")
+    loader = LoopedLoader(DataLoader(whole, batch_size=None, num_workers=4), 7)
+    data, options = take_apart(loader, {})
+    assert list(rows_of(data)) == ["ab", "cd", "ef"]
+    part = restrict(data, ["ab", "ef"])
+    assert "".join(part) == "abef"
+    assert part.pipeline[1:] == ["decode"]
+    own = options_of_part(options, part, [0, 2])
+    # No reading process is without a shard.
+    assert (own["num_workers"], own["batch_size"]) == (2, None)
+    assert own["looped_nominal_epoch"] == 7
+    assert "".join(whole) == "abcdef"

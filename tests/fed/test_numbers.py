@@ -10,9 +10,9 @@ from speechbrain.nnet.schedulers import NewBobScheduler, NoamScheduler
 from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.epoch_loop import EpochCounter
 
-from fed.arrays import numbers_of, set_numbers
 from fed.brain import join
 from fed.files import load
+from fed.numbers import numbers_of, set_numbers
 from fed.strategy import Mixture
 from tests.fed import recipe
 
@@ -72,6 +72,61 @@ def test_a_schedule_by_steps_goes_on_from_round_to_round(train, tmp_path):
     assert found["brain.optimizer_step"] == 6
     assert found["modules.norm.count"] == 24
     assert found["modules.norm.glob_mean"].shape == (4,)
+
+
+class Average:
+    """A moving average of weights, no module, as ``torch_ema`` has it."""
+
+    def __init__(self, weights):
+        self.weights, self.steps = list(weights), 0
+        self.shadow = [weight.detach().clone() for weight in self.weights]
+
+    def update(self):
+        self.steps += 1
+        self.shadow = [weight.detach().clone() for weight in self.weights]
+
+    def state_dict(self):
+        return {"steps": self.steps, "shadow": self.shadow, "stored": None}
+
+    def load_state_dict(self, state):
+        self.steps, self.shadow = state["steps"], state["shadow"]
+
+
+class Averages(recipe.Regression):
+    """Keeps a moving average of its weights, here of the newest ones alone."""
+
+    def __init__(self, modules, *args, **kwargs):
+        modules["model"].ema = Average(modules["model"].parameters())
+        super().__init__(modules, *args, **kwargs)
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        self.modules.model.ema.update()
+
+
+def test_moving_averages_of_weights_travel_as_the_weights_do(train, tmp_path):
+    brain = train(brain="!name:tests.fed.test_numbers.Averages", rounds=2)
+    state = load(tmp_path / "out/save/federation.pt")
+    names = [name for name, _ in brain.modules.named_parameters()]
+    assert state["numbers"]["modules.model.ema.steps"] == 4
+    for i, name in enumerate(names):
+        average = state["numbers"][f"modules.model.ema.shadow[{i}]"]
+        np.testing.assert_allclose(average, state["arrays"][name], atol=1e-6)
+
+
+def test_modules_travel_that_only_the_checkpointer_knows(tmp_path):
+    model, teacher = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    kept = {"model": torch.nn.ModuleList([model]), "teacher": teacher}
+    given = sb.utils.checkpoints.Checkpointer(tmp_path, kept)
+    brain = recipe.Regression({"model": model}, hparams={}, checkpointer=given)
+    join(brain)
+    numbers = brain.numbers()
+    assert {n for n in numbers if "." in n} == {
+        "brain.optimizer_step",
+        "teacher.weight",
+        "teacher.bias",
+    }
+    brain.set_numbers({"teacher.bias": np.array([5.0])})
+    assert teacher.bias.item() == 5.0
 
 
 def test_rates_that_validation_changes_reach_the_clients(train, tmp_path, monkeypatch):
@@ -142,6 +197,35 @@ def test_what_fails_is_told_before_round_1_with_the_recipes_line(train, tmp_path
     with pytest.raises(RuntimeError, match=r"OSError: no such noise \(.*test_numbers"):
         train(brain="!name:tests.fed.test_numbers.Fails")
     assert not (tmp_path / "out/rounds.csv").exists()
+
+
+class Decodes(recipe.Regression):
+    """Fails on what an untrained network says, or once it has said it."""
+
+    fails = "batch"
+
+    def compute_objectives(self, predictions, batch, stage):
+        if stage == sb.Stage.VALID and self.fails == "batch":
+            raise KeyError(26)
+        return super().compute_objectives(predictions, batch, stage)
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        if stage == sb.Stage.VALID and self.fails == "end":
+            raise KeyError("no column")
+        super().on_stage_end(stage, stage_loss, epoch)
+
+
+def test_what_an_untrained_network_says_is_no_reason_to_refuse(
+    train, caplog, monkeypatch
+):
+    with pytest.raises(KeyError, match="26"):  # of round 1
+        train(brain="!name:tests.fed.test_numbers.Decodes")
+    (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert said.startswith("The untrained model could not be validated: KeyError: 26 (")
+    assert "test_numbers.py" in said
+    monkeypatch.setattr(Decodes, "fails", "end")
+    with pytest.raises(RuntimeError, match="One batch .* KeyError: 'no column'"):
+        train(brain="!name:tests.fed.test_numbers.Decodes")
 
 
 class Fails(recipe.Regression):
