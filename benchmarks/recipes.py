@@ -12,6 +12,7 @@ samples' own, and what needs more says so.
 
 import argparse
 import csv
+import glob
 import json
 import os
 import re
@@ -34,6 +35,7 @@ REPLACED = {
     "verification_file": "tests/samples/annotation/verification.txt",
     "limit_training_signal_len": "True",
     "training_signal_len": "8000",
+    "segment_size": "2560",
     "number_of_samples": "4",
 }
 """Keys of a YAML: samples for what would be downloaded, less work for a processor."""
@@ -120,7 +122,7 @@ def recipes(checkout):
     return found
 
 
-def lengthened(path, folder, rows=ROWS):
+def lengthened(path, folder, samples, rows=ROWS):
     """Writes a list of examples again, repeated until there are enough.
 
     Arguments
@@ -129,6 +131,8 @@ def lengthened(path, folder, rows=ROWS):
         A csv whose first column is ``ID``, or a JSON from id to example.
     folder : Path
         Where to.
+    samples : Path
+        Where files that are named after examples are copied for the new ones.
     rows : int
 
     Returns
@@ -154,6 +158,10 @@ def lengthened(path, folder, rows=ROWS):
         text = "\n".join([header, *map(",".join, longer.items())])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / path.name).write_text(text if header else json.dumps(longer))
+    for name in longer.keys() - examples.keys():
+        old = name.rpartition("_")[0]
+        for file in [*samples.rglob(f"{glob.escape(old)}.*")]:
+            shutil.copyfile(file, file.with_name(name + file.suffix))
     return folder / path.name
 
 
@@ -177,9 +185,14 @@ def arguments(recipe, checkout):
         key, _, value = word.partition("=")
         listed = "train" in key and value.endswith((".csv", ".json"))
         if listed and (checkout / value).is_file():
-            value = lengthened(checkout / value, checkout / "tests/tmp/lists")
-            word = f"{key}={os.path.relpath(value, checkout)}"
-        words.append(word)
+            folders = checkout / "tests/tmp/lists", checkout / "tests/samples"
+            longer = lengthened(checkout / value, *folders)
+            word = f"{key}={os.path.relpath(longer, checkout)}"
+        if "train" in key and value.endswith(".tar"):  # a shard for each client
+            for number in range(2):
+                shutil.copyfile(checkout / value, checkout / f"tests/tmp/{number}.tar")
+            word = f"{key}=tests/tmp/{{0..1}}.tar"
+        words.append(re.sub(r"(--(?:number_of_|N_)?epochs)=1$", r"\1=2", word))
     for key, value in REPLACED.items():
         if re.search(rf"^{key}:", text, re.M) and key not in recipe["flags"]:
             words.append(f"--{key}={value}")
@@ -327,6 +340,18 @@ def tried(recipe, checkout, ways, limit):
         row[f"{way}_losses"] = " ".join(found[:: max(1, len(found) - 1)])
         row[f"{way}_seconds"] = f"{seconds:.0f}"
     return row
+
+
+def moved(losses):
+    """Tells whether a loss that is written in a cell differs at the end.
+
+    Example
+    -------
+    >>> moved("4.49 3.26"), moved("150 150"), moved("")
+    (True, False, False)
+    """
+    values = losses.split()
+    return values[-1:] != values[:1]
 
 
 def markdown(rows):

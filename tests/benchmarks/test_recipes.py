@@ -93,13 +93,17 @@ def test_a_short_list_is_repeated_with_new_ids(tmp_path, suffix):
         path.write_text("ID, wav\na, 1\nb, 2\nc, 3\n")
     else:
         path.write_text(json.dumps({"a": {"wav": 1}, "b": {"wav": 2}, "c": {}}))
-    longer = recipes.lengthened(path, tmp_path / "lists", rows=4)
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    (samples / "b.npy").write_text("codes")
+    longer = recipes.lengthened(path, tmp_path / "lists", samples, rows=4)
     if suffix == ".csv":
         ids = [row["ID"] for row in recipes.table(longer)]
     else:
         ids = list(json.loads(longer.read_text()))
     assert ids == ["a", "b", "c", "a_1", "b_1", "c_1"]
-    assert recipes.lengthened(longer, tmp_path, rows=6) == longer
+    assert recipes.lengthened(longer, tmp_path, samples, rows=6) == longer
+    assert (samples / "b_1.npy").read_text() == "codes"
 
 
 def test_flags_become_those_of_a_processor_without_a_network(checkout):
@@ -115,6 +119,20 @@ def test_flags_become_those_of_a_processor_without_a_network(checkout):
         "--tokenizer_file=tests/tmp/letters.model",
         "--device=cpu",
     ]
+
+
+def test_each_client_gets_a_shard_and_two_rounds_their_epochs(checkout):
+    (checkout / "tests/samples/s.tar").write_text("shard")
+    (recipe,) = recipes.recipes(checkout)
+    recipe["flags"] = "--train_shards=tests/samples/s.tar --N_epochs=1 --ctc_epochs=1"
+    (checkout / "tests/tmp").mkdir()
+    _, _, *words = recipes.arguments(recipe, checkout)
+    assert words[:3] == [
+        "--train_shards=tests/tmp/{0..1}.tar",
+        "--N_epochs=2",
+        "--ctc_epochs=1",
+    ]
+    assert (checkout / "tests/tmp/1.tar").read_text() == "shard"
 
 
 @pytest.mark.parametrize(
@@ -152,6 +170,15 @@ def test_a_recipe_is_run_both_ways_once(checkout, tmp_path, capsys):
         .splitlines()[2]
         .startswith("| `Line/train.py line.yaml` | Line | trained | ")
     )
+
+
+def test_every_loss_of_the_table_that_moves_centrally_moves_federated():
+    table = recipes.table(recipes.OUT)
+    both = [r for r in table if r["central_losses"] and r["federated_losses"]]
+    assert both
+    for row in both:
+        if recipes.moved(row["central_losses"]):
+            assert recipes.moved(row["federated_losses"]), row["recipe"]
 
 
 def test_the_stand_in_of_a_tokenizer_knows_letters_and_any_token(tmp_path):
