@@ -117,8 +117,11 @@ def kill_after_a_round(command, checkout, environment, folder, limit):
         if list(folder.rglob("federation.pt")):
             break
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    if process.wait() != -signal.SIGKILL or len(state_of(folder)["rows"]) >= ROUNDS:
+    ended = process.poll() is not None
+    if not ended:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if ended or len(state_of(folder)["rows"]) >= ROUNDS:
         raise RuntimeError(f"It ended before it was killed: {shlex.join(command)}")
 
 

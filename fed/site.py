@@ -26,7 +26,7 @@ from fed.loading import (
     rows_of,
     take_apart,
 )
-from fed.numbers import set_state, state_of
+from fed.numbers import numbers_of, set_numbers
 
 logger = get_logger(__name__)
 SERVER_INDEX = 2**32 - 1
@@ -228,8 +228,8 @@ class Site:
                 group["lr"] = group["lr"] if task.lr is None else task.lr
             if task.proximal_mu:
                 optimizer.register_step_pre_hook(proximal(task.proximal_mu))
-        for key, values in state.get("schedulers", {}).items():
-            set_state(self.brain.schedulers[key][0], values)
+        for key, numbers in state.get("numbers", {}).items():
+            set_numbers(self.brain.schedulers[key][0], numbers)
 
     def lasting_state(self, trained):
         """Collect what a client keeps from round to round."""
@@ -238,7 +238,7 @@ class Site:
             optimizers = self.brain.optimizers().items()
             state["optimizers"] = {key: o.state_dict() for key, o in optimizers}
             schedulers = self.brain.schedulers.items()
-            state["schedulers"] = {key: state_of(s) for key, (s, _) in schedulers}
+            state["numbers"] = {key: numbers_of(s) for key, (s, _) in schedulers}
         return state
 
     def validate(self, arrays, numbers, server_round, train_loss=0.0):

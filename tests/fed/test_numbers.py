@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import speechbrain as sb
 import torch
-from speechbrain.nnet.schedulers import NewBobScheduler, NoamScheduler
+from speechbrain.nnet.schedulers import (
+    CyclicLRScheduler,
+    NewBobScheduler,
+    NoamScheduler,
+)
 from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.epoch_loop import EpochCounter
 
@@ -72,6 +76,26 @@ def test_a_schedule_by_steps_goes_on_from_round_to_round(train, tmp_path):
     assert found["brain.optimizer_step"] == 6
     assert found["modules.norm.count"] == 24
     assert found["modules.norm.glob_mean"].shape == (4,)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_cyclic_rate_goes_on_in_each_client(train, monkeypatch, keep):
+    rates = []
+
+    class Cycles(recipe.Regression):
+        def __init__(self, *args, hparams, **kwargs):
+            cyclic = CyclicLRScheduler(base_lr=0.01, max_lr=0.05, step_size=4)
+            super().__init__(*args, hparams={**hparams, "cyclic": cyclic}, **kwargs)
+
+        def on_fit_batch_end(self, batch, outputs, loss, should_step):
+            self.hparams.cyclic.on_batch_end(self.optimizer)
+            rates.append(self.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(recipe, "Cycles", Cycles, raising=False)
+    options = {"keep_optimizer": keep, "rounds": 2}
+    train(brain="!name:tests.fed.recipe.Cycles", federation=options)
+    # After the rehearsal's batch four clients of two batches each, then again.
+    assert rates[1:] == pytest.approx([0.02, 0.03] * 4 + [0.04, 0.05] * 4)
 
 
 class Average:
