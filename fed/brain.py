@@ -120,16 +120,27 @@ class Federated:
             self.skip_nonfinite_grads = True
         self.reset()
 
-    def reset(self, numbers=None):
-        """Forget the last client, even if it failed midway."""
+    def reset(self, numbers=None, on_optimizers=None, sampler_offset=0, totals=()):
+        """Forget the last client, even if it failed midway.
+
+        Arguments
+        ---------
+        numbers : dict of numpy.ndarray
+            Of :meth:`numbers`, from which to start.
+        on_optimizers : callable
+            Called with the new optimizers, by name.
+        sampler_offset : int
+            Added to the shuffle's seed.
+        totals : list of str
+            Metrics of which epochs add up.
+        """
         self.step = self.optimizer_step = self.nonfinite_count = 0
         self.avg_train_loss = 0.0
         self.train_sampler = None
         self.optimizer_step_limit = self.own_step_limit
         self.scaler.load_state_dict(self.fresh_scaler)
-        self.sampler_offset = 0
-        self.totals = ()
-        self.on_optimizers = lambda optimizers: None
+        self.sampler_offset, self.totals = sampler_offset, totals
+        self.on_optimizers = on_optimizers or (lambda optimizers: None)
         self.stage_ends = {}
         self.hparams.train_logger.stats = {}
         for scheduler, state in self.schedulers.values():
@@ -266,12 +277,9 @@ class Federated:
         loader_kwargs,
         first_epoch,
         epochs,
-        numbers=None,
-        sampler_offset=0,
-        on_optimizers=None,
-        totals=(),
         valid_set=None,
         valid_loader_kwargs=None,
+        **start,
     ):
         """Train on one client's data.
 
@@ -285,16 +293,10 @@ class Federated:
             Absolute over all rounds, so that each round shuffles anew.
         epochs : float
             How long; a fraction of an epoch stops early.
-        numbers : dict of numpy.ndarray
-            Of :meth:`numbers`, from which it starts.
-        sampler_offset : int
-            Added to the shuffle's seed.
-        on_optimizers : callable
-            Called with the new optimizers, by name.
-        totals : list of str
-            Metrics of which epochs add up.
         valid_set, valid_loader_kwargs
             As ``fit()`` knows them.
+        **start
+            Of :meth:`reset`.
 
         Returns
         -------
@@ -303,9 +305,7 @@ class Federated:
             ``valid_...`` if there is a validation set; of the last epoch, except that
             examples and ``totals`` add up.
         """
-        self.reset(numbers)
-        self.sampler_offset, self.totals = sampler_offset, totals
-        self.on_optimizers = on_optimizers or self.on_optimizers
+        self.reset(**start)
         before, whole = self.num_examples, math.ceil(epochs)
         finished = False
         try:
@@ -334,15 +334,7 @@ class Federated:
             **{f"valid_{key}": value for key, value in valid.items()},
         }
 
-    def validate(
-        self,
-        valid_set,
-        loader_kwargs,
-        numbers=None,
-        epoch=1,
-        train_loss=0.0,
-        on_optimizers=None,
-    ):
+    def validate(self, valid_set, loader_kwargs, epoch=1, train_loss=0.0, **start):
         """Evaluate the weights as they are, as after an epoch of training.
 
         Recipes then expect what training leaves: statistics, an optimizer. That of the
@@ -354,9 +346,8 @@ class Federated:
         dict
             ``loss`` and what the Brain logs.
         """
-        self.reset(numbers)
+        self.reset(**start)
         self.avg_train_loss = train_loss
-        self.on_optimizers = on_optimizers or self.on_optimizers
         if not isinstance(valid_set, LOADERS):
             options = {"ckpt_prefix": None, **loader_kwargs}
             valid_set = self.make_dataloader(valid_set, Stage.VALID, **options)

@@ -251,7 +251,7 @@ class Site:
         return self.brain.validate(
             self.datasets["valid"],
             self.valid_options,
-            numbers,
+            numbers=numbers,
             epoch=server_round * math.ceil(self.federation.local_epochs),
             train_loss=train_loss,
             on_optimizers=partial(self.adjust, numbers, Task(server_round), {}),
