@@ -36,9 +36,11 @@ REPLACED = {
     "limit_training_signal_len": "True",
     "training_signal_len": "8000",
     "segment_size": "2560",
+    "grad_accumulation_factor": "1",
     "number_of_samples": "4",
 }
-"""Keys of a YAML: samples for what would be downloaded, less work for a processor."""
+"""Keys of a YAML: samples for what would be downloaded, less work for a processor, and
+an epoch of one batch makes a step."""
 PACKAGE = r"(?:No module named '|Failed to import |dependency )(\w+)"
 DOWNLOAD = r"^(\w+): *[\"']?https?://\S*?([\w-]+\.(?:ckpt|model))\b"
 """A line of a YAML: a key with the address of a file."""
