@@ -304,6 +304,33 @@ def losses(folder):
     ]
 
 
+def prepared(recipe, checkout, limit):
+    """Makes a recipe ready to run: its files, words and environment.
+
+    Arguments
+    ---------
+    recipe : dict
+    checkout : Path
+        A copy.
+    limit : float
+        Seconds for its stand-ins.
+
+    Returns
+    -------
+    list of str
+        Script, YAML and options.
+    dict
+        Of the environment.
+    """
+    script, *words = arguments(recipe, checkout)
+    paths = checkout / Path(script).parent, checkout, ROOT
+    environment = {**OFFLINE, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    if "Pretrainer" in (checkout / recipe["yaml"]).read_text():
+        make = [sys.executable, "-m", "benchmarks.stand_ins", *words]
+        run(make, checkout, environment, limit)
+    return [script, *words], environment
+
+
 def tried(recipe, checkout, ways, limit):
     """Runs a recipe.
 
@@ -322,15 +349,10 @@ def tried(recipe, checkout, ways, limit):
     dict
         Its part of the table's row.
     """
-    script, *words = arguments(recipe, checkout)
-    paths = checkout / Path(script).parent, checkout, ROOT
-    environment = {**OFFLINE, "PYTHONPATH": os.pathsep.join(map(str, paths))}
-    python = [sys.executable, "-m"]
-    if "Pretrainer" in (checkout / recipe["yaml"]).read_text():
-        run([*python, "benchmarks.stand_ins", *words], checkout, environment, limit)
+    words, environment = prepared(recipe, checkout, limit)
     commands = {
-        "central": [sys.executable, script, *words, *CENTRAL.split()],
-        "federated": [*python, "fed", script, *words, "--federation=fed.yaml"],
+        "central": [sys.executable, *words, *CENTRAL.split()],
+        "federated": [sys.executable, "-m", "fed", *words, "--federation=fed.yaml"],
     }
     row = {}
     for way in ways:

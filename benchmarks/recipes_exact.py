@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from speechbrain import Brain
 
-from benchmarks.recipes import OFFLINE, ROOT, arguments, copied, recipes, run
+from benchmarks.recipes import ROOT, copied, prepared, recipes, run
 from fed.command import run_as_main
 
 OUT = ROOT / "benchmarks/results/recipes_exact.csv"
@@ -142,11 +142,9 @@ def compared(recipe, checkout, limit):
     dict
         A row of the table.
     """
-    script, *words = arguments(recipe, checkout)
+    (script, *words), environment = prepared(recipe, checkout, limit)
     words = [re.sub(r"(epochs)=\d+$", rf"\1={ROUNDS}", word) for word in words]
     (checkout / "one.yaml").write_text(FEDERATION)
-    paths = checkout / Path(script).parent, checkout, ROOT
-    environment = {**OFFLINE, "PYTHONPATH": os.pathsep.join(map(str, paths))}
     folder = checkout / "tests/tmp" / f"{recipe['recipe']}_exact"
     python, weights = [sys.executable, "-m"], folder.with_suffix(".pt")
     central = [*python, "benchmarks.recipes_exact", f"--central={weights}", script]
