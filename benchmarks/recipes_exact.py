@@ -27,6 +27,7 @@ from speechbrain import Brain
 
 from benchmarks.recipes import ROOT, copied, prepared, recipes, run
 from fed.command import run_as_main
+from fed.files import load
 
 OUT = ROOT / "benchmarks/results/recipes_exact.csv"
 ROUNDS = 3
@@ -93,7 +94,7 @@ def difference(weights, others):
 def state_of(folder):
     """Loads the state that a federated run has left in its output folder."""
     (file,) = folder.rglob("federation.pt")
-    return torch.load(file, weights_only=False)
+    return load(file)
 
 
 def kill_after_a_round(command, checkout, environment, folder, limit):

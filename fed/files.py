@@ -3,7 +3,6 @@
 import csv
 import io
 import pickle
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -89,15 +88,6 @@ def plain(value, place="state"):
     return value
 
 
-def all_plain(attributes):
-    """Choose the attributes of an object that can be saved."""
-    found = {}
-    for name, value in attributes.items():
-        with suppress(TypeError):
-            found[name] = plain(value)
-    return found
-
-
 def with_arrays(value):
     """Turn tensors into arrays."""
     if isinstance(value, dict):
@@ -132,7 +122,7 @@ class ClientStates:
         if not rounds:
             return {}
         state = load_tensors(files[max(rounds)])
-        return state | {"arrays": with_arrays(state["arrays"])}
+        return state | {k: with_arrays(state.get(k, {})) for k in ("arrays", "numbers")}
 
     def save(self, key, server_round, state):
         """Save the state of a (run, client) after a round; keep the one before."""
