@@ -9,6 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 
 from fed.arrays import NUMPY, header
 from fed.brain import COUNT
+from fed.numbers import state_of
 
 MOST_METRICS, MOST_NUMBERS, LONGEST_NAME, LARGEST = 100, 2**17, 100, 1e100
 RESERVED = set(
@@ -121,7 +122,11 @@ class Schema:
 
     def check_numbers(self, record):
         """Refuse numbers that the server has no place for, or too many of them."""
-        total = 0
+        # A moving average of the weights is as large as they are.
+        total, most = (
+            0,
+            MOST_NUMBERS + sum(array.size for array in self.arrays.values()),
+        )
         for name, array in record.items():
             if not (is_fair(name) and self.numbers(name)):
                 raise ValueError(f"has a number named {line(name)!r}")
@@ -129,8 +134,8 @@ class Schema:
             if not (type(dtype) is str and dtype in NUMERIC):
                 raise ValueError(f"number '{name}' is {line(dtype)}")
             total += math.prod(shape)
-            if total > MOST_NUMBERS or len(shape) > 8:
-                raise ValueError(f"has more than {MOST_NUMBERS} numbers beside weights")
+            if total > most or len(shape) > 8:
+                raise ValueError(f"has more than {most} numbers beside weights")
             dtype = np.dtype(dtype)
             size = math.prod(shape) * dtype.itemsize
             check_bytes(name, array, size, headers(dtype, shape))
@@ -219,6 +224,11 @@ def may_set(brain):
         From a name, as in ``Federated.numbers``, to whether it may be sent.
     """
     own = brain.numbers()
+    # As they are now: a client may train on this very Brain before its reply is read.
+    taken = {
+        name: {key for key, value in state_of(owner).items() if value is not None}
+        for name, owner in brain.stateful.items()
+    }
 
     def known(name):
         owner, _, key = name.rpartition(".")
@@ -226,8 +236,9 @@ def may_set(brain):
             return True
         if owner == "optimizers":
             return key.isidentifier()
-        owner = brain.stateful.get(owner)
-        unset = owner is not None and getattr(owner, key, None) is None
-        return unset and key.isidentifier() and not key.startswith("__")
+        if owner not in taken or not key.isidentifier() or key.startswith("__"):
+            return False
+        kind = type(brain.stateful[owner])
+        return key not in taken[owner] and getattr(kind, key, None) is None
 
     return known
