@@ -31,8 +31,8 @@ from torchaudio.functional import resample
 
 from benchmarks import COMMITTED, measuring
 from benchmarks.experiments import RECORDED
-from evaluate import enhance_all
 from fedenhance.based_yaml import load_hparams
+from fedenhance.commands.evaluate import enhance_all
 from fedenhance.data.datasets import split_mixtures
 from fedenhance.deploy.trained import load_trained
 from fedenhance.reports.metrics import measure_utterances
