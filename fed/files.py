@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fedenhance.run_folder.checkpoints import check_archive
-from fedenhance.run_folder.files import whole_file
+from fedenhance.run_folder.files import inert, whole_file
 
 
 def save(path, state):
@@ -161,7 +161,7 @@ class Table:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(map(inert_row, rows))
         write(self.path, text.getvalue().encode())
 
     def append(self, rows):
@@ -171,4 +171,9 @@ class Table:
                 self.rewrite([*csv.DictReader(file), *rows])
             return
         with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns).writerows(rows)
+            csv.DictWriter(file, self.columns).writerows(map(inert_row, rows))
+
+
+def inert_row(row):
+    """Clients may call themselves what a spreadsheet takes for a formula."""
+    return {key: inert(cell) for key, cell in row.items()}

@@ -8,7 +8,7 @@ for all else that must never be seen half written, such as audio, arrays and fig
 import csv
 import json
 
-from fedenhance.run_folder.files import whole_file
+from fedenhance.run_folder.files import inert, told, whole_file
 
 
 def read_table(path, needed=(), **style):
@@ -65,7 +65,7 @@ def numbered_rows(path, needed=(), **style):
                 raise ValueError(f"{path} lacks the columns {lacking}; it has {has}")
             for row in table:
                 beyond = [cell for cell in row.pop(None, ()) if cell.strip()]
-                row = {name: cell.strip() for name, cell in row.items() if name}
+                row = {name: told(cell.strip()) for name, cell in row.items() if name}
                 yield table.line_num, row | ({None: beyond} if beyond else {})
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no table in UTF-8: {error}") from error
@@ -82,7 +82,8 @@ def write_table(path, rows, columns=None):
         Column -> value; an absent value is an empty cell.
     columns : iterable of str, optional
         What is written, in this order. By default all columns of all rows, in the order
-        in which they come.
+        in which they come. Text that a spreadsheet would take for a formula gets an
+        apostrophe, which :func:`read_table` takes away.
 
     Example
     -------
@@ -103,7 +104,7 @@ def write_table(path, rows, columns=None):
             file, list(columns), extrasaction="ignore", lineterminator="\n"
         )
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({k: inert(cell) for k, cell in row.items()} for row in rows)
 
 
 def grouped(rows, key):

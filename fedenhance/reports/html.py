@@ -7,6 +7,7 @@ sent to others. Colours follow the reader's light or dark theme. The page itself
 
 import base64
 import io
+import re
 from operator import itemgetter
 from pathlib import Path
 
@@ -21,6 +22,11 @@ from fedenhance.reports.runs import Run
 
 INK = "#123456"
 """Stands for the theme's text colour in a figure."""
+
+SECRET = re.compile(
+    "(?i)passw|secret|token(?!izer)|credential|private|(api|access|auth|hmac|ssh).?key"
+)
+"""What keys are called whose values are nobody else's."""
 
 INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color")
 INKED += ("ytick.color", "grid.color")
@@ -53,7 +59,9 @@ def write_report(brain, datasets, hparams):
     run = Run(hparams["output_folder"])
     examples = example_sounds(run.folder / "audio")
     values = {
-        k: v for k, v in hparams.items() if isinstance(v, int | float | str | None)
+        key: "(not shown)" if SECRET.search(str(key)) and value else value
+        for key, value in hparams.items()
+        if isinstance(value, int | float | str | None)
     }
     page = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     page = Template(page, autoescape=True, undefined=StrictUndefined).render(
@@ -63,6 +71,7 @@ def write_report(brain, datasets, hparams):
         curves=svg_curves(run),
         clients=client_rows(run.read("clients.csv")),
         examples=examples,
+        gains=example_gains(run),
         kinds=[k for k in KINDS if any(k in sounds for sounds in examples.values())],
         settings=values,
     )
@@ -160,8 +169,42 @@ def client_rows(rows):
     return sorted(clients, key=lambda client: -client["share"])
 
 
+def example_gains(run):
+    """SI-SDR improvement in dB of the test mixtures that have one, by name."""
+    rows = run.read("test_metrics.csv")
+    return {row["id"]: float(row["si_sdri"]) for row in rows if row.get("si_sdri")}
+
+
+def spectrogram(signal, rate):
+    """Draw a spectrogram, 80 dB from its loudest point down, up to half the rate.
+
+    Arguments
+    ---------
+    signal : numpy.ndarray
+        ``(time,)``
+    rate : int
+        In Hz.
+
+    Returns
+    -------
+    str
+        Base64 of a PNG, some hundred pixels wide.
+    """
+    size = max(2 * (rate // 62), 16)  # 32 ms
+    signal = np.pad(signal, (0, max(size - len(signal), 0)))
+    hop = max((len(signal) - size) // 256, size // 4)
+    frames = np.lib.stride_tricks.sliding_window_view(signal, size)[::hop]
+    power = np.abs(np.fft.rfft(frames * np.hanning(size))).T[::-1] ** 2
+    decibels = 10 * np.log10(power / max(power.max(), 1e-20) + 1e-8)
+    packed = io.BytesIO()
+    from matplotlib import image
+
+    image.imsave(packed, decibels, cmap="magma", format="png", vmin=-80, vmax=0)
+    return base64.b64encode(packed.getvalue()).decode("ascii")
+
+
 def example_sounds(folder):
-    """Examples by name, as base64 of FLAC.
+    """Examples by name: base64 of FLAC, and of a picture.
 
     Arguments
     ---------
@@ -172,7 +215,7 @@ def example_sounds(folder):
     Returns
     -------
     dict
-        Example -> kind -> text.
+        Example -> kind -> ``sound``, ``picture`` -> text.
     """
     examples = {}
     for path in sorted(folder.glob("*.wav")):
@@ -181,5 +224,6 @@ def example_sounds(folder):
         packed = io.BytesIO()
         soundfile.write(packed, signal, rate, format="FLAC", subtype="PCM_16")
         text = base64.b64encode(packed.getvalue()).decode("ascii")
-        examples.setdefault(name, {})[kind] = text
+        picture = spectrogram(signal if signal.ndim == 1 else signal[:, 0], rate)
+        examples.setdefault(name, {})[kind] = {"sound": text, "picture": picture}
     return examples

@@ -1,6 +1,7 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all; cells of tables that are no formulas."""
 
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,3 +31,29 @@ def whole_file(path):
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+FORMULA = re.compile(r"[=@\t\r]|[+-].*[(!|=]")
+"""How text begins that a spreadsheet would compute, or run."""
+
+
+def inert(cell):
+    """Keep a spreadsheet from taking a cell's text for a formula.
+
+    Example
+    -------
+    >>> inert("=HYPERLINK(A1)"), inert("-5 to 0"), inert(-5)
+    ("'=HYPERLINK(A1)", '-5 to 0', -5)
+    """
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+
+
+def told(text):
+    """Read a cell that :func:`inert` wrote.
+
+    Example
+    -------
+    >>> told("'=A1"), told("'s"), told("=A1")
+    ('=A1', "'s", '=A1')
+    """
+    return text[1:] if text[:1] == "'" and FORMULA.match(text[1:]) else text

@@ -63,3 +63,15 @@ def test_after_an_error_the_old_file_remains_and_no_other(tmp_path):
         partial.write_text("half")
         raise OSError("full")
     assert path.read_text() == "a\n1\n" and list(tmp_path.iterdir()) == [path]
+
+
+def test_text_of_strangers_is_no_formula(tmp_path):
+    rows = [
+        {"name": "=cmd|' /C calc'!A0", "value": "-5 to 0"},
+        {"name": "'s", "value": -1},
+    ]
+    write_table(tmp_path / "a.csv", rows)
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert lines[1:] == ["'=cmd|' /C calc'!A0,-5 to 0", "'s,-1"]
+    read = read_table(tmp_path / "a.csv")
+    assert [row["name"] for row in read] == [row["name"] for row in rows]

@@ -73,7 +73,7 @@ def test_nothing_is_fetched(folder):
     text = report(folder)
     page = Page(text)
     kinds = {source.split(",")[0] for source in page.sources if source[0] != "#"}
-    assert kinds == {"data:audio/flac;base64"}
+    assert kinds == {"data:audio/flac;base64", "data:image/png;base64"}
     assert len(page.sources) >= 3
     assert not re.search(r"@import|url\((?!#)|<script|<link", text)
 
@@ -98,3 +98,33 @@ def test_a_run_without_references_has_no_scores(folder):
     (folder / "test_metrics.csv").write_text("id,n_noises\n")
     (folder / "rounds.csv").write_text("round,seconds,valid_loss\n1,2,-3.0\n")
     assert "Test set" not in Page(report(folder)).headings
+
+
+@pytest.mark.parametrize(
+    "key", ["wandb_api_key", "hub_token", "password", "AccessKey", "client_secret"]
+)
+def test_secrets_are_not_shown(folder, key):
+    text = report(folder, **{key: "hunter2", "tokenizer": "shown", "keep": "shown too"})
+    assert "hunter2" not in text and key in text
+    assert "shown" in text and "shown too" in text
+
+
+def test_players_say_what_was_gained_and_show_it(folder):
+    text = report(folder)
+    assert "a-1: +4.0 dB SI-SDR" in text
+    assert text.count("data:image/png;base64,") == 3
+
+
+def test_a_spectrogram_shows_a_tone_where_it_is():
+    import base64
+    import io
+
+    from matplotlib import image
+
+    from fedenhance.reports.html import spectrogram
+
+    tone = np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000)
+    picture = image.imread(io.BytesIO(base64.b64decode(spectrogram(tone, 8000))))
+    rows = picture[..., :3].sum(-1).mean(1)
+    # A quarter of the way up to half the rate.
+    assert 1 - rows.argmax() / len(rows) == pytest.approx(0.25, abs=0.02)
