@@ -35,7 +35,10 @@ def start(name, argv):
         Its arguments. The process ends with 1 after an error, or where ``main``
         returns a number other than 0.
     """
-    module = import_module(f"fedenhance.{COMMANDS[name][0]}")
+    place, _ = COMMANDS[name]
+    if name == "train" and {"-h", "--help"} & set(argv):
+        place = "commands.keys"
+    module = import_module(f"fedenhance.{place}")
     words = [word for word in argv if word != TRACEBACK]
     try:
         status = module.main(words)

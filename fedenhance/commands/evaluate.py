@@ -14,7 +14,6 @@ import argparse
 from pathlib import Path
 
 from fedenhance.__main__ import program
-from fedenhance.reports import scores as report
 
 LABELS = {
     "si_sdr": "SI-SDR (dB)",
@@ -108,6 +107,7 @@ def enhance_all(mixtures, trained, device):
 def score(options):
     """Score a model; return the summary."""
     from fedenhance.deploy.trained import load_trained
+    from fedenhance.reports import scores as report
     from fedenhance.reports.metrics import check_metrics, measure_utterances
 
     # SI-SDR before enhancement says in which bin of input SNR an utterance is.
@@ -135,6 +135,8 @@ def score(options):
 
 def compare(options):
     """Compare two models; return the summary of their differences."""
+    from fedenhance.reports import scores as report
+
     summary = report.compare(read_scores(options.a), read_scores(options.b))
     print(f"{options.a} minus {options.b}\n")
     write_summary(options.out, summary, "comparison")
@@ -143,6 +145,8 @@ def compare(options):
 
 def read_scores(path):
     """Scores of utterances of a folder, or of a file."""
+    from fedenhance.reports import scores as report
+
     if path.is_dir():
         path = path / "evaluation" / "utterances.csv"
     if not path.is_file():
@@ -154,6 +158,8 @@ def read_scores(path):
 
 def write_summary(folder, summary, name, improvement=""):
     """Write a summary and its figures; show it overall and by number of noises."""
+    from fedenhance.reports import scores as report
+
     report.write_rows(folder / f"{name}.csv", summary)
     what = "improvement" if improvement else "difference"
     for metric, label in LABELS.items():

@@ -40,9 +40,6 @@ from tqdm import tqdm
 
 from fedenhance.__main__ import program
 from fedenhance.based_yaml import PACKAGE, find
-from fedenhance.reports.scores import write_rows
-from fedenhance.run_folder.record import RECORD, is_finished
-from fedenhance.training.settings import read_command
 
 logger = logging.getLogger(__name__)
 
@@ -187,6 +184,9 @@ def is_done(folder, command):
     ValueError
         When its folder holds another experiment.
     """
+    from fedenhance.run_folder.record import RECORD, is_finished
+    from fedenhance.training.settings import read_command
+
     return (folder / RECORD).exists() and is_finished(
         read_command(command[len(TRAIN) :])
     )
@@ -278,6 +278,7 @@ def tell(folders, path=None):
         A CSV.
     """
     from fedenhance.reports.runs import Run, experiments_table
+    from fedenhance.reports.scores import write_rows
 
     rows = [{"experiment": f.parent.name, **Run(f).summary()} for f in folders]
     if rows and path:
@@ -313,6 +314,7 @@ def tell_findings(argv):
     """Say which of the paper's findings hold for finished runs."""
     from fedenhance.reports import findings
     from fedenhance.reports.runs import find_runs
+    from fedenhance.reports.scores import write_rows
 
     parser = argparse.ArgumentParser(
         prog=f"{program('experiments')} findings", description=findings.__doc__

@@ -14,7 +14,6 @@ import logging
 from pathlib import Path
 
 from fedenhance.__main__ import program
-from fedenhance.reports import figures
 from fedenhance.reports.runs import FACTORS, find_runs
 
 CHOICES = ("convergence", "transfer", "supervision", "snr")
@@ -45,6 +44,8 @@ def parse(argv):
 
 def draw(options):
     """Draw one figure of logged runs."""
+    from fedenhance.reports import figures
+
     name = options.figure
     paper = figures.read_paper(options.paper, name) if options.paper else ()
     vary = {"vary": options.vary} if options.vary else {}

@@ -15,11 +15,12 @@ import speechbrain as sb
 from speechbrain.utils.distributed import get_local_rank, run_on_main
 
 from fedenhance.based_yaml import load_hparams
+from fedenhance.data.available import check_device
 from fedenhance.deploy.description import vouch
 from fedenhance.recipes.preparation import fixed
 from fedenhance.run_folder.record import claimed, digests
 from fedenhance.training.quiet import quieten_setup
-from fedenhance.training.settings import check_device, read_command
+from fedenhance.training.settings import read_command
 
 
 def train(hparams, run_opts, datasets):

@@ -1,6 +1,7 @@
 """Reading parts of audio files: any rate, any format, only the frames needed."""
 
 import functools
+import logging
 import math
 import os
 from fractions import Fraction
@@ -10,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torchaudio
-from speechbrain.utils.logger import get_logger
 
 from fedenhance.data.folders import count_reasons, find_files
 from fedenhance.data.opening import (
@@ -21,7 +21,7 @@ from fedenhance.data.opening import (
     read_header,
 )
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 PACKED_RATE = 16_000
 """Sample rate of packed ``.npy`` audio, in Hz (see ``recipes/LibriFSD50K``)."""

@@ -5,18 +5,18 @@ training example is a noisy recording plus one isolated noise drawn from the sam
 (Tzinis et al., "Separate But Together", WASPAA 2021, section 2.1).
 """
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from speechbrain.utils.logger import get_logger
 
 from fedenhance.data.audio import read_segment
 from fedenhance.data.manifests import example_generator, is_isolated_noise
 from fedenhance.data.opening import DamagedAudioError
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def input_snr(speech, noise):

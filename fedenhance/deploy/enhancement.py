@@ -13,6 +13,7 @@ normalised by itself and the result is not that of the network on the whole.
 to the clean speech: where the noise changes, the shorter pieces were.
 """
 
+import logging
 import math
 from contextlib import ExitStack
 from itertools import islice
@@ -20,7 +21,6 @@ from itertools import islice
 import soundfile
 import torch
 import torchaudio
-from speechbrain.utils.logger import get_logger
 
 from fedenhance.data.audio import rate_ratio, seconds_of
 from fedenhance.data.folders import (
@@ -32,7 +32,7 @@ from fedenhance.data.folders import (
 from fedenhance.data.opening import DamagedAudioError, open_audio, read_blocks
 from fedenhance.run_folder.files import whole_file
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 OVERLAP = 2.0
 """Seconds that neighbouring pieces have in common, at least."""

@@ -20,11 +20,11 @@ says what it holds.
 import argparse
 import importlib.metadata
 import json
+import logging
 import sys
 from pathlib import Path
 
 import torch
-from speechbrain.utils.logger import get_logger
 from torch import nn
 
 from fedenhance.deploy.blocks import Step, check_live
@@ -33,7 +33,7 @@ from fedenhance.networks.recurrent import GRU
 from fedenhance.networks.scaling import separate
 from fedenhance.networks.spectrum import Spectrum
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
 """Largest difference from PyTorch that is accepted, relative to the mixture's peak."""

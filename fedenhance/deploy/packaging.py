@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from jinja2 import StrictUndefined, Template
 
+from fedenhance.data.available import require
 from fedenhance.deploy import trained as trained_models
 from fedenhance.deploy.description import MARK, is_own, vouch
 from fedenhance.deploy.trained import (
@@ -35,7 +36,6 @@ from fedenhance.deploy.trained import (
 )
 from fedenhance.reports import markdown
 from fedenhance.reports.runs import Run
-from fedenhance.training.settings import require
 
 SOURCES = Path(__file__).parents[1]
 

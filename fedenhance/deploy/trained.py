@@ -10,11 +10,10 @@ from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
 from fedenhance.based_yaml import PACKAGE
+from fedenhance.data.available import check_device, require
 from fedenhance.deploy.description import UntrustedError, check_names, is_own
 from fedenhance.deploy.renamed import current_names
 from fedenhance.networks.scaling import separate
-from fedenhance.run_folder.checkpoints import Checkpoints, check
-from fedenhance.training.settings import check_device, require
 
 NETWORK = ("separator", "modules", "consistency")
 """What inference needs beside plain values. All else that names objects is for training
@@ -262,6 +261,8 @@ def load_best(modules, save_folder):
     DamagedFileError
         If it is not what was saved.
     """
+    from fedenhance.run_folder.checkpoints import check
+
     checkpoint = find_best(save_folder)
     if checkpoint is None:
         raise FileNotFoundError(
@@ -290,6 +291,8 @@ def find_best(save_folder):
     -------
     speechbrain.utils.checkpoints.Checkpoint or None
     """
+    from fedenhance.run_folder.checkpoints import Checkpoints
+
     if not Path(save_folder).is_dir():
         return None
     checkpointer = Checkpoints(save_folder)

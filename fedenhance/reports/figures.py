@@ -5,18 +5,16 @@ The latter (Tzinis et al., WASPAA 2021) take what
 which the colour-blind tell apart; line styles and hatches say what else differs.
 """
 
+import logging
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from speechbrain.utils.logger import get_logger
 
 from fedenhance.data.tables import grouped, read_table
 from fedenhance.reports.runs import FACTORS, common_curves, swept_runs, window_means
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 COLOURS = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#D55E00", "#56B4E9")
 NOISES = {1: "one noise", 2: "two noises"}
@@ -38,6 +36,13 @@ CURVES = {
 }
 
 
+def new_figure(**options):
+    """Make a figure; matplotlib is slow to import, and only what draws waits for it."""
+    from matplotlib.figure import Figure
+
+    return Figure(**options)
+
+
 def training_curves(run):
     """Draw the SI-SDRi and the loss of one run over its rounds or epochs.
 
@@ -56,7 +61,7 @@ def training_curves(run):
         for key, title in CURVES.items()
     }
     panels = {title: curves for title, curves in panels.items() if curves}
-    figure = Figure(figsize=(4 * len(panels) or 4, 3.2), layout="constrained")
+    figure = new_figure(figsize=(4 * len(panels) or 4, 3.2), layout="constrained")
     for place, (title, curves) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), place)
         for stage, values in curves.items():
@@ -151,7 +156,7 @@ def supervision(runs, paper=(), vary="p_supervised"):
     Takes and returns what :func:`convergence` does; ``vary`` is on the axis.
     """
     swept = _swept(runs, vary)
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    figure = new_figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.add_subplot()
     width = 0.2
     for place, ((split, noises), style) in enumerate(BARS.items()):
@@ -233,7 +238,7 @@ def _over_rounds(starts, vary, average, bounds, paper, alone):
     values = sorted(set().union(*starts.values()))
     names = {value: FACTORS[vary].format(value) for value in values}
     colours = dict(zip(names.values(), cycle(COLOURS), strict=False))
-    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    figure = new_figure(figsize=(9, 4.4), layout="constrained")
     for place, (noises, title) in enumerate(NOISES.items(), start=1):
         column = f"test_si_sdri_{noises}"
         axes = figure.add_subplot(1, len(NOISES), place)
@@ -300,6 +305,8 @@ def _add_legend(figure, marked):
         handles |= dict(zip(labels, found, strict=True))
     if marked:
         style = {"color": "white", "markeredgecolor": "black"}
+        from matplotlib.lines import Line2D
+
         handles["The paper"] = Line2D([], [], marker="D", linestyle="", **style)
     place = {"loc": "outside lower center", "ncols": 3, "fontsize": 9}
     figure.legend(handles.values(), handles.keys(), **place)

@@ -11,7 +11,6 @@ import re
 from operator import itemgetter
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import soundfile
 from jinja2 import StrictUndefined, Template
@@ -125,6 +124,8 @@ def svg_curves(run):
     str
         Empty where the run knows no curve.
     """
+    import matplotlib
+
     with matplotlib.rc_context(SVG_STYLE):
         figure = training_curves(run)
         text = io.StringIO()

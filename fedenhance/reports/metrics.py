@@ -9,6 +9,7 @@ undefined for an utterance, such as PESQ where no speech is found, is a failure:
 counted, and left out of every mean. It is never scored 0.
 """
 
+import logging
 import math
 import multiprocessing
 import os
@@ -19,13 +20,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
+from fedenhance.data.available import require
 from fedenhance.objectives import levels
-from fedenhance.training.settings import require
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class UndefinedMetricError(Exception):

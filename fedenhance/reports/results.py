@@ -4,11 +4,11 @@ Each function is named under ``results`` in YAML and called as
 ``function(brain, datasets, hparams)`` once the best model has been tested.
 """
 
+import logging
 from pathlib import Path
 
 import soundfile
 import torch
-from speechbrain.utils.logger import get_logger
 
 from fedenhance.data.tables import write_table
 from fedenhance.networks.scaling import separate
@@ -16,7 +16,7 @@ from fedenhance.reports.figures import training_curves
 from fedenhance.reports.runs import Run
 from fedenhance.training.separation import mean_scores
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 UTTERANCE_COLUMNS = ["id", "n_noises", "si_sdr_in", "si_sdr", "si_sdri"]
 

@@ -4,6 +4,7 @@ Runs that differ in nothing but their seed, or in which clients train alone, are
 experiment; nothing else is averaged over.
 """
 
+import logging
 import re
 from functools import cached_property, reduce
 from operator import itemgetter
@@ -12,12 +13,11 @@ from statistics import fmean
 
 import numpy as np
 import yaml
-from speechbrain.utils.logger import get_logger
 
 from fedenhance.data.tables import grouped, read_table
 from fedenhance.reports import markdown
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 FACTORS = {
     "n_clients": "C = {:g}",

@@ -12,7 +12,6 @@ from itertools import pairwise
 from operator import itemgetter
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from fedenhance.data.tables import grouped, read_table, write_table
 from fedenhance.reports import markdown
@@ -380,6 +379,8 @@ def draw_summary(summary, metric, label):
     lines = [line for line in summary if line["metric"] == metric and line["n"]]
     panels = grouped(lines, itemgetter("grouping"))
     (overall,) = panels.pop("all")
+    from matplotlib.figure import Figure
+
     columns = min(2, len(panels)) or 1
     height = -(-len(panels) // columns) or 1
     figure = Figure(figsize=(4.8 * columns, 3.6 * height), layout="constrained")

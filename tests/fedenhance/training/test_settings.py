@@ -2,7 +2,8 @@
 
 import pytest
 
-from fedenhance.training.settings import check_device, read_command
+from fedenhance.data.available import check_device
+from fedenhance.training.settings import read_command
 from tests.test_yaml import ROOT
 
 HPARAMS = str(ROOT / "hparams/fedenhance.yaml")

@@ -1,0 +1,47 @@
+"""Help is there at once, and says what a YAML file has."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fedenhance.based_yaml import PACKAGE
+from fedenhance.commands import keys
+
+SLOW = {"torch", "speechbrain", "flwr", "matplotlib", "scipy", "soundfile"}
+PROGRAMS = ("train", "enhance", "evaluate", "experiments", "figures")
+
+
+def test_keys_come_with_values_and_comments(capsys):
+    keys.main(["hparams/centralized.yaml", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    (segment,) = [line for line in lines if line.startswith("  --segment ")]
+    assert segment.split() == ["--segment", "1.0", "#", "seconds"]
+    assert any(line.startswith("  --seed ") for line in lines)  # of its base's base
+
+
+def test_a_file_that_is_not_there_is_named():
+    with pytest.raises(FileNotFoundError, match="none.yaml"):
+        keys.main(["none.yaml", "--help"])
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_imports_nothing_slow(program):
+    code = (
+        f"import sys; sys.argv = ['{program}.py', '--help']\n"
+        "from fedenhance.__main__ import start\n"
+        "try:\n"
+        f"    start('{program}', ['--help'])\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        f"print({SLOW!r} & sys.modules.keys(), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith("usage: ")
+    assert done.stderr.strip() == "set()"
