@@ -1,7 +1,6 @@
 """Peers are scored on the same mixtures, whatever they delay."""
 
 import csv
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,7 +52,7 @@ def test_the_table_has_one_and_two_noises_and_bins(tmp_path, tiny_corpus, monkey
         mixing = MixtureOfMixtures(8000, 0.5)
         rows = load_manifest(f"{tiny_corpus}/test.csv", tiny_corpus)
         fixed = fixed_mixtures(take_isolated_noises(rows, 0.5), mixing)
-        return fixed, {"mixing": SimpleNamespace(loop_noise=False)}
+        return fixed, {"loop_noise": False}
 
     monkeypatch.setattr(peers, "mixtures_of", mixtures)
     path = tmp_path / "peers.csv"
