@@ -128,3 +128,16 @@ def test_own_subclass_is_taken_as_it_is():
             return to_record(halves), metrics
 
     assert aggregate(build(Halving), (scalar(4), 1.0)) == 2
+
+
+class Two(flower.FedAvg):
+    """Asks the first two of those that it is given."""
+
+    def configure_train(self, *args):
+        return list(super().configure_train(*args))[:2]
+
+
+def test_a_strategy_may_ask_fewer(train, read):
+    train(federation={"strategy": Two}, rounds=1)
+    asked = [row["client"] for row in read("clients.csv")]
+    assert asked == ["client00", "client01"]
