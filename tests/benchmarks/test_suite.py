@@ -11,6 +11,7 @@ from benchmarks import __main__ as suite
 HERE = Path(suite.__file__).parent
 # What the benchmarks share, and what takes longer than half an hour.
 NO_PART = {
+    "attacks",
     "peers",
     "pfl_research",
     "__init__",
