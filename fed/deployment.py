@@ -19,6 +19,8 @@ from speechbrain.utils.logger import get_logger
 from fed import command
 from fed.claim import held
 from fed.federation import quieten_rounds
+from fed.replies import introduced, pull
+from fed.schema import line
 from fed.server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +62,7 @@ class Roster:
         self.nodes = nodes
         self.timeout = timeout
         self.known = {}
-        self.asked = {}  # message -> node
+        self.questions = {}  # id -> message, of those without an answer
         self.refused = {}  # node -> (why, when)
 
     def __call__(self):
@@ -82,15 +84,20 @@ class Roster:
         self.known = {n: c for n, c in self.known.items() if n in present}
         recent = time.monotonic() - AGAIN
         no = {node for node, (_, when) in self.refused.items() if when > recent}
-        new = sorted(present - self.known.keys() - no - set(self.asked.values()))
+        asked = {q.metadata.dst_node_id for q in self.questions.values()}
+        new = sorted(present - self.known.keys() - no - asked)
         questions = [self.ask(node_id) for node_id in new]
-        self.asked |= zip(self.grid.push_messages(questions), new, strict=True)
-        for reply in self.grid.pull_messages(list(self.asked)) if self.asked else []:
-            node_id = self.asked.pop(reply.metadata.reply_to_message_id)
-            if reply.has_error():
-                self.note(node_id, reply.error.reason)
-            else:
-                self.known[node_id] = str(reply.content["config"]["client"])
+        keys = self.grid.push_messages(questions)
+        self.questions |= zip(keys, questions, strict=True)
+        for key, question in list(self.questions.items()):
+            if (reply := pull(self.grid, question, key)) is None:
+                continue
+            del self.questions[key]
+            node_id = question.metadata.dst_node_id
+            try:
+                self.known[node_id] = introduced(reply)
+            except ValueError as error:
+                self.note(node_id, line(error))
         nodes = {client: node_id for node_id, client in self.known.items()}
         if len(nodes) < len(self.known):
             logger.warning("SuperNodes with the same client's name: one is left out.")

@@ -6,14 +6,14 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from flwr.app import Error, Message
+from flwr.app import ConfigRecord, Error, Message
 from flwr.common.constant import ErrorCode
 from speechbrain.utils.logger import get_logger
 
 from fed.arrays import view
 from fed.compression import decompress
 from fed.guard import NORMS, lower_median, norm
-from fed.schema import Schema, line
+from fed.schema import Schema, is_fair, line
 
 logger = get_logger(__name__)
 
@@ -151,6 +151,22 @@ def require_content(reply, patience=math.inf):
         raise ValueError(str(error.reason or f"error {error.code} without reason"))
     if not reply.has_content():
         raise ValueError("an empty reply")
+
+
+def introduced(reply):
+    """Read who a SuperNode says that it is.
+
+    Raises
+    ------
+    ValueError
+        When it says no name that may stand in tables.
+    """
+    require_content(reply)
+    config = reply.content.get("config")
+    name = config.get("client") if isinstance(config, ConfigRecord) else None
+    if not is_fair(name):
+        raise ValueError("does not say which client it is")
+    return name
 
 
 def size(content):

@@ -180,8 +180,7 @@ class Server:
         sent, numbers = self.sent(), Mixture(multiple)
         config, record = self.configure(server_round), to_record(sent)
         asked = strategy.configure_train(server_round, record, config, self.grid)
-        messages, on = list(asked), {node: (c, i, node) for c, i, node in participants}
-        participants = [on[message.metadata.dst_node_id] for message in messages]
+        messages = list(asked)
         for message in [] if self.private else messages:
             message.content["numbers"] = to_record(self.numbers)
         participants = self.asked(participants, messages, rows)

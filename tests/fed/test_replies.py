@@ -5,10 +5,10 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 import fed
-from fed.replies import collect, summarize
+from fed.replies import collect, introduced, summarize
 from fed.runtime import ProcessGrid
 from fed.server import Server
 
@@ -163,3 +163,21 @@ def test_real_machines_have_a_time_in_which_to_reply(
     server = SimpleNamespace(slowest=slowest, simulated=simulated)
     server.federation = fed.Federation(timeout=timeout)
     assert Server.patience.fget(server) == patience
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RecordDict(),
+        RecordDict({"config": ConfigRecord()}),
+        RecordDict({"config": MetricRecord({"client": 1})}),
+        RecordDict({"config": ConfigRecord({"client": b"a"})}),
+        RecordDict({"config": ConfigRecord({"client": "a\nb"})}),
+        RecordDict({"config": ConfigRecord({"client": "x" * 999})}),
+    ],
+)
+def test_a_node_that_is_nobody_is_told_so(content):
+    with pytest.raises(ValueError, match="which client"):
+        introduced(Message(content, reply_to=question(11)))
+    named = RecordDict({"config": ConfigRecord({"client": "clinic-a"})})
+    assert introduced(Message(named, reply_to=question(11))) == "clinic-a"

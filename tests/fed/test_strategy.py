@@ -139,5 +139,5 @@ class Two(flower.FedAvg):
 
 def test_a_strategy_may_ask_fewer(train, read):
     train(federation={"strategy": Two}, rounds=1)
-    asked = [row["client"] for row in read("clients.csv")]
-    assert asked == ["client00", "client01"]
+    good = [row["client"] for row in read("clients.csv") if row["status"] == "ok"]
+    assert good == ["client00", "client01"]
