@@ -4,10 +4,16 @@
     python evaluate.py results/fedenhance/1234 --metrics si_sdr sdr pesq estoi
     python evaluate.py results/fedenhance/1234 --test_mixtures others/test_mixtures.csv
     python evaluate.py results/fedenhance/1234 --data_folder /data/librifsd50k
+    python evaluate.py --enhanced clean/ --references originals/ --noisy recordings/
     python evaluate.py compare results/mixit/1234 results/supervised/1234
 
+Files of any enhancer are paired by their names; every metric that is installed is
+measured. Without --references those that need none are, and without --noisy there is no
+improvement.
+
 Writes utterances.csv, summary.csv and a figure for each metric into the folder
-evaluation/ beside the model, or comparison.csv and figures for a comparison.
+evaluation/ beside the model or the files, or comparison.csv and figures for a
+comparison.
 """
 
 import argparse
@@ -33,7 +39,16 @@ def parse(argv):
     )
     commands = parser.add_subparsers(dest="command", required=True)
     scoring = commands.add_parser("score", help="a trained model; may be left out")
-    scoring.add_argument("folder", type=Path, help="output folder of train.py")
+    about = "output folder of train.py"
+    scoring.add_argument("folder", type=Path, nargs="?", help=about)
+    about = "folder of files that an enhancer wrote, instead of a model"
+    scoring.add_argument("--enhanced", type=Path, help=about)
+    about = "folder of clean files of the same names"
+    scoring.add_argument("--references", type=Path, help=about)
+    about = "folder of what was enhanced, of the same names"
+    scoring.add_argument("--noisy", type=Path, help=about)
+    about = "of --enhanced; files of another rate are resampled (default: 16000)"
+    scoring.add_argument("--sample_rate", type=int, default=16000, help=about)
     which = scoring.add_mutually_exclusive_group()
     about = "manifest of mixtures; default: test_mixtures.csv in the folder"
     which.add_argument("--test_mixtures", type=Path, help=about)
@@ -57,7 +72,12 @@ def parse(argv):
     about = "default: comparison/"
     comparison.add_argument("--out", type=Path, default=Path("comparison"), help=about)
     known = not argv or argv[0] in (*commands.choices, "-h", "--help")
-    return parser.parse_args(argv if known else ["score", *argv])
+    options = parser.parse_args(argv if known else ["score", *argv])
+    if options.command == "score" and (options.folder is None) == (
+        not options.enhanced
+    ):
+        parser.error("name one: an output folder of train.py, or --enhanced FOLDER")
+    return options
 
 
 def read_mixtures(options, hparams):
@@ -104,8 +124,53 @@ def enhance_all(mixtures, trained, device):
         yield row, estimate.numpy(), mixture.numpy(), target
 
 
+def score_files(options):
+    """Score files that are there; return the summary."""
+    from fedenhance.reports import scores as report
+    from fedenhance.reports.metrics import (
+        METRICS,
+        WITHOUT_REFERENCE,
+        is_installed,
+        measure_utterances,
+    )
+    from fedenhance.reports.pairs import pair_files, read_pairs
+
+    kinds = ("enhanced", "references", "noisy")
+    folders = {k: path for k in kinds if (path := getattr(options, k))}
+    defined = METRICS if options.references else WITHOUT_REFERENCE
+    metrics = options.metrics or list(filter(is_installed, sorted(defined)))
+    useless = sorted({*metrics} & METRICS.keys() - {*defined})
+    if useless or not metrics:
+        raise ValueError(
+            f"{', '.join(useless)} needs --references"
+            if useless
+            else "without --references a metric that needs none is needed: pip install "
+            "speechmos librosa onnxruntime requests"
+        )
+    pairs, left_out = pair_files(folders)
+    rows = measure_utterances(
+        read_pairs(pairs, options.sample_rate, left_out),
+        options.sample_rate,
+        metrics,
+        processes=options.processes,
+        total=len(pairs),
+    )
+    for line in left_out:
+        print(f"left out {line}")
+    if not rows:
+        raise ValueError(f"none of the files in {options.enhanced} can be scored")
+    out = options.out or options.enhanced / "evaluation"
+    report.write_rows(out / "utterances.csv", rows)
+    columns = None if options.noisy else metrics
+    summary = report.summarize(rows, columns)
+    write_summary(out, summary, "summary", improvement="i" if options.noisy else "")
+    return summary
+
+
 def score(options):
-    """Score a model; return the summary."""
+    """Score a model, or files; return the summary."""
+    if options.enhanced:
+        return score_files(options)
     from fedenhance.deploy.trained import load_trained
     from fedenhance.reports import scores as report
     from fedenhance.reports.metrics import check_metrics, measure_utterances
@@ -162,6 +227,7 @@ def write_summary(folder, summary, name, improvement=""):
 
     report.write_rows(folder / f"{name}.csv", summary)
     what = "improvement" if improvement else "difference"
+    what = "of the files" if name == "summary" and not improvement else what
     for metric, label in LABELS.items():
         column = f"{metric}{improvement}"
         if any(line["n"] for line in summary if line["metric"] == column):

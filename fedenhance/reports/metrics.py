@@ -189,6 +189,15 @@ def check_metrics(names):
         require(f"the metric {name}", *PACKAGES.get(name, ()))
 
 
+def is_installed(name):
+    """Whether what a metric needs is there."""
+    try:
+        check_metrics([name])
+    except ImportError:
+        return False
+    return True
+
+
 def measure(estimate, target, sample_rate, metrics):
     """Metrics of one signal.
 
@@ -247,18 +256,21 @@ def measure_utterance(job):
     ---------
     job : tuple
         ``row`` (a dict), ``estimate``, ``mixture``, ``target`` (waveforms,
-        ``(time,)``; the target may be None), ``sample_rate``, ``metrics``.
+        ``(time,)``; the last two may be None), ``sample_rate``, ``metrics``.
 
     Returns
     -------
     dict
         The row, with three values for each metric: of the mixture (``si_sdr_in``), of
         the estimate (``si_sdr``), and their difference (``si_sdri``); NaN where
-        undefined, with the reasons in ``failures``.
+        undefined, with the reasons in ``failures``. Without a mixture, of the estimate.
     """
     row, estimate, mixture, target, sample_rate, metrics = job
-    before, failed_before = measure(mixture, target, sample_rate, metrics)
     after, failed_after = measure(estimate, target, sample_rate, metrics)
+    if mixture is None:
+        reasons = "; ".join(f"{name}: {why}" for name, why in failed_after.items())
+        return {**row, **after, "failures": reasons}
+    before, failed_before = measure(mixture, target, sample_rate, metrics)
     row = dict(row)
     for name in metrics:
         row[f"{name}_in"] = before[name]
@@ -276,7 +288,7 @@ def measure_utterances(utterances, sample_rate, metrics, processes=None, total=N
     ---------
     utterances : iterable of tuple
         ``row`` (a dict), ``estimate``, ``mixture`` and ``target`` (waveforms,
-        ``(time,)``; the target may be None). It may be a generator that runs the
+        ``(time,)``; the last two may be None). It may be a generator that runs the
         model: it is read only as far ahead as the processes need.
     sample_rate : int
         In Hz.

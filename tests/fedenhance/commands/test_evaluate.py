@@ -245,3 +245,48 @@ def test_damaged_mixtures_are_named_and_counted(run, data, tmp_path, caplog, cap
     assert len(read_rows(run / "evaluation/utterances.csv")) == 1
     for row in rows[1:]:
         assert row["noisy"] in caplog.text
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Speech, speech with a tenth of noise, and with a hundredth, as files."""
+    noise = np.random.default_rng(0).normal(0, 0.1, RATE)
+    for folder, gain in (("references", 0), ("noisy", 0.1), ("enhanced", 0.01)):
+        (tmp_path / folder / "day").mkdir(parents=True)
+        for i, name in enumerate(("a.wav", "day/b.flac")):
+            signal = tone(200 + 100 * i) + gain * noise
+            soundfile.write(tmp_path / folder / name, signal, RATE)
+    return tmp_path
+
+
+def test_files_are_paired_by_name(files, capsys):
+    (files / "enhanced/day/b.flac").rename(files / "enhanced/day/b.wav")
+    soundfile.write(files / "enhanced/c.wav", tone(200), RATE)
+    words = [f"--{k}={files / k}" for k in ("enhanced", "references", "noisy")]
+    evaluate.main([*words, "--metrics", "si_sdr", "--processes", "1"])
+    rows = read_rows(files / "enhanced/evaluation/utterances.csv")
+    assert [row["id"] for row in rows] == ["a", "day/b"]
+    for row in rows:
+        assert row["si_sdri"] == pytest.approx(20, abs=1)
+    assert "left out c: not in" in capsys.readouterr().out
+
+
+def test_without_noisy_files_there_is_no_improvement(files):
+    words = [f"--{k}={files / k}" for k in ("enhanced", "references")]
+    summary = evaluate.main([*words, "--metrics", "si_sdr", "--processes", "1"])
+    assert {line["metric"] for line in summary} == {"si_sdr"}
+
+
+def test_files_that_cannot_be_pairs_are_told(files, tmp_path, capsys):
+    words = [f"--{k}={files / k}" for k in ("enhanced", "references")]
+    soundfile.write(files / "enhanced/a.wav", tone(200, 2.0), RATE)
+    evaluate.main([*words, "--metrics", "si_sdr", "--processes", "1"])
+    assert "left out a: enhanced 2.00 s, references 1.00 s" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="si_sdr needs --references"):
+        evaluate.main([words[0], "--metrics", "si_sdr"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="no recordings in"):
+        evaluate.main([words[0], f"--references={tmp_path / 'empty'}"])
+    with pytest.raises(SystemExit):
+        evaluate.main(["--metrics", "si_sdr"])
+    assert "name one: an output folder" in capsys.readouterr().err
