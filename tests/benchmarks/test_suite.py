@@ -30,6 +30,7 @@ NO_PART |= {
     "enhancement",
     "gpu",
     "recipes",
+    "recipes_exact",
     "stand_ins",
 }
 

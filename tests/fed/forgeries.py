@@ -216,7 +216,7 @@ FORGERIES = {
     ),
     "too many numbers": (
         number("optimizers.a", pack(np.zeros(2**18))),
-        "more than 131072 numbers",
+        "numbers beside weights",
     ),
     "short numbers": (
         number("optimizers.a", Array("int64", (4,), "numpy.ndarray", b"12")),

@@ -128,7 +128,10 @@ class Averages(recipe.Regression):
 
 
 def test_moving_averages_of_weights_travel_as_the_weights_do(train, tmp_path):
-    brain = train(brain="!name:tests.fed.test_numbers.Averages", rounds=2)
+    whole = {"clip_updates": None}  # of updates, not of what is counted beside them
+    brain = train(
+        brain="!name:tests.fed.test_numbers.Averages", rounds=2, federation=whole
+    )
     state = load(tmp_path / "out/save/federation.pt")
     names = [name for name, _ in brain.modules.named_parameters()]
     assert state["numbers"]["modules.model.ema.steps"] == 4
