@@ -18,8 +18,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from torch.utils.data import DataLoader
 
 from fed import command, recipe
-from fed.loading import restrict
-from fed.site import rows_of
+from fed.loading import restrict, rows_of
 from fedenhance.based_yaml import load_hparams
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.data.tables import read_table

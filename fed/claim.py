@@ -10,7 +10,7 @@ from pathlib import Path
 from ruamel.yaml.error import YAMLError
 from speechbrain.utils.logger import get_logger
 
-from fed.site import rows_of
+from fed.loading import rows_of
 from fedenhance.based_yaml import read_values
 from fedenhance.run_folder import commands
 from fedenhance.run_folder.record import claimed
