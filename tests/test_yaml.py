@@ -100,9 +100,10 @@ def names_in_code():
 
 
 def placeholders(path, folder):
-    """Fills the keys that a user must give."""
+    """Fills the keys that a user must give; a model to start from is loaded."""
+    start = Path(__file__).parent / "fixtures" / "older_run"
     return {
-        key: str(folder / key)
+        key: str(start if key == "start" else folder / key)
         for key, value in top_level(path).items()
         if isinstance(value, str) and value.startswith("!PLACEHOLDER")
     }

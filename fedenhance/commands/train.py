@@ -17,6 +17,7 @@ from speechbrain.utils.distributed import get_local_rank, run_on_main
 from fedenhance.based_yaml import load_hparams
 from fedenhance.data.available import check_device
 from fedenhance.deploy.description import vouch
+from fedenhance.deploy.trained import include_network
 from fedenhance.recipes.preparation import fixed
 from fedenhance.run_folder.record import claimed, digests
 from fedenhance.training.quiet import quieten_setup
@@ -64,6 +65,8 @@ def main(argv):
         )
     quieten_setup()
     command = read_command(argv)
+    if start := command.values.get("start"):
+        command.overrides += f"\n{include_network(start)}"
     check_device(command.run_opts.get("device"))
     with claimed(command) as claim:
         return run(command, claim)

@@ -38,7 +38,7 @@ def read_or_none(read, *arguments):
         return None
 
 
-def training_set(rows, mixing, noise_folder=None):
+def training_set(rows, mixing, noise_folder=None, shared=()):
     """The dataset of all clients; federation and sampling take subsets of it.
 
     Arguments
@@ -48,6 +48,8 @@ def training_set(rows, mixing, noise_folder=None):
     mixing : fedenhance.data.mixing.MixtureOfMixtures
     noise_folder : str or None
         Noises that every client may draw, beside its own.
+    shared : iterable of Segment
+        More of those.
 
     Returns
     -------
@@ -62,7 +64,7 @@ def training_set(rows, mixing, noise_folder=None):
     """
     recordings = {k: row for k, row in rows.items() if not is_isolated_noise(row)}
     clients = group_by(recordings, "client")
-    shared, pools = noise_files(noise_folder), {}
+    shared, pools = [*noise_files(noise_folder), *shared], {}
     for client, keys in group_by(rows, "client").items():
         alone = (rows[key] for key in keys if key not in recordings)
         pools[client] = shared + [row["noise"] for row in alone]

@@ -101,7 +101,8 @@ class MixtureOfMixtures:
     sample_rate : int
         In Hz.
     segment : float
-        Length of an example in seconds; longer recordings are cropped at random.
+        Length of an example in seconds; longer recordings are cropped at random. None:
+        set before the first drawing.
     p_single_mix : float
         Probability that one of the two mixtures is left silent; each of them equally
         often.
@@ -129,7 +130,7 @@ class MixtureOfMixtures:
     """
 
     sample_rate: int = 16000
-    segment: float = 4.0
+    segment: float | None = 4.0
     p_single_mix: float = 0.0
     snr_range: tuple | None = None
     loop_noise: bool = False
@@ -137,7 +138,7 @@ class MixtureOfMixtures:
     augment: Callable | None = None
 
     def __post_init__(self):
-        if self.segment <= 0:
+        if self.segment is not None and self.segment <= 0:
             raise ValueError(
                 f"segment must be positive, in seconds, not {self.segment}"
             )
@@ -145,9 +146,13 @@ class MixtureOfMixtures:
             raise ValueError(
                 f"p_single_mix must lie in [0, 1], not {self.p_single_mix}"
             )
-        self.num_samples = round(self.segment * self.sample_rate)
         # Reading processes that outlive an epoch see what is written here.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def num_samples(self):
+        """int: samples of an example."""
+        return round(self.segment * self.sample_rate)
 
     @property
     def epoch(self):

@@ -7,6 +7,7 @@ for all else that must never be seen half written, such as audio, arrays and fig
 
 import csv
 import json
+from pathlib import Path
 
 from fedenhance.run_folder.files import inert, told, whole_file
 
@@ -126,3 +127,17 @@ def write_json(path, value):
     with whole_file(path) as partial:
         text = json.dumps(value, indent=1, sort_keys=True)
         partial.write_text(f"{text}\n", encoding="utf-8")
+
+
+def read_json(path):
+    """Read a JSON file, as :func:`write_json` writes it.
+
+    Raises
+    ------
+    ValueError
+        If it is none; the message names it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error

@@ -14,6 +14,7 @@ from fedenhance.data.available import check_device, require
 from fedenhance.deploy.description import UntrustedError, check_names, is_own
 from fedenhance.deploy.renamed import current_names
 from fedenhance.networks.scaling import separate
+from fedenhance.objectives.consistency import keep_some
 
 NETWORK = ("separator", "modules", "consistency")
 """What inference needs beside plain values. All else that names objects is for training
@@ -32,18 +33,20 @@ class Trained(NamedTuple):
     """The best model of a run.
 
     Calling it separates mixtures ``(batch, time)`` into ``(batch, source, time)``,
-    speech first.
+    speech first. A share ``dry`` of each mixture stays in the speech.
     """
 
     separator: torch.nn.Module
     consistency: Any
     sample_rate: int
     hparams: dict
+    dry: float = 0.0
 
     @torch.inference_mode()
     def __call__(self, mixture):
         """Separate mixtures at ``sample_rate``, of any level and length."""
-        return separate(self.separator, mixture, self.consistency)
+        estimates = separate(self.separator, mixture, self.consistency)
+        return keep_some(estimates, mixture, self.dry) if self.dry else estimates
 
     @property
     def num_sources(self):
@@ -281,7 +284,8 @@ def find_best(save_folder):
     """Find the checkpoint that was best on validation.
 
     A federation keeps that one alone. Centralised training keeps the newest as well:
-    the best has the largest ``si_sdri`` or, without references, the least ``loss``.
+    the best has the largest ``si_sdri``; without references the largest ``score``, or
+    the least ``loss``.
 
     Arguments
     ---------
@@ -296,8 +300,42 @@ def find_best(save_folder):
     if not Path(save_folder).is_dir():
         return None
     checkpointer = Checkpoints(save_folder)
-    for options in ({"max_key": "round"}, {"max_key": "si_sdri"}, {"min_key": "loss"}):
+    for key in ("round", "si_sdri", "score", "loss"):
+        options = {"min_key" if key == "loss" else "max_key": key}
         checkpoint = checkpointer.find_checkpoint(**options)
         if checkpoint is not None:
             return checkpoint
     return checkpointer.find_checkpoint()
+
+
+def include_network(start):
+    """Give an experiment the network of the trained model that it starts from.
+
+    Arguments
+    ---------
+    start : str or Path
+        Output folder of ``train.py`` with its ``package/``, or a package.
+
+    Returns
+    -------
+    str
+        Overrides: ``models``, which has ``separator`` and ``consistency`` then, and
+        ``sample_rate``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such model, or it has no package.
+    """
+    path = (locate(start) / "hyperparams.yaml").resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"start: {start} is no trained model: no {path}")
+    if (path.parent / "save").is_dir():
+        path = path.parent / "package" / path.name
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"start: {start} has no package/: run python -m "
+                f"fedenhance.deploy.packaging {start} first"
+            )
+    rate = read_experiment(path)["sample_rate"]
+    return f"models: !include:{path.as_posix()}\nsample_rate: {rate}\n"

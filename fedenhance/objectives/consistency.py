@@ -60,6 +60,38 @@ def by_power(estimates, mixture):
     return _share_out(estimates, mixture, torch.where(total == 0, equal, shares))
 
 
+def keep_some(estimates, mixture, dry):
+    """Leave a share of the mixture in the speech: noise falls so far and no farther.
+
+    The attenuation limit of DeepFilterNet (Schroeter et al., "DeepFilterNet2: towards
+    real-time speech enhancement on embedded devices for full-band audio", IWAENC 2022).
+    Estimates that sum to the mixture still do.
+
+    Arguments
+    ---------
+    estimates : torch.Tensor
+        Estimated sources, speech first, shape (batch, source, time).
+    mixture : torch.Tensor
+        Their mixture, shape (batch, time).
+    dry : float
+        The share, in [0, 1]; 10 ** (-DB / 20) limits the attenuation to DB.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (batch, source, time).
+
+    Example
+    -------
+    >>> keep_some(torch.tensor([[[1.0], [3.0]]]), torch.tensor([[4.0]]), dry=0.5)
+    tensor([[[2.5000],
+             [1.5000]]])
+    """
+    estimates = _checked(estimates, mixture)
+    speech = torch.lerp(estimates[:, :1], mixture.unsqueeze(1), dry)
+    return torch.cat([speech, (1 - dry) * estimates[:, 1:]], dim=1)
+
+
 class Learned(nn.Module):
     """Learn the share of each source.
 

@@ -28,8 +28,9 @@ logger = get_logger(__name__)
 def parser_of(prepare, shared):
     """Make the command line of a preparation from the signature of the function.
 
-    The two folders are positional, all else is an option: ``--name/--no-name`` for a
-    bool, several values for a tuple; ``null`` stands for None.
+    The two folders are positional, the second with its default; all else is an option:
+    ``--name/--no-name`` for a bool, several values for a tuple; ``null`` stands for
+    None.
 
     Arguments
     ---------
@@ -54,7 +55,8 @@ def parser_of(prepare, shared):
         default = parameter.default
         kind = type(default) if default is not None else parameter.annotation
         if name in ("data_folder", "save_folder"):
-            parser.add_argument(name)
+            optional = {} if default is None else {"nargs": "?", "default": default}
+            parser.add_argument(name, **optional)
         elif kind is bool:
             action = argparse.BooleanOptionalAction
             parser.add_argument(f"--{name}", action=action, default=default)

@@ -17,6 +17,7 @@ from jinja2 import StrictUndefined, Template
 
 from fedenhance.data.tables import grouped
 from fedenhance.reports.figures import training_curves
+from fedenhance.reports.judging import read_verdict
 from fedenhance.reports.runs import Run
 
 INK = "#123456"
@@ -65,6 +66,7 @@ def write_report(brain, datasets, hparams):
     page = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     page = Template(page, autoescape=True, undefined=StrictUndefined).render(
         folder=run.folder.as_posix(),
+        verdict=read_verdict(run.folder).get("sentence"),
         scores=score_rows(run.test_scores),
         extent=extent(run),
         curves=svg_curves(run),

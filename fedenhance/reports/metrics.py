@@ -16,7 +16,7 @@ import os
 import warnings
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from fedenhance.data.available import require
 from fedenhance.objectives import levels
+from fedenhance.reports import dnsmos
 
 logger = logging.getLogger(__name__)
 
@@ -120,16 +121,15 @@ def estoi(estimate, target, sample_rate):
             raise UndefinedMetricError("less than 0.4 s of speech") from error
 
 
-def dnsmos(estimate, target, sample_rate):
-    """DNSMOS P.835, overall quality up to 5, by ``speechmos``; needs no reference.
-
-    Reddy, Gopal and Cutler, "DNSMOS P.835: a non-intrusive perceptual objective speech
-    quality metric to evaluate noise suppressors", ICASSP 2022.
+def opinion(name, estimate, target, sample_rate):
+    """One of the scores of :func:`fedenhance.reports.dnsmos.dnsmos`, at -30 LUFS.
 
     Arguments
     ---------
+    name : str
+        ``sig``, ``bak`` or ``ovrl``.
     estimate : numpy.ndarray
-        Waveform, ``(time,)``; scaled to a peak of 1 where it is higher.
+        Waveform, ``(time,)``.
     target : numpy.ndarray or None
         Not used here.
     sample_rate : int
@@ -138,33 +138,61 @@ def dnsmos(estimate, target, sample_rate):
     Returns
     -------
     float
-
-    Raises
-    ------
-    ValueError
-        At any other sample rate.
     """
-    from speechmos import dnsmos as microsoft_dnsmos
-
-    if sample_rate != 16000:
-        raise ValueError(f"DNSMOS needs 16000 Hz, not {sample_rate} Hz")
-    scaled = estimate / max(np.abs(estimate).max(), 1.0)
-    return float(microsoft_dnsmos.run(scaled, sample_rate)["ovrl_mos"])
+    samples = np.ascontiguousarray(estimate, np.float32)
+    return _opinions(samples.tobytes(), sample_rate)[name]
 
 
-METRICS = {metric.__name__: metric for metric in (si_sdr, sdr, pesq, estoi, dnsmos)}
+@lru_cache(maxsize=2)
+def _opinions(samples, sample_rate):
+    """All scores of a signal, for which each of them is asked in turn."""
+    return dnsmos.dnsmos([np.frombuffer(samples, np.float32)], sample_rate)[0]
+
+
+def nisqa(estimate, target, sample_rate):
+    """NISQA v2.0, overall quality from 1 to 5, by ``torchmetrics``; no reference.
+
+    Mittag, Naderi, Chehadi and Moeller, "NISQA: a deep CNN-self-attention model for
+    multidimensional speech quality prediction with crowdsourced datasets", Interspeech
+    2021. On first use torchmetrics downloads its weights. Called as all ``METRICS``.
+    """
+    from torchmetrics.functional.audio.nisqa import (
+        non_intrusive_speech_quality_assessment as assess,
+    )
+
+    signal = torch.from_numpy(np.ascontiguousarray(estimate, np.float32))
+    try:
+        return float(assess(signal, sample_rate)[0])
+    except OSError as error:  # of requests too
+        raise ImportError(
+            "the metric nisqa needs its weights: torchmetrics downloads them to "
+            f"~/.torchmetrics/NISQA on first use, which failed ({error})"
+        ) from error
+    except RuntimeError as error:
+        raise UndefinedMetricError(str(error)) from error
+
+
+METRICS = {metric.__name__: metric for metric in (si_sdr, sdr, pesq, estoi, nisqa)}
+METRICS |= {
+    "dnsmos": partial(opinion, "ovrl"),
+    "dnsmos_sig": partial(opinion, "sig"),
+    "dnsmos_bak": partial(opinion, "bak"),
+}
 """Name -> ``(estimate, target, sample_rate) -> float``; each the higher the better."""
 
-WITHOUT_REFERENCE = {"dnsmos"}
+OPINIONS = {"dnsmos", "dnsmos_sig", "dnsmos_bak"}
 
-UNDEFINED_IN_SILENCE = {"sdr", "pesq", "dnsmos"}
+WITHOUT_REFERENCE = {*OPINIONS, "nisqa"}
+
+UNDEFINED_IN_SILENCE = {"sdr", "pesq", *WITHOUT_REFERENCE}
 """What says nothing about a silent estimate."""
 
 PACKAGES = {
     "sdr": ["fast-bss-eval"],
     "pesq": ["pesq"],
     "estoi": ["pystoi"],
-    "dnsmos": ["speechmos", "librosa", "onnxruntime", "requests"],
+    "nisqa": ["torchmetrics", "librosa", "requests"],
+    **dict.fromkeys(OPINIONS, dnsmos.PACKAGES),
 }
 """What has to be installed for a metric."""
 

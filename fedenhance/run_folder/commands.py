@@ -60,6 +60,7 @@ class Command:
         *("hyperparams.yaml", "env.log", "log.txt", "train.py", "train_log.txt"),
         *("rounds.csv", "clients.csv", "clients_data.csv", "wer_test.txt"),
         *("valid_mixtures.csv", "test_mixtures.csv", "test_metrics.csv", "report.html"),
+        *("judged.csv", "verdict.json", "adapted.ckpt"),
         *("save", "figures", "audio", "package", "evaluation", "tensorboard", "wandb"),
         *("debug", "run.json"),
     )

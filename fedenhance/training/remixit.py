@@ -169,7 +169,8 @@ class RemixIT(Separation):
         mixing = self.hparams.mixing
         draws = example_generator(mixing.seed, mixing.epoch, "remix", *batch.id)
         generator = torch.Generator().manual_seed(draws.getrandbits(63))
-        targets = remix(estimates, generator).to(sources)
+        remixing = getattr(self.hparams, "remix", remix)
+        targets = remixing(estimates, generator).to(sources)
         missing = targets.shape[1] - sources.shape[1]
         sources = F.pad(sources, (0, 0, 0, max(0, missing)))
         sources[members] = F.pad(targets, (0, 0, 0, max(0, -missing)))

@@ -1,0 +1,78 @@
+"""Datasets of recordings whose parts nobody knows, for models that adapt to them."""
+
+from pathlib import Path
+
+from speechbrain.utils.logger import get_logger
+
+from fedenhance.data.datasets import evaluation_set, load_split, training_set
+from fedenhance.data.manifests import assign_clients, load_manifest
+from fedenhance.data.tables import read_json
+
+logger = get_logger(__name__)
+
+GROUP = "self-training"
+"""Of all examples, see ``fedenhance.training.remixit``."""
+
+
+def dataio_prepare(hparams):
+    """The datasets of an adaptation, as SpeechBrain's recipes prepare theirs.
+
+    Arguments
+    ---------
+    hparams : dict
+        ``manifest_folder``, as ``recipes.manifests`` writes it, ``data_folder``,
+        ``mixing``, ``partition``, ``federation`` and ``epochs``. What is null of
+        ``segment``, ``rounds`` and ``local_epoch_p`` becomes what the manifests
+        propose.
+
+    Returns
+    -------
+    dict
+        ``train``, ``valid`` and ``test``: a DynamicItemDataset each. Examples have
+        ``sources (3, time)``: in training the recording, silence, and isolated noise
+        where there is some; else the recording and silence.
+    """
+    settle(hparams)
+    mixing = hparams["mixing"]
+    rows = load_split(hparams, "train")
+    own, shared = isolated_noises(hparams)
+    rows = assign_clients({**rows, **own}, hparams["partition"])
+    for row in rows.values():
+        row["group"] = GROUP
+    sets = {"train": training_set(rows, mixing, shared=shared)}
+    for split in ("valid", "test"):
+        rows = load_split(hparams, split)
+        for row in rows.values():
+            row |= {"group": GROUP, "n_noises": 1, "noise_class": ""}
+        sets[split] = evaluation_set(rows, mixing.sample_rate)
+    return sets
+
+
+def settle(hparams):
+    """Fill what the YAML leaves open with what the manifests propose."""
+    path = Path(hparams["manifest_folder"]) / "prepare.json"
+    proposal = read_json(path).get("proposal", {}) if path.exists() else {}
+    federation, mixing = hparams.get("federation"), hparams["mixing"]
+    if hparams["segment"] is None:
+        mixing.segment = proposal.get("segment", 4.0)
+    if federation and hparams["rounds"] is None:
+        federation.rounds = proposal.get("rounds", 10)
+    if federation and hparams["local_epoch_p"] is None:
+        federation.local_epochs = proposal.get("local_epochs", 1.0)
+
+
+def isolated_noises(hparams):
+    """Noise without speech: of a client, or of all.
+
+    Returns
+    -------
+    own : dict
+        Id -> row, with the client in whose recordings it was found.
+    shared : list of Segment
+    """
+    path = Path(hparams["manifest_folder"]) / "noises.csv"
+    if not path.exists():
+        return {}, []
+    rows = load_manifest(path, hparams["data_folder"])
+    own = {key: row for key, row in rows.items() if row["client"]}
+    return own, [row["noise"] for key, row in rows.items() if key not in own]

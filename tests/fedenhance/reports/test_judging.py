@@ -1,0 +1,29 @@
+"""An adapted model is kept only if it is better than its start."""
+
+import pytest
+
+from fedenhance.reports.judging import describe
+from fedenhance.training.adaptation import Judged
+
+
+def scores(value, count=8):
+    return [{"sig": value, "bak": value, "ovrl": value}] * count
+
+
+@pytest.mark.parametrize(
+    ("gains", "ovrl", "kept"),
+    [
+        ([0.4, 0.5, 0.6] * 3, 3.0, True),
+        ([0.4, 0.5, 0.6] * 3, 2.97, True),  # within the tolerance
+        ([0.4, 0.5, 0.6] * 3, 2.8, False),  # sounds worse
+        ([-0.4, -0.5, -0.6] * 3, 3.2, False),  # separates worse
+        ([2.0, -1.9] * 4, 3.0, False),  # may be chance
+    ],
+)
+def test_better_is_beyond_chance_and_sounds_no_worse(gains, ovrl, kept):
+    judged = Judged(gains, scores(2.0), scores(3.0), scores(ovrl))
+    verdict = describe(judged, tolerance=0.05, share=1.0)
+    assert verdict["kept"] == kept
+    assert verdict["sentence"].endswith("use it." if kept else "kept in its place.")
+    assert verdict["sentence"].startswith("On 8 recordings held out")
+    assert "\n" not in verdict["sentence"]
