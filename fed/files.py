@@ -97,6 +97,18 @@ def with_arrays(value):
     return value.numpy() if isinstance(value, torch.Tensor) else value
 
 
+def file_name(text):
+    """Turn any text into the name of a file or folder, and of no other place.
+
+    Example
+    -------
+    >>> file_name("a/b"), file_name("..")
+    ('a%2Fb', '%2E%2E')
+    """
+    name = quote(str(text), safe="")
+    return name if name.strip(".") else name.replace(".", "%2E")
+
+
 class ClientStates:
     """What clients keep from round to round, in one file a client and round.
 
@@ -112,7 +124,7 @@ class ClientStates:
         self.folder = Path(folder)
 
     def _files(self, key):
-        folder = self.folder.joinpath(*(quote(str(part), safe="") for part in key))
+        folder = self.folder.joinpath(*map(file_name, key))
         return folder, {int(path.stem): path for path in folder.glob("[0-9]*.pt")}
 
     def load(self, key, server_round):
