@@ -139,8 +139,11 @@ def describe(judged, tolerance, share):
         if name != "gains" and rows
     }
     told = (
-        f"separates {stats['gain']:+.2f} dB ({low:+.2f} to {high:+.2f}) from its start"
+        f"separates remixes by {stats['gain']:+.2f} dB ({low:+.2f} to "
+        f"{high:+.2f}) better than its start"
     )
+    if len(judged.gains) < 2:
+        told = "cannot be told from its start, for there are too few"
     if means:
         before, after = means["before"]["ovrl"], means["after"]["ovrl"]
         told += f", and sounds {stats['ovrl_gain']:+.2f} (DNSMOS overall: recordings "

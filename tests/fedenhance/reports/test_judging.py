@@ -27,3 +27,9 @@ def test_better_is_beyond_chance_and_sounds_no_worse(gains, ovrl, kept):
     assert verdict["sentence"].endswith("use it." if kept else "kept in its place.")
     assert verdict["sentence"].startswith("On 8 recordings held out")
     assert "\n" not in verdict["sentence"]
+
+
+def test_one_recording_tells_nothing():
+    verdict = describe(Judged([], [], [], []), tolerance=0.05, share=1.0)
+    assert not verdict["kept"] and "too few" in verdict["sentence"]
+    assert "nan" not in verdict["sentence"]
