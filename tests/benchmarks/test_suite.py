@@ -9,30 +9,12 @@ import pytest
 from benchmarks import __main__ as suite
 
 HERE = Path(suite.__file__).parent
-# What the benchmarks share, and what takes longer than half an hour.
-NO_PART = {
-    "attacks",
-    "peers",
-    "pfl_research",
-    "__init__",
-    "__main__",
-    "measuring",
-    "loops",
-    "original",
-    "first_step",
-}
-NO_PART |= {
-    "models",
-    "flower_stock",
-    "experiments",
-    "kills",
-    "recognition",
-    "enhancement",
-    "gpu",
-    "recipes",
-    "recipes_exact",
-    "stand_ins",
-}
+SHARED = "__init__ __main__ measuring loops models original flower_stock stand_ins"
+BY_THEMSELVES = """
+    attacks bare_folder compression enhancement experiments first_step gpu kills peers
+    pfl_research privacy recipes recipes_exact recognition
+"""
+NO_PART = {*SHARED.split(), *BY_THEMSELVES.split()}
 
 
 @pytest.fixture
