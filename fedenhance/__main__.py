@@ -50,6 +50,14 @@ def start(name, argv):
         told = place.name == "fed" or not isinstance(error, RuntimeError)
         if TRACEBACK in argv or not (told or name != "train"):
             raise
+        if "_torchaudio" in str(error):
+            path = str(error).rpartition(": ")[2]
+            error = (
+                "torchaudio is built for CUDA, and PyTorch is not: install one that "
+                "fits (pip install torchaudio --index-url "
+                f"https://download.pytorch.org/whl/cpu), or rename {path} to "
+                f"{Path(path).name}.disabled"
+            )
         sys.exit(f"{program(name)}: {error} ({TRACEBACK} shows where)")
     sys.exit(int(isinstance(status, int) and status != 0))
 

@@ -1,0 +1,41 @@
+"""Errors of any command end in one line that says what to do."""
+
+import sys
+
+import pytest
+
+from fedenhance import __main__ as program
+from fedenhance.commands import enhance
+
+
+def ended(monkeypatch, capsys, error, *words):
+    """What the command says and how it ends when something raises an error."""
+
+    def fail(argv):
+        raise error
+
+    monkeypatch.setattr(enhance, "main", fail)
+    with pytest.raises(SystemExit) as end:
+        program.start("enhance", list(words))
+    return str(end.value)
+
+
+def test_an_error_is_one_line(monkeypatch, capsys):
+    said = ended(monkeypatch, capsys, ValueError("no such thing"))
+    assert said == "fedenhance enhance: no such thing (--traceback shows where)"
+    with pytest.raises(ValueError):
+        program.start("enhance", ["--traceback"])
+
+
+def test_a_torchaudio_that_does_not_fit_is_explained(monkeypatch, capsys):
+    library = "/x/torchaudio/lib/_torchaudio.abi3.so"
+    said = ended(
+        monkeypatch, capsys, OSError(f"Could not load this library: {library}")
+    )
+    assert f"rename {library} to _torchaudio.abi3.so.disabled" in said
+
+
+def test_a_command_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["fedenhance", "enhanse"])
+    with pytest.raises(SystemExit, match="there is no command enhanse"):
+        program.main()
