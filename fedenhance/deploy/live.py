@@ -1,6 +1,7 @@
 """Enhancement of speech while it arrives: from a microphone, or from a pipe.
 
-    python -m fedenhance.deploy.live results/live           # microphone to speakers
+    python -m fedenhance.deploy.live                        # microphone to speakers
+    python -m fedenhance.deploy.live results/live
     python -m fedenhance.deploy.live live.onnx --raw s16 < noisy.raw > clean.raw
     ffmpeg -i call.mp3 -f s16le -ac 1 -ar 16000 - | python -m fedenhance.deploy.live \
         results/live --raw s16 | aplay -f S16_LE -r 16000
@@ -186,7 +187,8 @@ def main(argv=None):
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", type=Path, help="folder, package or .onnx file")
+    about = "folder, package or .onnx file (default: the model that comes along)"
+    parser.add_argument("model", type=Path, nargs="?", default="gtcrn", help=about)
     parser.add_argument("--raw", choices=sorted(RAW), help="standard input to output")
     parser.add_argument("--block", type=float, help="milliseconds (default: 16)")
     parser.add_argument("--device", help="of sounddevice (default: the system's)")
