@@ -125,7 +125,7 @@ def within(arrays, multiple):
 
     Example
     -------
-    >>> within([np.float64(x) for x in (1, 2, 3, 100)], 3)[3]
+    >>> float(within([np.float64(x) for x in (1, 2, 3, 100)], 3)[3])
     5.5
     """
     stack = np.stack(arrays).astype(np.float64)

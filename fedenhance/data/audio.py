@@ -19,6 +19,7 @@ from fedenhance.data.opening import (
     open_audio,
     read_frames,
     read_header,
+    warn_once,
 )
 
 logger = logging.getLogger(__name__)
@@ -201,7 +202,7 @@ def noise_files(folder):
     if not files:
         raise FileNotFoundError(f"no audio files below noise_folder {folder}{told}")
     for path, reason in left_out[:10]:
-        logger.warning_once(f"left out {Path(folder) / path}: {reason}")
+        warn_once(logger, f"left out {Path(folder) / path}: {reason}")
     if left_out:
-        logger.warning_once(f"noise_folder {folder}{told}")
+        warn_once(logger, f"noise_folder {folder}{told}")
     return [Segment(str(Path(folder) / path), 0, 0) for path in files]

@@ -14,7 +14,7 @@ import torch
 
 from fedenhance.data.audio import read_segment
 from fedenhance.data.manifests import example_generator, is_isolated_noise
-from fedenhance.data.opening import DamagedAudioError
+from fedenhance.data.opening import DamagedAudioError, warn_once
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ class MixtureOfMixtures:
             try:
                 return self._read(segment, generator.random(), self.loop_noise)
             except DamagedAudioError as error:
-                logger.warning_once(f"a noise is passed over: {error}")
+                warn_once(logger, f"a noise is passed over: {error}")
                 if attempt == attempts - 1:
                     raise
 
@@ -307,7 +307,7 @@ def _draw_usable(pool, generator, mixing, seconds):
             read_segment(*extra["noise"], mixing.sample_rate, num_samples)
             return extra
         except DamagedAudioError as error:
-            logger.warning_once(f"a noise is passed over: {error}")
+            warn_once(logger, f"a noise is passed over: {error}")
             pool.remove(extra)
     raise ValueError(
         "a split for evaluation has no isolated noises to add: give it rows with noise "

@@ -33,6 +33,12 @@ _SIZES = re.compile(
 )
 
 
+@functools.cache
+def warn_once(logger, message):
+    """Warn, unless the same was said before."""
+    logger.warning(message)
+
+
 class DamagedAudioError(ValueError):
     """A file that cannot be read as it or the manifest says; the message names it.
 
@@ -139,6 +145,7 @@ def _converted(path):
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines()
             reason = said[-1] if said else f"ffmpeg ended with {done.returncode}"
+            reason = reason.removeprefix(f"file:{os.fspath(path)}: ")
             raise DamagedAudioError(path, f"damaged: {reason}")
         yield target
 

@@ -86,12 +86,12 @@ def dnsmos(signals, sample_rate=RATE, hop=1.0, batch_size=8):
 
 
 def windows_of(signal, hop):
-    """Windows of a signal, which is repeated until it fills one.
+    """Windows of a signal, which is doubled until it fills one, as in ``speechmos``.
 
     Example
     -------
     >>> [len(windows_of(np.ones(16000 * s), hop=1.0)) for s in (2, 10, 11, 12)]
-    [1, 1, 2, 3]
+    [7, 1, 2, 3]
     """
     signal = np.asarray(signal, np.float32)
     while len(signal) < WINDOW:

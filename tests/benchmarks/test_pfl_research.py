@@ -4,11 +4,11 @@ import pytest
 
 from benchmarks import pfl_research
 from benchmarks.loops import Case
-from fedenhance.reports import metrics
+from fedenhance.data import available
 
 
 def test_without_it_what_to_install_is_said(monkeypatch):
-    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
+    monkeypatch.setattr(available, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="pip install pfl"):
         pfl_research.main(["--quick"])
 

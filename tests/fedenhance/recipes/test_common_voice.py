@@ -5,6 +5,7 @@ import functools
 import pytest
 import soundfile
 
+from fedenhance.data import opening
 from fedenhance.data.tables import read_table
 from fedenhance.recipes import preparation, transcribed
 from fedenhance.recipes.CommonVoice.ASR import prepare as common_voice
@@ -169,13 +170,16 @@ def test_the_command_line(corpus, tmp_path):
         run(folders)
 
 
-def test_every_kind_of_damage_is_named_and_counted(prepare, corpus, tmp_path):
+def test_every_kind_of_damage_is_named_and_counted(
+    prepare, corpus, tmp_path, monkeypatch
+):
     names = [path.name for path in damage.write(corpus / "clips", damage.DAMAGED)]
     names.append(damage.stream(corpus / "clips/stream.flac").name)
     lines = (corpus / "train.tsv").read_text().splitlines()[1:]
     write_table(
         corpus / "train.tsv", lines + [f"ann\t{name}\tFox\t2" for name in names]
     )
+    monkeypatch.setattr(opening, "ffmpeg", lambda: None)
     record = prepare()
     # Of samples that are not finite, their reader says so.
     kept = {"stream.flac", "nan.wav", "infinite.wav", "loud.wav"}
