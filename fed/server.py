@@ -341,8 +341,14 @@ class Server:
             return math.inf
         if "looped_nominal_epoch" in self.site.train_options:
             return math.inf  # its epochs have any length
-        epochs = math.ceil(self.federation.local_epochs)
-        return epochs * len(self.site.partition[client])
+        epochs, rows = self.federation.local_epochs, len(self.site.partition[client])
+        most = math.ceil(epochs) * rows
+        batch = self.site.train_options.get("batch_size")
+        if epochs == math.ceil(epochs) or not batch:
+            return most
+        accumulated = self.site.brain.grad_accumulation_factor
+        steps = math.ceil(epochs * math.ceil(rows / batch) / accumulated)
+        return min(most, steps * accumulated * batch)
 
     def report_waiting(self, message, seconds):
         """Say whose reply fails to come."""

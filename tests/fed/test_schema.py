@@ -178,6 +178,12 @@ def test_an_example_count_is_believed_as_far_as_a_client_can_hold(
     assert "client02 counts 1000000000000 examples; counted as 16" in caplog.text
 
 
+def test_in_a_fraction_of_an_epoch_that_many_batches(train, read, forge):
+    forge(lambda reply: reply.content["metrics"].update({"num-examples": 10**12}))
+    train(rounds=1, federation={"local_epochs": 0.5})
+    assert {row["examples"] for row in read("clients.csv")} == {"4"}
+
+
 def test_a_limit_of_examples_counts_where_nobody_knows_better(train, read, forge):
     forge(lambda reply: reply.content["metrics"].update({"num-examples": 10**12}))
     train(rounds=1, federation={"max_examples": 24})
