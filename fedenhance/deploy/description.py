@@ -112,9 +112,11 @@ def vouch(folder):
     Arguments
     ---------
     folder : str or Path
-        With ``hyperparams.yaml``.
+        With ``hyperparams.yaml``; one that has none, as that of a server of real
+        machines at first, is not marked.
     """
-    if key := own_key():
+    described = (Path(folder) / "hyperparams.yaml").exists()
+    if described and (key := own_key()):
         (Path(folder) / MARK).write_text(seal(folder, key), encoding="utf-8")
 
 

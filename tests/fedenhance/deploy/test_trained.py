@@ -149,3 +149,8 @@ def test_a_model_goes_to_the_hub_and_comes_back(run, tmp_path, monkeypatch):
 def test_a_name_that_leads_nowhere_is_told():
     with pytest.raises(FileNotFoundError, match="there is no model nowhere"):
         fedenhance.load("nowhere")
+
+
+def test_a_folder_without_a_description_is_not_vouched_for(tmp_path):
+    vouch(tmp_path)
+    assert not list(tmp_path.iterdir())
