@@ -4,6 +4,7 @@
     python -m benchmarks.peers --data_folder data/PackagedRecordings
     python -m benchmarks.peers --data_folder ... --ours adapted=results/adapt/1234
     python -m benchmarks.peers --data_folder ... --only rnnoise gtcrn
+    python -m benchmarks.peers --data_folder ... --input_snr 20 25 30 --metrics estoi
 
 The data folder is laid out as LibriFSD50K; its test speakers, with one and with two
 test noises at -5 to 10 dB. For every enhancer: SI-SDR improvement, PESQ, ESTOI and
@@ -39,8 +40,8 @@ from fedenhance.reports.metrics import measure_utterances
 from fedenhance.reports.scores import snr_bin
 
 RATE = 16000
-METRICS = ["si_sdr", "pesq", "estoi", "dnsmos"]
-COLUMNS = ["enhancer", "n_noises", "n", "si_sdri", *METRICS[1:], "worse"]
+METRICS = ["pesq", "estoi", "dnsmos"]
+COLUMNS = ["enhancer", "noise_db", "n_noises", "n", "si_sdri", *METRICS, "worse"]
 COLUMNS += ["realtime_factor", "parameters"]
 
 # ------------------------------------------------------------------------- peers
@@ -219,12 +220,17 @@ class Timed:
         return torch.from_numpy(aligned(estimate, mixture))[None, None]
 
 
-def mixtures_of(args, folder):
-    """The mixtures, and the settings that they were made with."""
+def mixtures_of(args, folder, snr=None):
+    """The mixtures, and the settings that they were made with.
+
+    With ``snr``, each noise is that many dB below the speech.
+    """
     words = iter(RECORDED.split())
     settings = {name.removeprefix("--"): next(words) for name in words}
     settings |= {"test_size": args.test_size, "data_folder": args.data_folder}
     settings["output_folder"] = folder
+    if snr is not None:
+        settings["snr_range"] = [snr, snr]
     overrides = "\n".join(f"{key}: {value}" for key, value in settings.items())
     hparams = load_hparams("hparams/fedenhance.yaml", overrides)
     hparams["prepare"]()
@@ -252,24 +258,20 @@ def first_source(trained, mixture):
     return trained(torch.from_numpy(mixture).unsqueeze(0))[0, 0].numpy()
 
 
-def summary(name, rows, timed, parameters):
+def summary(rows, metrics):
     """Rows of the table: one and two noises; and of each bin of input SNR."""
     groups = {str(n): [r for r in rows if r["n_noises"] == n] for n in (1, 2)}
     for row in rows:
         groups.setdefault(f"{snr_bin(row['si_sdr_in'])} dB", []).append(row)
     for group, members in groups.items():
         if members:
-            mean = {key: np.nanmean([r[key] for r in members]) for key in METRICS}
             gains = np.array([row["si_sdri"] for row in members])
             yield {
-                "enhancer": name,
                 "n_noises": group,
                 "n": len(members),
                 "si_sdri": gains.mean(),
-                **{key: mean[key] for key in METRICS[1:]},
+                **{key: np.nanmean([r[key] for r in members]) for key in metrics},
                 "worse": (gains < 0).mean(),
-                "realtime_factor": timed.seconds / timed.heard,
-                "parameters": parameters,
             }
 
 
@@ -278,6 +280,9 @@ def parse(argv):
     parser = measuring.describe(__doc__)
     parser.add_argument("--data_folder", required=True)
     parser.add_argument("--test_size", type=int, default=40, help="recordings")
+    about = "each noise at so many dB, instead of -5 to 10"
+    parser.add_argument("--input_snr", nargs="+", type=float, help=about)
+    parser.add_argument("--metrics", nargs="*", default=METRICS, choices=METRICS)
     parser.add_argument("--only", nargs="+", choices=PEERS, help="some of the peers")
     parser.add_argument(
         "--ours", nargs="+", default=[], metavar="NAME=FOLDER", help="runs, or packages"
@@ -293,14 +298,23 @@ def main(argv=None):
     """Score every enhancer; print the table and write the CSV."""
     args, rows = parse(argv), []
     measuring.begin(args)
-    with tempfile.TemporaryDirectory() as folder:
-        mixtures, hparams = mixtures_of(args, folder)
-        for name, enhance, parameters in enhancers(args):
-            timed = Timed(enhance, hparams)
-            given = enhance_all(mixtures, timed, "cpu")
-            scored = measure_utterances(given, RATE, METRICS, args.processes)
-            rows += summary(name, scored, timed, parameters)
-            measuring.save(args.csv, rows, measuring.machine(args), COLUMNS)
+    for snr in args.input_snr or [None]:
+        with tempfile.TemporaryDirectory() as folder:
+            mixtures, hparams = mixtures_of(args, folder, snr)
+            for name, enhance, parameters in enhancers(args):
+                timed = Timed(enhance, hparams)
+                given = enhance_all(mixtures, timed, "cpu")
+                metrics = ["si_sdr", *args.metrics]
+                scored = measure_utterances(given, RATE, metrics, args.processes)
+                about = {
+                    "enhancer": name,
+                    "noise_db": "-5 to 10" if snr is None else snr,
+                }
+                took = {"realtime_factor": timed.seconds / timed.heard}
+                took["parameters"] = parameters
+                found = summary(scored, args.metrics)
+                rows += [{**about, **row, **took} for row in found]
+                measuring.save(args.csv, rows, measuring.machine(args), COLUMNS)
     print(measuring.table(rows))
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": ("commands.evaluate", "score a trained model, or compare two"),
     "export": ("deploy.export", "write a model as one file: ONNX or torch.export"),
     "package": ("deploy.packaging", "write a model as a folder for others to load"),
+    "manifests": ("recipes.manifests", "describe a folder of recordings for training"),
     "experiments": ("commands.experiments", "train the experiments of a list"),
     "figures": ("commands.figures", "draw the paper's figures from result folders"),
 }

@@ -434,9 +434,8 @@ def noise_rows(sounds, quiet, people, folder):
 def main(argv=None):
     """Run from the command line."""
     parser = preparation.parser_of(prepare, no_more)
-    arguments = vars(parser.parse_args(argv))
     try:
-        record = prepare(**arguments)
+        record = prepare(**vars(parser.parse_args(argv)))
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     tqdm.write("\n".join(record["account"]))

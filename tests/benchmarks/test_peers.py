@@ -45,10 +45,9 @@ def test_a_package_that_is_missing_is_told_by_name(capsys, monkeypatch):
 def test_the_table_has_one_and_two_noises_and_bins(tmp_path, tiny_corpus, monkeypatch):
     halves = {"halves": (lambda: lambda mixture: mixture / 2, 7)}
     monkeypatch.setattr(peers, "PEERS", halves)
-    monkeypatch.setattr(peers, "METRICS", ["si_sdr"])
     monkeypatch.setattr(peers, "RATE", 8000)
 
-    def mixtures(args, folder):
+    def mixtures(args, folder, snr):
         mixing = MixtureOfMixtures(8000, 0.5)
         rows = load_manifest(f"{tiny_corpus}/test.csv", tiny_corpus)
         fixed = fixed_mixtures(take_isolated_noises(rows, 0.5), mixing)
@@ -56,7 +55,9 @@ def test_the_table_has_one_and_two_noises_and_bins(tmp_path, tiny_corpus, monkey
 
     monkeypatch.setattr(peers, "mixtures_of", mixtures)
     path = tmp_path / "peers.csv"
-    peers.main(["--data_folder", "x", "--csv", str(path), "--processes", "1"])
+    peers.main(
+        ["--data_folder", "x", "--csv", str(path), "--processes", "1", "--metrics"]
+    )
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["n_noises"] for row in rows[:2]] == ["1", "2"]

@@ -14,6 +14,7 @@ from fedenhance.deploy import trained
 from fedenhance.deploy.streaming import StreamingSeparator
 
 FOLDER = Path(fedenhance.__file__).parent / "pretrained" / "gtcrn"
+NEARLY_CLEAN = FOLDER.parents[2] / "benchmarks/results/peers_nearly_clean.csv"
 SCORES = FOLDER.parents[1] / "recipes/PackagedRecordings/results/pretrained.csv"
 
 
@@ -67,6 +68,10 @@ def test_its_card_has_the_scores_that_were_measured():
         for text, metric, digits in ((found[2], "si_sdri", 2), (found[3], "estoii", 3)):
             assert float(text) == round(float(rows[group, metric]["mean"]), digits)
             assert float(text) > 0
+    clean = [r for r in read_table(NEARLY_CLEAN) if r["enhancer"] == "pretrained"]
+    gains = [float(r["si_sdri"]) for r in clean if r["n_noises"] == "1"]
+    assert [r["noise_db"] for r in clean if r["n_noises"] == "1"] == ["20", "25", "30"]
+    assert "is {:+.1f}, {:+.1f} and {:+.1f} dB".format(*gains) in " ".join(card.split())
 
 
 def test_enhance_takes_it_when_no_model_is_named(tmp_path):
