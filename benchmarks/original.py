@@ -16,6 +16,7 @@ import glob
 import importlib
 import io
 import os
+import random
 import runpy
 import sys
 import tempfile
@@ -37,13 +38,14 @@ from benchmarks.models import (
 )
 from fedenhance.data.audio import read_segment
 from fedenhance.data.manifests import is_isolated_noise
+from fedenhance.data.mixing import gain_for_snr
 from fedenhance.networks.authors import to_reference
 
 PACKAGE = "fedenhance"
 SCRIPT = Path(PACKAGE) / "experiments" / "run_federated.py"
 
 
-def write_tree(rows, folder, seconds):
+def write_tree(rows, folder, seconds, snr_range=None, loop_noise=False):
     """Write recordings in the layout of the original: a folder for each client.
 
     As many isolated noises as noisy recordings, so that half of the files hold speech.
@@ -55,6 +57,11 @@ def write_tree(rows, folder, seconds):
     folder : str or Path
     seconds : float
         Of each file; longer ones are cut, shorter ones padded.
+    snr_range : list of two float, optional
+        Each noise is scaled to a ratio drawn from this range of dB: to its speech or,
+        if it is isolated, to that of one of the client's recordings.
+    loop_noise : bool
+        Whether shorter noises are repeated instead.
 
     Returns
     -------
@@ -68,12 +75,22 @@ def write_tree(rows, folder, seconds):
         alone = [row for row in mine if is_isolated_noise(row)]
         # The original takes the last files for their noise alone.
         mine = noisy + [alone[i % len(alone)] for i in range(len(noisy))]
+        target = Path(folder) / "train" / str(number)
         for place in ("speech", "noise"):
-            target = Path(folder) / "train" / str(number) / place
-            target.mkdir(parents=True)
-            for i, row in enumerate(mine):
-                wave = read(row[place], round(seconds * SAMPLE_RATE))
-                soundfile.write(target / f"{i:05d}.wav", wave, SAMPLE_RATE)
+            (target / place).mkdir(parents=True)
+        levels = random.Random(number)
+        for i, row in enumerate(mine):
+            num_samples = round(seconds * SAMPLE_RATE)
+            speech = read(row["speech"], num_samples)
+            noise = read(row["noise"], num_samples, loop_noise)
+            if snr_range:
+                beside = read(noisy[i % len(noisy)]["speech"], num_samples)
+                noise = at_snr(beside, noise, levels.uniform(*snr_range))
+                # Room for noise that is louder than the speech. Not as floats: below
+                # 1, the original's MixIT takes everything for silent, and is 0.
+                speech, noise = speech / 4, noise / 4
+            for place, wave in (("speech", speech), ("noise", noise)):
+                soundfile.write(target / place / f"{i:05d}.wav", wave, SAMPLE_RATE)
     return {client: number for number, client in enumerate(clients)}
 
 
@@ -83,11 +100,16 @@ def groups_of(rows):
     return {row["client"]: row["group"] for row in recordings}
 
 
-def read(segment, num_samples):
+def read(segment, num_samples, loop=False):
     """Read part of a file, or silence, as an array."""
     if segment is None:
         return np.zeros(num_samples, np.float32)
-    return read_segment(*segment, SAMPLE_RATE, num_samples).numpy()
+    return read_segment(*segment, SAMPLE_RATE, num_samples, loop=loop).numpy()
+
+
+def at_snr(speech, noise, snr):
+    """Scale a noise to a ratio in dB to the speech; both are arrays."""
+    return noise * gain_for_snr(torch.from_numpy(speech), torch.from_numpy(noise), snr)
 
 
 class Silent:
@@ -168,7 +190,8 @@ def arguments(warm_up, model, **sizes):
     model : str
         A groupcomm network of hparams/models.
     **sizes : dict
-        ``clients``, ``batch_size``, ``seconds``, ``num_workers``.
+        ``clients``, ``batch_size``, ``seconds``, ``num_workers``; others are arguments
+        of the script by their own names.
 
     Returns
     -------
@@ -191,12 +214,14 @@ def arguments(warm_up, model, **sizes):
         "cuda_available_devices": 0,
         "cometml_tags": "benchmark",
     }
+    known = {"clients", "batch_size", "seconds", "num_workers"}
+    options |= {name: sizes[name] for name in sizes if name not in known}
     pairs = ((f"--{name}", str(value)) for name, value in options.items())
     return [word for pair in pairs for word in pair]
 
 
-def rounds_of(authors, tree, argv, clock, device="cpu"):
-    """Run the original's script; all clients train for one epoch in each round.
+def rounds_of(authors, tree, argv, clock, device="cpu", after_round=None):
+    """Run the original's script; by default all clients train one epoch a round.
 
     Arguments
     ---------
@@ -207,6 +232,8 @@ def rounds_of(authors, tree, argv, clock, device="cpu"):
     clock : callable
     device : str
         "cpu" or "cuda".
+    after_round : callable, optional
+        Called with the averaged model after each round.
 
     Returns
     -------
@@ -222,6 +249,9 @@ def rounds_of(authors, tree, argv, clock, device="cpu"):
 
     def report(losses, *_):
         marks["end"].append(clock())
+        if after_round:
+            script = sys._getframe(1).f_globals
+            after_round(script["global_model"])
         return losses
 
     with importable(authors, tree):

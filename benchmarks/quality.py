@@ -22,7 +22,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 from speechbrain import Stage
 
@@ -38,6 +37,7 @@ from fedenhance.data.manifests import (
     take_isolated_noises,
 )
 from fedenhance.recipes.LibriFSD50K.prepare import prepare
+from fedenhance.reports.figures import over_seconds
 from fedenhance.training.separation import mean_scores
 
 FOREVER = 10**6
@@ -175,8 +175,14 @@ def centralised(args, snapshots, folder):
         return hparams
 
 
-def score(hparams, snapshots):
-    """Evaluate every snapshot on the test set.
+def score(hparams, kept):
+    """Evaluate copies of a network on the test set.
+
+    Arguments
+    ---------
+    hparams : dict
+    kept : list of tuple
+        Of :class:`Snapshots`.
 
     Returns
     -------
@@ -187,31 +193,13 @@ def score(hparams, snapshots):
     join(brain)
     test_set = dataio_prepare(hparams)["test"]
     rows = []
-    for seconds, state in snapshots.kept:
+    for seconds, state in kept:
         brain.modules.load_state_dict(state)
         brain.test(test_set, hparams["test_dataloader_opts"])
         found = mean_scores(brain.utterances)
         names = ("si_sdri_1", "si_sdri_2")
         rows.append({"seconds": seconds, **{name: found[name] for name in names}})
     return rows
-
-
-def plot(rows, path):
-    """Draw the curves of a table."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    panels = zip(figure.subplots(1, 2), (1, 2), strict=True)
-    for axes, noises in panels:
-        for name in dict.fromkeys(row["training"] for row in rows):
-            mine = [row for row in rows if row["training"] == name]
-            curve = [[row["seconds"], row[f"si_sdri_{noises}"]] for row in mine]
-            axes.plot(*np.transpose(curve), "o-", label=name)
-        title = f"{noises} noise{'s' * (noises > 1)}"
-        axes.set(title=title, xlabel="seconds of training", ylabel="test SI-SDRi (dB)")
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(path, dpi=150)
 
 
 def parse(argv):
@@ -241,10 +229,10 @@ def main(argv=None):
         for i, (name, (train, settings)) in enumerate(trainings.items()):
             snapshots = Snapshots(args.seconds, args.points, clock)
             hparams = train(args, snapshots, Path(folder) / str(i), **settings)
-            scored = score(hparams, snapshots)
+            scored = score(hparams, snapshots.kept)
             rows += [{"training": name, **row} for row in scored]
     measuring.report(args, "quality", rows)
-    plot(rows, args.out / "quality.png")
+    over_seconds(rows).savefig(args.out / "quality.png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ which the colour-blind tell apart; line styles and hatches say what else differs
 
 import logging
 from itertools import cycle
+from operator import itemgetter
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -179,6 +181,39 @@ def supervision(runs, paper=(), vary="p_supervised"):
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     _add_legend(figure, bool(paper))
+    return figure
+
+
+def over_seconds(rows):
+    """Draw test SI-SDRi over seconds of training, a curve for each training.
+
+    Arguments
+    ---------
+    rows : list of dict
+        ``training``, ``seconds``, ``si_sdri_1`` and ``si_sdri_2`` in dB. Of several
+        rows with the same training and seconds, mean and range are drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel for each number of noises.
+    """
+    figure = new_figure(figsize=(9, 4), layout="constrained")
+    trainings = grouped(rows, itemgetter("training"))
+    for place, (noises, title) in enumerate(NOISES.items(), start=1):
+        axes = figure.add_subplot(1, len(NOISES), place)
+        column = itemgetter(f"si_sdri_{noises}")
+        for (name, own), colour in zip(trainings.items(), cycle(COLOURS), strict=False):
+            points = sorted(grouped(own, itemgetter("seconds")).items())
+            at = [seconds for seconds, _ in points]
+            values = [list(map(column, several)) for _, several in points]
+            low, high = list(map(min, values)), list(map(max, values))
+            axes.plot(at, list(map(fmean, values)), "o-", color=colour, label=name)
+            axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.set(xlabel="Seconds of training", title=title.capitalize())
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("Test SI-SDRi (dB)")
+    _add_legend(figure, marked=False)
     return figure
 
 

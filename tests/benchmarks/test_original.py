@@ -27,10 +27,10 @@ clients, valid = dataset_setup.enhancement_federated_setup({})
 assert valid == {"val": None, "test": None}, valid
 assert clients == [("train", CHUNK_LIBRI_FS50K)], clients
 experiment = Experiment(API_KEY, project_name="x")
-model = torch.nn.Linear(1, 1).cuda()
+global_model = torch.nn.Linear(1, 1).cuda()
 for epoch in range(int(sys.argv[1])):
     print(experiment.get_key())
-    model(torch.ones(1).cuda())
+    global_model(torch.ones(1).cuda())
     with experiment.validate():
         report.report_losses_mean_and_std({}, experiment, 0, 0)
 """
@@ -80,8 +80,12 @@ def rows(tiny_corpus):
 def test_the_script_runs_without_a_gpu_and_an_account(authors):
     ticks = iter(range(10))
     cuda = torch.Tensor.cuda
-    seconds = original.rounds_of(authors, "/corpus", ["3"], lambda: next(ticks))
+    models = []
+    seconds = original.rounds_of(
+        authors, "/corpus", ["3"], lambda: next(ticks), after_round=models.append
+    )
     assert seconds == [1, 1, 1]
+    assert [type(model) for model in models] == [torch.nn.Linear] * 3
     assert torch.Tensor.cuda is cuda
     assert not {"comet_ml", "glob2", "fedenhance.experiments"} & set(sys.modules)
 
@@ -95,6 +99,20 @@ def test_a_client_has_as_many_isolated_noises_as_recordings(rows, tmp_path):
             assert [f.name for f in files] == [f"0000{i}.wav" for i in range(4)]
     rate, silence = wavfile.read(tmp_path / "train/0/speech/00003.wav")
     assert rate == 16000 and silence.dtype == np.int16 and not silence.any()
+
+
+def test_noises_of_the_original_are_at_the_levels_asked_for(rows, tmp_path):
+    numbers = original.write_tree(rows, tmp_path, 0.5, [6, 6], loop_noise=True)
+    for number in numbers.values():
+        place = tmp_path / "train" / str(number)
+        power = {
+            (kind, i): np.square(wavfile.read(file)[1].astype(float)).mean()
+            for kind in ("speech", "noise")
+            for i, file in enumerate(sorted((place / kind).iterdir()))
+        }
+        for i in range(4):  # two recordings, then two noises beside them
+            ratio = power["speech", i % 2] / power["noise", i]
+            np.testing.assert_allclose(10 * np.log10(ratio), 6, atol=0.1)
 
 
 def test_whole_files_give_the_items_of_our_datasets(rows, tmp_path):

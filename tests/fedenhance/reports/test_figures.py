@@ -147,3 +147,16 @@ def test_a_figure_without_its_runs_says_which(write_run, tmp_path):
     write_run("c")
     with pytest.raises(ValueError, match="no federation from a pre-trained model"):
         figures.transfer(find_runs([tmp_path]))
+
+
+def test_curves_over_seconds_have_means_and_ranges():
+    rows = [
+        {"training": "ours", "seconds": seconds, "si_sdri_1": value, "si_sdri_2": 0.0}
+        for seconds, value in ((60.0, 3.0), (30.0, 1.0), (60.0, 5.0))
+    ]
+    first, second = figures.over_seconds(rows).axes
+    (line,), (band,) = first.lines, first.collections
+    assert line.get_xydata().tolist() == [[30, 1], [60, 4]]
+    ends = band.get_paths()[0].vertices
+    assert {tuple(p) for p in ends} == {(30, 1), (60, 3), (60, 5)}
+    assert first.get_title() == "One noise" and second.get_title() == "Two noises"

@@ -1,0 +1,262 @@
+#!/usr/bin/env python
+"""Training from scratch on recordings: test SI-SDRi over seconds of one core.
+
+    python -m benchmarks.from_scratch --data_folder data/PackagedRecordings
+    python -m benchmarks.from_scratch --data_folder data/PackagedRecordings \
+        --authors DIR --seconds 600 --seeds 1 2 3 --p_supervised 0.5 0
+
+The folder is what recipes/PackagedRecordings builds. Each of ``TRAININGS`` is a
+federation that trains for so many seconds of the processor, one thread, whatever else
+runs on the machine; setting up and evaluating are not counted. With ``--authors`` so
+does the original's script (``benchmarks.original``), with the default experiment's
+network, sizes and initial weights, on the first 4 s of the same recordings, its noises
+at levels drawn from the same range. Nothing is chosen by the scores: they are those of
+the model at that moment, of Flower's side its moving average.
+
+A run that was interrupted goes on. Those that are done, and are in the CSV, are not
+run again. The figures show means over seeds and their range.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks import COMMITTED, measuring, original, quality
+from fed import recipe
+from fedenhance.based_yaml import find, load_hparams
+from fedenhance.data.datasets import client_rows
+from fedenhance.data.tables import read_table
+from fedenhance.networks.authors import load_reference
+from fedenhance.objectives.consistency import uniform
+from fedenhance.reports import figures
+
+RECORDED = {"snr_range": [-5, 10], "loop_noise": True, "local_epoch_p": 0.25}
+TRAININGS = {
+    "fedenhance.yaml": ("hparams/fedenhance.yaml", RECORDED),
+}
+"""Name -> YAML file, and what is changed of it."""
+
+ORIGINAL = "the original"
+MODEL = "sudormrf_groupcomm_small"
+COLUMNS = ["training", "p_supervised", "seed", "seconds", "measured"]
+COLUMNS += ["si_sdri_1", "si_sdri_2", "machine"]
+
+
+class Kept:
+    """Keeps copies of a network on disk while it trains; goes on where it stopped.
+
+    Arguments
+    ---------
+    folder : Path
+    marks : list of float
+        Seconds of training of each copy, ascending. After the last,
+        :class:`benchmarks.quality.TimeIsUp` is raised.
+    clock : callable
+    """
+
+    def __init__(self, folder, marks, clock):
+        self.file = folder / "kept.json"
+        self.folder, self.marks, self.clock = folder, marks, clock
+        self.spent, self.measured = 0.0, {}
+        if self.file.exists():
+            self.spent, self.measured = json.loads(self.file.read_text())
+        self.last = None
+
+    def begin(self):
+        """Start the clock, if it does not run."""
+        if self.last is None:
+            self.last = self.clock()
+
+    def __call__(self, weights):
+        """Look at the clock after a round; keep the weights if it is time."""
+        now = self.clock()
+        self.spent += now - self.last
+        due = [mark for mark in self.left() if mark <= self.spent]
+        for mark in due:
+            torch.save(weights, self.path(mark))
+            self.measured[str(mark)] = self.spent
+        self.file.write_text(json.dumps([self.spent, self.measured]))
+        if not self.left():
+            raise quality.TimeIsUp
+        self.last = self.clock()
+
+    def left(self):
+        """List the marks that are not reached."""
+        return [mark for mark in self.marks if str(mark) not in self.measured]
+
+    def path(self, mark):
+        """Where the copy of a mark is."""
+        return self.folder / f"{mark:g}.pt"
+
+
+def load(file, options, args, folder, seed, p_supervised):
+    """Load an experiment whose federation is never evaluated, and never ends."""
+    settings = {
+        "data_folder": str(args.data_folder.resolve()),
+        "output_folder": str(folder),
+        "test_size": args.test_size,
+        "valid_size": 1,
+        "seed": seed,
+        "p_supervised": p_supervised,
+        "rounds": quality.FOREVER,
+        "evaluate_every": quality.FOREVER,
+        **options,
+    }
+    hparams = load_hparams(find(file), json.dumps(settings))
+    hparams["prepare"]()
+    return hparams
+
+
+def train_ours(hparams, kept):
+    """Train a federation until the time is up; the copies are of its average."""
+    federation = hparams["federation"]
+    schedule = federation.schedule
+
+    def begin(server_round, rows):
+        kept.begin()
+        return schedule(server_round, rows)
+
+    federation.schedule = begin
+    federation.callbacks = [lambda _, brain, row: kept(brain.modules.state_dict())]
+    try:
+        recipe.train(hparams, quality.RUN_OPTS)
+    except quality.TimeIsUp:
+        return
+
+
+def train_original(hparams, kept, authors):
+    """Run the original's script until the time is up."""
+    tree = kept.folder / "tree"
+    if not tree.exists():
+        mixing = hparams["mixing"]
+        levels = {"snr_range": mixing.snr_range, "loop_noise": mixing.loop_noise}
+        original.write_tree(client_rows(hparams), tree, seconds=4.0, **levels)
+    start = kept.folder / "start.pt"
+    argv = original.arguments(
+        start,
+        MODEL,
+        clients=hparams["n_clients"],
+        batch_size=hparams["batch_size"],
+        seconds=hparams["segment"],
+        p_supervised=hparams["p_supervised"],
+        p_available_users=hparams["p_available_users"],
+        local_epoch_p=hparams["local_epoch_p"],
+        n_global_epochs=quality.FOREVER,
+        patience=0,
+    )
+    latest = kept.folder / "latest.pt"
+    if latest.exists():  # each of its rounds begins with a new Adam, so that is all
+        start.write_bytes(latest.read_bytes())
+
+    def after_round(network):
+        torch.save(network.state_dict(), latest)
+        kept(network.state_dict())
+
+    torch.manual_seed(hparams["seed"])
+    kept.begin()
+    try:
+        original.rounds_of(authors, tree, argv, kept.clock, after_round=after_round)
+    except quality.TimeIsUp:
+        return
+
+
+def score(name, hparams, kept):
+    """Score all copies on the test set; tell the time that each was kept at as well."""
+    copies = []
+    for mark in kept.marks:
+        weights = torch.load(kept.path(mark), weights_only=True)
+        if name == ORIGINAL:
+            separator = load_reference(weights, "groupcomm")
+            weights = torch.nn.ModuleDict({"separator": separator}).state_dict()
+        copies.append((mark, weights))
+    if name == ORIGINAL:
+        hparams |= {"modules": {"separator": separator}, "consistency": uniform}
+    rows = quality.score(hparams, copies)
+    return [{**row, "measured": kept.measured[str(row["seconds"])]} for row in rows]
+
+
+def run(name, p_supervised, seed, args, clock):
+    """Train one federation, or go on with it, and score it."""
+    folder = args.work / name.replace(" ", "_") / f"p{p_supervised:g}" / str(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = Kept(folder, marks_of(args), clock)
+    file, options = TRAININGS.get(name, TRAININGS["fedenhance.yaml"])
+    hparams = load(file, options, args, folder, seed, p_supervised)
+    if kept.left() and name == ORIGINAL:
+        train_original(hparams, kept, args.authors)
+    elif kept.left():
+        train_ours(hparams, kept)
+    return score(name, hparams, kept)
+
+
+def marks_of(args):
+    """Seconds at which copies are kept: each twice the one before, up to the last.
+
+    Example
+    -------
+    >>> import argparse
+    >>> marks_of(argparse.Namespace(seconds=600.0, points=4))
+    [75.0, 150.0, 300.0, 600.0]
+    """
+    return [args.seconds / 2**place for place in reversed(range(args.points))]
+
+
+def draw(rows, folder):
+    """Draw a figure for each share of supervised clients."""
+    for share in sorted({row["p_supervised"] for row in rows}):
+        own = [row for row in rows if row["p_supervised"] == share]
+        numbers = [
+            {
+                key: row[key] if key == "training" else float(row[key])
+                for key in COLUMNS[:-1]
+            }
+            for row in own
+        ]
+        figures.save(figures.over_seconds(numbers), folder, f"from_scratch_p{share}")
+
+
+def parse(argv):
+    """The command line."""
+    parser = measuring.parser(__doc__, out=COMMITTED, authors=True)
+    parser.add_argument(
+        "--data_folder", type=Path, default=Path("data/PackagedRecordings")
+    )
+    parser.add_argument("--trainings", nargs="+", help=f"of {[*TRAININGS]}")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of each training")
+    parser.add_argument("--points", type=int, default=4, help="of each curve")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--p_supervised", nargs="+", type=float, default=[0.5, 0.0])
+    parser.add_argument("--test_size", type=int, default=40, help="recordings")
+    parser.add_argument("--work", type=Path, default=Path("results/from_scratch"))
+    quick = {"seconds": 2.0, "points": 1, "test_size": 1, "seeds": [1]}
+    args = measuring.parse(parser, argv, quick=quick)
+    known = [*TRAININGS, *([ORIGINAL] if args.authors else [])]
+    args.trainings = measuring.choose(parser, "training", args.trainings or [], known)
+    return args
+
+
+def main(argv=None):
+    """Train, score, add to the table, draw."""
+    args = parse(argv)
+    clock, path = measuring.begin(args), args.out / "from_scratch.csv"
+    rows = read_table(path) if path.exists() else []
+    done = {tuple(row[key] for key in COLUMNS[:4]) for row in rows}
+    for seed in args.seeds:
+        for share in args.p_supervised:
+            for name in args.trainings:
+                key = name, f"{share:g}", str(seed)
+                if (*key, str(args.seconds)) in done:
+                    continue
+                own = dict(zip(COLUMNS, key, strict=False))
+                own["machine"] = measuring.machine(args)
+                found = [own | row for row in run(name, share, seed, args, clock)]
+                print(measuring.table(found), flush=True)
+                measuring.append(path, found, COLUMNS)
+    if path.exists():
+        draw(read_table(path), args.out)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,58 @@
+"""Training from scratch: it goes on where it stopped, and nothing is run twice."""
+
+import argparse
+
+import pytest
+import torch
+
+from benchmarks import from_scratch, quality
+from fedenhance.data.tables import read_table
+
+
+def test_a_training_goes_on_where_it_stopped(tmp_path):
+    ticks = iter([0, 3, 3, 100, 104, 104, 107])
+    kept = from_scratch.Kept(tmp_path, [2.0, 6.0, 9.0], lambda: next(ticks))
+    kept.begin()
+    kept({"weight": torch.ones(1)})  # 3 s
+    again = from_scratch.Kept(tmp_path, [2.0, 6.0, 9.0], kept.clock)
+    assert again.spent == 3 and again.left() == [6.0, 9.0]
+    again.begin()  # the time in between does not count
+    again({"weight": torch.zeros(1)})  # 7 s
+    with pytest.raises(quality.TimeIsUp):
+        again({"weight": torch.zeros(1)})  # 10 s
+    assert again.measured == {"2.0": 3, "6.0": 7, "9.0": 10}
+    assert torch.load(again.path(2.0))["weight"] == 1
+    assert torch.load(again.path(9.0))["weight"] == 0
+
+
+def test_what_is_in_the_table_is_not_run_again(tmp_path, monkeypatch, capsys):
+    runs = []
+
+    def run(name, share, seed, args, clock):
+        runs.append((name, share, seed))
+        scores = {"si_sdri_1": 1.0 + seed, "si_sdri_2": 2.0}
+        marks = from_scratch.marks_of(args)
+        return [{"seconds": mark, "measured": mark, **scores} for mark in marks]
+
+    monkeypatch.setattr(from_scratch, "run", run)
+    argv = ["--out", str(tmp_path), "--seconds", "8", "--points", "2"]
+    argv += ["--trainings", "fedenhance.yaml", "--p_supervised", "0.5"]
+    from_scratch.main([*argv, "--seeds", "1"])
+    from_scratch.main([*argv, "--seeds", "1", "2"])
+    assert runs == [("fedenhance.yaml", 0.5, 1), ("fedenhance.yaml", 0.5, 2)]
+    rows = read_table(tmp_path / "from_scratch.csv")
+    assert [row["seconds"] for row in rows] == ["4.0", "8.0"] * 2
+    assert [row["si_sdri_1"] for row in rows] == ["2.0", "2.0", "3.0", "3.0"]
+    assert (tmp_path / "from_scratch_p0.5.png").stat().st_size
+
+
+def test_longer_trainings_have_the_marks_of_shorter_ones():
+    short = from_scratch.marks_of(argparse.Namespace(seconds=600.0, points=4))
+    long = from_scratch.marks_of(argparse.Namespace(seconds=2400.0, points=6))
+    assert short == [75.0, 150.0, 300.0, 600.0] and set(short) < set(long)
+
+
+def test_the_original_needs_its_checkout(capsys):
+    with pytest.raises(SystemExit):
+        from_scratch.parse(["--trainings", from_scratch.ORIGINAL])
+    assert "no training the original" in capsys.readouterr().err
