@@ -5,7 +5,8 @@
 A recipe's Pretrainer asks for a tokenizer, a language model, an encoder: of a folder
 such as ``speechbrain/asr-crdnn-rnnlm-librispeech``, which it takes from the net unless
 there is one here. It is written: modules with their first weights, tokenizers of the
-letters. So the recipe runs as it is; what it learns means nothing.
+letters, small networks where a whole model is asked for. So the recipe runs as it is;
+what it learns means nothing.
 """
 
 import sys
@@ -19,6 +20,43 @@ from speechbrain.utils.parameter_transfer import Pretrainer
 LETTERS = "abcdefghijklmnopqrstuvwxyz '"
 RARE = "".join(map(chr, range(0x4E00, 0x4E00 + 5000)))
 """Follow the letters in a tokenizer, so that whatever a network says is a token."""
+RECOGNISER = """\
+encoder: !new:speechbrain.nnet.containers.LengthsCapableSequential
+    features: !new:speechbrain.lobes.features.Fbank {n_mels: 40}
+    normalize: !new:speechbrain.processing.features.InputNormalization
+        norm_type: sentence
+    model: !new:speechbrain.lobes.models.CRDNN.CRDNN
+        input_shape: [null, null, 40]
+        cnn_channels: [8, 8]
+        rnn_layers: 1
+        rnn_neurons: 32
+        dnn_blocks: 1
+        dnn_neurons: 512
+tokenizer: !new:sentencepiece.SentencePieceProcessor
+modules:
+    encoder: !ref <encoder>
+    decoder: !new:torch.nn.Identity
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+"""
+VOCODER = """\
+generator: !new:speechbrain.lobes.models.HifiGAN.HifiganGenerator
+    in_channels: 80
+    out_channels: 1
+    resblock_type: "1"
+    resblock_dilation_sizes: [[1, 3, 5]]
+    resblock_kernel_sizes: [3]
+    upsample_kernel_sizes: [16, 16, 4, 4]
+    upsample_initial_channel: 32
+    upsample_factors: [8, 8, 2, 2]
+modules:
+    generator: !ref <generator>
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+"""
+MODELS = {
+    "speechbrain/asr-crdnn-rnnlm-librispeech": RECOGNISER,
+    "speechbrain/tts-hifigan-libritts-16kHz": VOCODER,
+}
+"""For SpeechBrain's inference interfaces, by the names that recipes have for them."""
 
 
 def tokenizer(path):
@@ -76,12 +114,36 @@ def write(hparams):
     return written
 
 
+def write_models(text):
+    """Writes the whole models that a YAML names, where they are missing.
+
+    Arguments
+    ---------
+    text : str
+        The YAML.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+    """
+    written = []
+    for name, model in MODELS.items():
+        path = Path(name, "hyperparams.yaml")
+        if name in text and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(model)
+            written.append(path)
+    return written
+
+
 def main(argv):
     """Loads a recipe's YAML, and writes what it wants."""
     file, _, overrides = sb.parse_arguments(argv)
-    with open(file, encoding="utf-8") as stream:
-        hparams = load_hyperpyyaml(stream, overrides)
-    print(*write(hparams), sep="\n")
+    text = Path(file).read_text(encoding="utf-8")
+    written = write_models(text)
+    hparams = load_hyperpyyaml(text, overrides)
+    print(*written, *write(hparams), sep="\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from speechbrain.utils.train_logger import TrainLogger
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from fed.intact import plain_data
 from fed.loading import LOADERS
 from fed.numbers import numbers_of, set_numbers, set_state, state_of, stateful
 
@@ -102,7 +103,8 @@ class Federated:
 
     def begin(self):
         """Note what each client must find as it was."""
-        self.trained = False
+        self.own_data = plain_data(self)
+        self.depth, self.trained = 0, False
         self.counts_itself = hasattr(self, "num_examples")
         if not self.counts_itself:
             self.num_examples = 0
@@ -151,10 +153,29 @@ class Federated:
 
     # ----------------------------------------------- between SpeechBrain and the recipe
 
+    def fit(self, *args, **kwargs):
+        """Train; a recipe's own ``fit()`` within an epoch is a part of it."""
+        limit, step = self.optimizer_step_limit, self.optimizer_step
+        self.depth += 1
+        if self.is_within:
+            self.optimizer_step_limit = self.own_step_limit
+        try:
+            super().fit(*args, **kwargs)
+        finally:
+            if self.is_within and limit != self.own_step_limit:
+                limit += self.optimizer_step - step
+            self.optimizer_step_limit = limit
+            self.depth -= 1
+
+    @property
+    def is_within(self):
+        """Tell whether this is a ``fit()`` that a recipe calls within another."""
+        return self.depth > 1
+
     def fit_batch(self, batch):
         """Count the examples."""
         loss = super().fit_batch(batch)
-        if not self.counts_itself:
+        if not (self.counts_itself or self.is_within):
             self.in_batch = batch_size(batch)
             self.num_examples += self.in_batch
         return loss
@@ -167,7 +188,8 @@ class Federated:
 
     def update_average(self, loss, avg_loss):
         """Average over examples, unless the Brain does so itself."""
-        if self.counts_itself or not (torch.isfinite(loss) and self.in_batch):
+        counted = not (self.counts_itself or self.is_within)
+        if not (counted and torch.isfinite(loss) and self.in_batch):
             return super().update_average(loss, avg_loss)
         self.averaged += self.in_batch
         batches = self.averaged / self.in_batch  # of this size
@@ -175,13 +197,16 @@ class Federated:
 
     def on_stage_start(self, stage, epoch=None):
         """Tell the epoch to what asks the recipe's counter for it."""
-        for counter in self.counters if epoch is not None else ():
-            counter.current = epoch
-        self.averaged = 0
+        if not self.is_within:
+            for counter in self.counters if epoch is not None else ():
+                counter.current = epoch
+            self.averaged = 0
         super().on_stage_start(stage, epoch)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Note the loss, and ``train_stats``, where recipes keep them for later."""
+        if self.is_within:
+            return super().on_stage_end(stage, stage_loss, epoch)
         if not (self.averaged or self.counts_itself or stage == Stage.TRAIN):
             stage_loss = math.nan  # of no examples; SpeechBrain says 0.0
         super().on_stage_end(stage, stage_loss, epoch)
@@ -234,8 +259,9 @@ class Federated:
 
     def _train_loader_specifics(self, dataset, loader_kwargs):
         loader_kwargs = super()._train_loader_specifics(dataset, loader_kwargs)
-        if hasattr(self.train_sampler, "seed"):
-            self.train_sampler.seed += self.sampler_offset
+        sampler = loader_kwargs.get("sampler")
+        if hasattr(sampler, "seed"):
+            sampler.seed += self.sampler_offset
         return loader_kwargs
 
     def end_processes(self):
@@ -307,6 +333,9 @@ class Federated:
         """
         self.reset(**start)
         before, whole = self.num_examples, math.ceil(epochs)
+        servers = {name: vars(self)[name] for name in self.own_data}
+        clients = copy.deepcopy(self.own_data)
+        vars(self).update(clients)
         finished = False
         try:
             loader = self.make_dataloader(train_set, Stage.TRAIN, **loader_kwargs)
@@ -327,6 +356,9 @@ class Federated:
                 # Processes that may have died, or that read on for the rest of an epoch
                 self.end_processes()
             self.modules.zero_grad(set_to_none=True)
+            for name, collected in clients.items():
+                if vars(self).get(name) is collected:
+                    vars(self)[name] = servers[name]
         valid = self.hparams.train_logger.stats.get("valid_stats", {})
         return {
             "num-examples": self.num_examples - before,

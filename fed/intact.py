@@ -1,6 +1,9 @@
 """A client may fail in any way, and the next one finds the Brain as it was."""
 
+import copy
 from contextlib import contextmanager
+from enum import Enum
+from numbers import Number
 
 import torch
 
@@ -38,6 +41,36 @@ def intact(brain):
         raise
     if altered := before.put_back():
         raise ValueError(f"it altered the Brain: {altered}")
+
+
+def plain_data(brain):
+    """Copy the lists, dicts and sets of plain data that a recipe has given its Brain.
+
+    What a client collects there, such as the scores of its examples, is not for others.
+
+    Returns
+    -------
+    dict
+        By attribute.
+    """
+    found = vars(brain).items()
+    containers = {k: v for k, v in found if isinstance(v, (dict, list, set))}
+    return {k: copy.deepcopy(v) for k, v in containers.items() if is_plain(v)}
+
+
+def is_plain(value):
+    """Tell whether something is text, a number, or consists of such.
+
+    Example
+    -------
+    >>> is_plain({"a": [1, 2.0, None]}), is_plain([object()])
+    (True, False)
+    """
+    if isinstance(value, dict):
+        return all(map(is_plain, (*value, *value.values())))
+    if isinstance(value, (list, tuple, set)):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, (str, Number, Enum))
 
 
 class Snapshot:

@@ -126,6 +126,40 @@ def take_apart(data, options):
     return data, options
 
 
+def holders(brain, given, whole):
+    """Find the attributes of a Brain that are the training data of all.
+
+    Recipes with a ``fit()`` within ``fit()`` keep them there. Whoever trains has its
+    own data in their place.
+
+    Arguments
+    ---------
+    brain : Brain
+    given : Dataset or DataLoader
+        What ``fit()`` was called with.
+    whole : Dataset
+        Of it.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        When it is a loader, which is not made anew.
+    """
+    if whole is None:
+        return []
+    kept = [name for name, value in vars(brain).items() if value is given]
+    if kept and given is not whole:
+        raise ValueError(
+            f"{type(brain).__name__}.{kept[0]} is the loader of all training data, "
+            "which no client may see; keep the dataset there."
+        )
+    return [name for name, value in vars(brain).items() if value is whole]
+
+
 def restrict(dataset, ids):
     """Makes a view of some rows; it shares rows and pipeline, and costs nothing."""
     if not (hasattr(dataset, "data_ids") or shards(dataset)):

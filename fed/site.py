@@ -20,6 +20,7 @@ from fed.files import ClientStates
 from fed.loading import (
     LOADERS,
     as_dict,
+    holders,
     loader_options,
     options_of_part,
     restrict,
@@ -96,6 +97,7 @@ class Site:
         self.checkpointer = brain.checkpointer
         taken = take_apart(train_set, train_loader_kwargs)
         self.train_set, self.train_options = taken
+        self.holders = holders(brain, train_set, self.train_set)
         own = {"train": self.train_set, "valid": valid_set}
         self.datasets = (datasets or {}) | own
         self.valid_options = dict(valid_loader_kwargs or {})
@@ -195,17 +197,21 @@ class Site:
         set_arrays(brain, {**arrays, **state.get("arrays", {})})
         self.seed_all(task.server_round, task.index)
         validate = name and self.federation.validate_clients
-        metrics = brain.local_update(
-            *data,
-            numbers=numbers,
-            first_epoch=(task.server_round - 1) * math.ceil(epochs) + 1,
-            epochs=epochs,
-            sampler_offset=task.index * 1_000_003 if name else SERVER_INDEX,
-            on_optimizers=partial(self.adjust, numbers, task, state),
-            totals=self.federation.totals,
-            valid_set=self.datasets["valid"] if validate else None,
-            valid_loader_kwargs=self.valid_options,
-        )
+        vars(brain).update(dict.fromkeys(self.holders, data[0]))
+        try:
+            metrics = brain.local_update(
+                *data,
+                numbers=numbers,
+                first_epoch=(task.server_round - 1) * math.ceil(epochs) + 1,
+                epochs=epochs,
+                sampler_offset=task.index * 1_000_003 if name else SERVER_INDEX,
+                on_optimizers=partial(self.adjust, numbers, task, state),
+                totals=self.federation.totals,
+                valid_set=self.datasets["valid"] if validate else None,
+                valid_loader_kwargs=self.valid_options,
+            )
+        finally:
+            vars(brain).update(dict.fromkeys(self.holders, self.train_set))
         trained = get_arrays(brain)
         if name and (self.local or self.federation.keep_optimizer):
             self.states.save(keep, task.server_round, self.lasting_state(trained))

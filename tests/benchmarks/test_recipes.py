@@ -1,11 +1,13 @@
 """Recipes of a checkout: read from its lists, adapted, run, told in a table."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
 from benchmarks import recipes
-from benchmarks.stand_ins import LETTERS, tokenizer, write
+from benchmarks.stand_ins import LETTERS, MODELS, tokenizer, write, write_models
 
 SCRIPT = """\
 import sys
@@ -150,6 +152,13 @@ def test_verdicts(status, output, said):
     assert recipes.verdict(status, output, trained=True) == said
 
 
+def test_a_command_has_its_time_of_a_processor(tmp_path):
+    code = "import time\ntime.sleep(1.2)\nprint('slept', flush=True)\nwhile True: pass"
+    status, output, seconds = recipes.run([sys.executable, "-c", code], tmp_path, {}, 0)
+    assert (status, output) == (None, "slept\n")
+    assert seconds > 2
+
+
 def test_a_recipe_is_run_both_ways_once(checkout, tmp_path, capsys):
     command = ["--speechbrain", str(checkout), "--only", "Line_row_02", "--out"]
     recipes.main([*command, str(tmp_path / "recipes.csv")])
@@ -203,3 +212,20 @@ def test_stand_ins_are_written_where_files_are_missing(tmp_path):
     assert write(hparams) == [tmp_path / "a/line.ckpt"]
     assert torch.load(tmp_path / "a/line.ckpt").keys() == {"weight", "bias"}
     assert write(hparams) == []
+
+
+def test_stand_ins_of_models_serve_speechbrains_interfaces(tmp_path, monkeypatch):
+    import torch
+    from speechbrain.inference.ASR import EncoderDecoderASR
+    from speechbrain.inference.vocoders import HIFIGAN
+
+    monkeypatch.chdir(tmp_path)
+    recogniser, vocoder = MODELS
+    (written,) = write_models(f"source: {recogniser}\n")
+    assert written.parent == Path(recogniser)
+    write_models(f"source: {vocoder}\n")
+    encoder = EncoderDecoderASR.from_hparams(recogniser)
+    encoded = encoder.encode_batch(torch.zeros(1, 16000), torch.ones(1))
+    assert encoded.shape[-1] == 512  # what the recipes of understanding expect
+    waves = HIFIGAN.from_hparams(vocoder).decode_batch(torch.zeros(1, 80, 10))
+    assert waves.shape[:2] == (1, 1)

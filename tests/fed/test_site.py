@@ -5,11 +5,12 @@ import logging
 import pytest
 import torch
 from speechbrain import Stage
+from speechbrain.utils.epoch_loop import EpochCounter
 
 import fed
 from fed.arrays import get_arrays
 from fed.recipe import build
-from fed.site import Site, load_optimizer
+from fed.site import Site, Task, load_optimizer
 from tests.fed import recipe
 from tests.fed.conftest import load
 
@@ -31,11 +32,77 @@ class Leaves(recipe.Regression):
             self.hparams.train_logger.log_stats(valid_stats=self.left)
 
 
-def site_of(brain_class, train_set):
-    """Make the site of a process that serves no client."""
-    brain = build({**load(), "brain": brain_class}, {"device": "cpu"})
+class Adversarial(recipe.Regression):
+    """Fits by itself before each epoch, as MetricGAN does for its discriminator."""
+
+    within, met = False, []
+
+    def on_stage_start(self, stage, epoch=None):
+        if stage == Stage.TRAIN and not self.within:
+            self.within = True
+            for _ in range(2):
+                self.fit(range(1), self.train_set, train_loader_kwargs=OPTIONS)
+            self.within = False
+            self.epochs += [self.hparams.epoch_counter.current]
+
+    def fit_batch(self, batch):
+        seen = self.seen.setdefault("within" if self.within else "epoch", [])
+        seen += batch.id
+        loss = super().fit_batch(batch)
+        return loss + 1000 if self.within else loss
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        if self.within:
+            return
+        self.met.append({**self.seen, "epochs": [*self.epochs]})
+        super().on_stage_end(stage, stage_loss, epoch)
+
+
+OPTIONS = {"batch_size": 4, "shuffle": True}
+
+
+def site_of(brain_class, data, options=None, **attributes):
+    """Make the site of a process, with attributes that a script has given the Brain."""
+    hparams = {**load(), "brain": brain_class}
+    hparams["epoch_counter"] = EpochCounter(limit=1)
+    brain = build(hparams, {"device": "cpu"})
+    vars(brain).update(attributes)
     valid_set = recipe.datasets({"train_size": 8})["valid"]
-    return Site(fed.Federation(), brain, train_set, valid_set, {"batch_size": 4})
+    options = options or {"batch_size": 4}
+    return Site(fed.Federation(), brain, data, valid_set, options)
+
+
+@pytest.fixture
+def adversarial():
+    whole = recipe.datasets({"train_size": 16, "n_clients": 4})["train"]
+    given = {"train_set": whole, "seen": {}, "epochs": []}
+    Adversarial.met.clear()
+    site = site_of(Adversarial, whole, dict(OPTIONS), **given)
+    site.federation.partition = fed.partition.by_column
+    return site
+
+
+def test_a_fit_within_fit_has_the_clients_data_alone(adversarial):
+    site = adversarial
+    start = get_arrays(site.brain)
+    for index, name in enumerate(site.names()):
+        task = Task(server_round=3, index=index)
+        _, metrics = site.train(start, {}, site.client_data(name), task)
+        met, ids = site.brain.met[-1], site.partition[name]
+        assert sorted(met["epoch"]) == sorted(ids)
+        assert sorted(met["within"]) == sorted([*ids, *ids])
+        assert met["epochs"] == [3]
+        # Neither examples nor losses of what is within count.
+        assert metrics["num-examples"] == len(ids)
+        assert metrics["loss"] < 100
+    assert site.brain.train_set is site.train_set
+    assert (site.brain.seen, site.brain.epochs) == ({}, [])
+
+
+def test_a_loader_of_all_data_is_no_place_to_train_from():
+    whole = torch.utils.data.DataLoader(recipe.datasets({"train_size": 16})["train"])
+    with pytest.raises(ValueError, match=r"Adversarial\.train_set.*keep the dataset"):
+        site_of(Adversarial, whole, train_set=whole)
 
 
 def test_a_server_that_only_validates_has_what_training_leaves(caplog):
