@@ -22,6 +22,7 @@ from fed.federation import quieten_rounds
 from fed.replies import introduced, pull
 from fed.schema import line
 from fed.server import Server
+from fedenhance.run_folder.environment import write_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 AGAIN = 60.0
@@ -40,7 +41,9 @@ def main(grid, context):
     with held(json.loads(name)):
         site = command.load(name)
         with held(json.loads(name), folder=site.output_folder):
-            sb.create_experiment_directory(str(site.output_folder))
+            folder = str(site.output_folder)
+            sb.create_experiment_directory(folder, save_env_desc=False)
+            write_environment(folder)
             roster = Roster(grid, int(context.run_config["nodes"]))
             Server(site.federation, site, name, roster, grid).run()
 

@@ -4,6 +4,7 @@ import speechbrain as sb
 
 from fed.loading import as_dict, loader_options
 from fedenhance.based_yaml import load_hparams
+from fedenhance.run_folder.environment import write_environment
 
 
 def main(argv):
@@ -23,7 +24,8 @@ def main(argv):
     hparams = load_hparams(hparams_file, overrides)
     if "federation" not in hparams:
         raise ValueError(f"{hparams_file} needs the keys 'brain' and 'federation'.")
-    sb.create_experiment_directory(hparams["output_folder"])
+    sb.create_experiment_directory(hparams["output_folder"], save_env_desc=False)
+    write_environment(hparams["output_folder"])
     if hparams.get("prepare"):
         sb.utils.distributed.run_on_main(hparams["prepare"])
     return train(hparams, run_opts)

@@ -19,6 +19,7 @@ from fedenhance.data.available import check_device
 from fedenhance.deploy.description import vouch
 from fedenhance.deploy.trained import include_network
 from fedenhance.recipes.preparation import fixed
+from fedenhance.run_folder.environment import write_environment
 from fedenhance.run_folder.record import claimed, digests
 from fedenhance.training.quiet import quieten_setup
 from fedenhance.training.settings import read_command
@@ -76,7 +77,8 @@ def run(command, claim):
     """Run an experiment in the folder that was claimed for it."""
     run_opts = {"noprogressbar": not sys.stderr.isatty(), **command.run_opts}
     hparams = load_hparams(command.hparams_file, command.overrides)
-    sb.create_experiment_directory(str(command.folder))
+    sb.create_experiment_directory(str(command.folder), save_env_desc=False)
+    run_on_main(write_environment, [command.folder])
     run_on_main(vouch, [command.folder])
     if hparams.get("prepare"):
         with fixed(claim.refuse if claim.trained else None):
