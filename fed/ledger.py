@@ -8,9 +8,9 @@ from speechbrain.utils.logger import get_logger
 
 from fed import files
 from fed.arrays import get_arrays, set_arrays
-from fed.initial import load_initial
 from fed.strategy import restore_strategy, strategy_state
 from fedenhance.run_folder.checkpoints import Checkpoints, check
+from fedenhance.run_folder.models import load_initial
 
 logger = get_logger(__name__)
 
@@ -62,7 +62,7 @@ class Ledger:
         else:
             shutil.rmtree(site.states.folder, ignore_errors=True)
             if self.federation.initial_model:
-                load_initial(site.brain, self.federation.initial_model)
+                load_initial(site.brain.modules, self.federation.initial_model)
             arrays = get_arrays(site.brain)
         last = len(self.rows)
         # A kill may have left a checkpoint of a later round, and half a file.

@@ -16,20 +16,15 @@ A damaged file is named and skipped; then the exit code is 1 at the end. What ff
 reads (.m4a, .webm, ...) is taken where there is ffmpeg, and written as WAV.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from fedenhance.__main__ import program
+from fedenhance.__main__ import Parser, above_zero, program
 
 
 def parse(argv):
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog=program("enhance"),
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog=program("enhance"), description=__doc__)
     parser.add_argument(
         "words", nargs="+", metavar="[MODEL] INPUT", help="model; files and folders"
     )
@@ -43,13 +38,13 @@ def parse(argv):
     parser.add_argument("--device", default="cpu", help="default: cpu")
     parser.add_argument(
         "--batch_size",
-        type=int,
+        type=above_zero(int),
         default=1,
         help="channels and pieces of a file together; more for a GPU (default: 1)",
     )
     parser.add_argument(
         "--piece",
-        type=float,
+        type=above_zero(float),
         default=40.0,
         metavar="SECONDS",
         help="longer files are cut into overlapping pieces of this length, which "
@@ -74,9 +69,6 @@ def parse(argv):
     )
     options = parser.parse_args(argv)
     check_share(options, parser)
-    for name in ("batch_size", "piece"):
-        if not getattr(options, name) > 0:
-            parser.error(f"--{name} must be above 0, not {getattr(options, name)}")
     return options
 
 

@@ -16,10 +16,9 @@ evaluation/ beside the model or the files, or comparison.csv and figures for a
 comparison.
 """
 
-import argparse
 from pathlib import Path
 
-from fedenhance.__main__ import program
+from fedenhance.__main__ import Parser, above_zero, program
 
 LABELS = {
     "si_sdr": "SI-SDR (dB)",
@@ -32,11 +31,7 @@ LABELS = {
 
 def parse(argv):
     """The command line; without a command it is that of ``score``."""
-    parser = argparse.ArgumentParser(
-        prog=program("evaluate"),
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog=program("evaluate"), description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     scoring = commands.add_parser("score", help="a trained model; may be left out")
     about = "output folder of train.py"
@@ -48,7 +43,9 @@ def parse(argv):
     about = "folder of what was enhanced, of the same names"
     scoring.add_argument("--noisy", type=Path, help=about)
     about = "of --enhanced; files of another rate are resampled (default: 16000)"
-    scoring.add_argument("--sample_rate", type=int, default=16000, help=about)
+    scoring.add_argument(
+        "--sample_rate", type=above_zero(int), default=16000, help=about
+    )
     which = scoring.add_mutually_exclusive_group()
     about = "manifest of mixtures; default: test_mixtures.csv in the folder"
     which.add_argument("--test_mixtures", type=Path, help=about)
@@ -64,7 +61,7 @@ def parse(argv):
     about = "run a model's own code"
     scoring.add_argument("--trust", action="store_true", help=about)
     about = "default: one for each core"
-    scoring.add_argument("--processes", type=int, help=about)
+    scoring.add_argument("--processes", type=above_zero(int), help=about)
     comparison = commands.add_parser("compare", help="two scored models: A minus B")
     about = "scored output folder of train.py, or an utterances.csv"
     comparison.add_argument("a", type=Path, help=about)

@@ -23,7 +23,6 @@ they share the processors, and a GPU. The number of processors of a run changes 
 digits of its results.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -38,7 +37,7 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from fedenhance.__main__ import program
+from fedenhance.__main__ import Parser, above_zero, program
 from fedenhance.based_yaml import PACKAGE, find
 
 logger = logging.getLogger(__name__)
@@ -51,11 +50,8 @@ OUTPUT = "output.txt"
 
 def parse(argv):
     """The command line; what it does not know is for train.py."""
-    parser = argparse.ArgumentParser(
-        prog=program("experiments"),
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = Parser(
+        prog=program("experiments"), description=__doc__, allow_abbrev=False
     )
     parser.add_argument("list", type=Path, help="of experiments")
     parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help="default: all")
@@ -64,13 +60,11 @@ def parse(argv):
         "--results", type=Path, help="default: results/, folder of LIST"
     )
     parser.add_argument("--csv", type=Path, help="one row a run, written anew")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
+    parser.add_argument("--jobs", type=above_zero(int), default=1, help="runs at once")
     parser.add_argument(
         "--dry_run", action="store_true", help="print what is left to do"
     )
     options, extra = parser.parse_known_args(argv)
-    if options.jobs < 1:
-        parser.error(f"--jobs must be 1 or more, not {options.jobs}")
     options.results = options.results or Path("results") / options.list.parent.name
     return options, extra
 
@@ -94,8 +88,16 @@ def read_list(path, names=()):
     ValueError
         Naming an experiment that is not there.
     """
-    listed = yaml.safe_load(find(path).read_text(encoding="utf-8"))
-    found = listed["experiments"]
+    try:
+        listed = yaml.safe_load(find(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+    found = listed.get("experiments") if isinstance(listed, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{path} lists no experiments: it needs a mapping 'experiments' (--help "
+            "has an example)"
+        )
     unknown = sorted(set(names) - set(found))
     if unknown:
         raise ValueError(
@@ -316,7 +318,7 @@ def tell_findings(argv):
     from fedenhance.reports.runs import find_runs
     from fedenhance.reports.scores import write_rows
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"{program('experiments')} findings", description=findings.__doc__
     )
     parser.add_argument("results", nargs="+", type=Path)

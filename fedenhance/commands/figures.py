@@ -9,11 +9,10 @@ RESULTS are output folders of train.py, or folders that hold such. Runs that dif
 their seed alone become a mean with a range. Each figure is written as PNG and PDF.
 """
 
-import argparse
 import logging
 from pathlib import Path
 
-from fedenhance.__main__ import program
+from fedenhance.__main__ import Parser, program
 from fedenhance.reports.runs import FACTORS, find_runs
 
 CHOICES = ("convergence", "transfer", "supervision", "snr")
@@ -21,11 +20,7 @@ CHOICES = ("convergence", "transfer", "supervision", "snr")
 
 def parse(argv):
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog=program("figures"),
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog=program("figures"), description=__doc__)
     parser.add_argument("figure", choices=CHOICES)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS")
     parser.add_argument("--out", type=Path, default=Path("figures"))

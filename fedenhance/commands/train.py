@@ -20,6 +20,7 @@ from fedenhance.deploy.description import vouch
 from fedenhance.deploy.trained import include_network
 from fedenhance.recipes.preparation import fixed
 from fedenhance.run_folder.environment import write_environment
+from fedenhance.run_folder.models import load_initial
 from fedenhance.run_folder.record import claimed, digests
 from fedenhance.training.quiet import quieten_setup
 from fedenhance.training.settings import read_command
@@ -35,6 +36,8 @@ def train(hparams, run_opts, datasets):
         run_opts=run_opts,
         checkpointer=None if federation else hparams["checkpointer"],
     )
+    if hparams.get("initial_model") and not federation:  # a federation loads it itself
+        load_initial(brain.modules, hparams["initial_model"])
     fit = partial(federation.fit, brain, datasets=datasets) if federation else brain.fit
     fit(
         hparams.get("epoch_counter"),

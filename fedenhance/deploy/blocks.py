@@ -137,7 +137,7 @@ class Blocks:
 
 
 class OnnxBlocks:
-    """The same of a file that ``fedenhance.deploy.export --block`` wrote.
+    """The same of a file that ``fedenhance export --block`` wrote.
 
     Arguments
     ---------

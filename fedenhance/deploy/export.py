@@ -1,23 +1,8 @@
 """A trained model as one file that runs without Python: torch.export or ONNX.
 
-    python -m fedenhance.deploy.export results/fedenhance/1234 --out model.onnx
-    python -m fedenhance.deploy.export results/fedenhance/1234 --out model.pt2
-
-The file takes one mixture ``(1, time)`` at the network's sample rate, of any level, and
-gives its sources ``(1, source, time)``, speech first. ``time`` is any multiple of
-``--multiple`` samples or, where the network cannot be exported that way, fixed to
-``--seconds``; what it became is said. The file is compared with PyTorch, and removed if
-it differs. ``.pt2`` is what ``torch.export.load`` and ExecuTorch's converter read;
-``.onnx`` needs onnx, onnxscript and onnxruntime (requirements-extra.txt).
-
-    python -m fedenhance.deploy.export results/live --out live.onnx --block 16
-
-With ``--block`` the file takes a signal block by block, for a causal network: a block
-and the state that the last one left, at first zeros. :mod:`fedenhance.deploy.blocks`
-says what it holds.
+``fedenhance export`` is its command.
 """
 
-import argparse
 import importlib.metadata
 import json
 import logging
@@ -255,7 +240,7 @@ def differences(run, enhancer, lengths):
     return {name: float(torch.stack(each).max()) for name, each in found.items()}
 
 
-def export(folder, out, seconds=4.0, multiple=1280):
+def export(folder, out, seconds=4.0, multiple=1280, trust=False):
     """Write a trained model as ``.pt2`` or ``.onnx``, checked against PyTorch.
 
     Arguments
@@ -281,7 +266,7 @@ def export(folder, out, seconds=4.0, multiple=1280):
     ValueError
         If the suffix is unknown, or the file differs from PyTorch; then it is removed.
     """
-    out, trained = Path(out), load_trained(folder)
+    out, trained = Path(out), load_trained(folder, trust=trust)
     metadata = describe(trained)
     prepare(trained.separator, out)
     enhancer = Enhancer(trained).eval()
@@ -319,7 +304,7 @@ def keep_if_equal(out, found):
 
 
 @torch.no_grad()
-def export_blocks(folder, out, milliseconds):
+def export_blocks(folder, out, milliseconds, trust=False):
     """Write a causal model that takes a signal block by block.
 
     Inputs are ``samples (1, block)`` and ``state``, outputs ``sources (1, source,
@@ -348,7 +333,7 @@ def export_blocks(folder, out, milliseconds):
     ValueError
         If the model cannot run live or in such blocks, or the file differs.
     """
-    out, trained = Path(out), load_trained(folder)
+    out, trained = Path(out), load_trained(folder, trust=trust)
     check_live(trained)
     step = Step(trained.separator, round(milliseconds / 1000 * trained.sample_rate))
     latency = 1000 * (step.block + step.delay) / trained.sample_rate
@@ -377,46 +362,7 @@ def export_blocks(folder, out, milliseconds):
     return max(found.values()), metadata
 
 
-def main(argv=None):
-    """Export a folder's model; say what it takes and how exact it is."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fedenhance.deploy.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path, help="output folder of train.py")
-    parser.add_argument("--out", type=Path, required=True, help=".pt2 or .onnx file")
-    parser.add_argument("--seconds", type=float, default=4.0, help="default: 4")
-    parser.add_argument(
-        "--multiple",
-        type=int,
-        default=1280,
-        help="samples; the network's hop times 2 ** depth (default: 1280)",
-    )
-    parser.add_argument(
-        "--block",
-        type=float,
-        help="milliseconds: export a causal network block by block",
-    )
-    args = parser.parse_args(argv)
-    try:
-        if args.block is not None:
-            difference, about = export_blocks(args.folder, args.out, args.block)
-            sys.stdout.write(
-                f"{args.out}: takes blocks of {about['block']} samples; latency "
-                f"{about['latency']}; largest difference from the whole signal in "
-                f"PyTorch {difference:.1e} of the peak\n"
-            )
-            return
-        difference, lengths = export(args.folder, args.out, args.seconds, args.multiple)
-    except (ImportError, OSError, ValueError) as error:
-        parser.error(str(error))
-    takes = f"multiples of {args.multiple}" if lengths[1:] else f"{lengths[0]}"
-    sys.stdout.write(
-        f"{args.out}: takes {takes} samples; largest difference from PyTorch "
-        f"{difference:.1e} of the peak\n"
-    )
-
-
 if __name__ == "__main__":
-    main()
+    from fedenhance.__main__ import start
+
+    start("export", sys.argv[1:])

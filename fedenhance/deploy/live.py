@@ -1,27 +1,10 @@
-"""Enhancement of speech while it arrives: from a microphone, or from a pipe.
+"""Enhancement of speech while it arrives; ``fedenhance live`` is its command."""
 
-    python -m fedenhance.deploy.live                        # microphone to speakers
-    python -m fedenhance.deploy.live results/live
-    python -m fedenhance.deploy.live live.onnx --raw s16 < noisy.raw > clean.raw
-    ffmpeg -i call.mp3 -f s16le -ac 1 -ar 16000 - | python -m fedenhance.deploy.live \
-        results/live --raw s16 | aplay -f S16_LE -r 16000
-
-The model is a run's folder or package whose network is causal (models/gtcrn.yaml,
-models/sudormrf_causal_small.yaml), or a file of ``fedenhance.deploy.export --block``,
-which onnxruntime runs several times faster. With ``--raw``, samples without a header
-go from standard input to standard output, one channel at the network's rate; what comes
-out is as long as what went in, and in time with it. Without, a microphone is heard
-through the speakers (headphones, rather), by the package sounddevice. At the end it
-says how long a block took.
-"""
-
-import argparse
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from fedenhance.deploy.blocks import Blocks, OnnxBlocks
 from fedenhance.deploy.trained import load_trained
@@ -160,53 +143,31 @@ def run_microphone(timed, device=None):
             return
 
 
-def open_blocks(path, milliseconds):
-    """Open a folder, package or exported file.
+def open_blocks(model, milliseconds=None, trust=False):
+    """Open a model, or an exported file.
 
     Arguments
     ---------
-    path : Path
+    model : str or None
+        ``.onnx`` file of ``fedenhance export --block``, or as for
+        :func:`fedenhance.deploy.trained.load_trained`.
     milliseconds : float or None
         Of a block; an exported file has its own.
+    trust : bool
+        See :func:`fedenhance.deploy.trained.load_trained`.
 
     Returns
     -------
     fedenhance.deploy.blocks.Blocks or OnnxBlocks
     """
-    if path.suffix == ".onnx":
+    if Path(model or "").suffix == ".onnx":
         if milliseconds is not None:
-            raise ValueError(f"{path} has blocks of its own: leave --block out")
-        return OnnxBlocks(path)
-    return Blocks(load_trained(path), (milliseconds or 16) / 1000)
-
-
-def main(argv=None):
-    """Enhance live."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fedenhance.deploy.live",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    about = "folder, package or .onnx file (default: the model that comes along)"
-    parser.add_argument("model", type=Path, nargs="?", default="gtcrn", help=about)
-    parser.add_argument("--raw", choices=sorted(RAW), help="standard input to output")
-    parser.add_argument("--block", type=float, help="milliseconds (default: 16)")
-    parser.add_argument("--device", help="of sounddevice (default: the system's)")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(1)  # more wait for one another longer than they compute
-    try:
-        timed = Timed(open_blocks(args.model, args.block))
-        sys.stderr.write(f"{timed.latency()}, at {timed.blocks.sample_rate} Hz\n")
-        if args.raw:
-            filter_raw(timed, sys.stdin.buffer, sys.stdout.buffer, args.raw)
-        else:
-            run_microphone(timed, args.device)
-    except BrokenPipeError:
-        sys.stderr.write("whoever read the output has gone\n")
-    except (ImportError, OSError, ValueError) as error:
-        parser.error(str(error))
-    sys.stderr.write(f"{timed.summary()}\n")
+            raise ValueError(f"{model} has blocks of its own: leave --block out")
+        return OnnxBlocks(model)
+    return Blocks(load_trained(model, trust=trust), (milliseconds or 16) / 1000)
 
 
 if __name__ == "__main__":
-    main()
+    from fedenhance.__main__ import start
+
+    start("live", sys.argv[1:])

@@ -1,18 +1,10 @@
 """The best model of a run as a folder that others load, without this repository.
 
-    python -m fedenhance.deploy.packaging results/fedenhance/1234
-
-writes ``package/`` there, as training does at its end (``write_package`` among the
-``results`` of its YAML): the network in a small YAML file without training objects, its
-weights as tensors alone (``torch.load`` with ``weights_only``), the sources of the
-network, and a model card. SpeechBrain loads it::
-
-    from speechbrain.inference.interfaces import foreign_class
-    model = foreign_class(source="results/fedenhance/1234/package")
-    estimates = model.separate_batch(mixture)  # (batch, time) -> (batch, time, source)
+The network in a small YAML file without training objects, its weights as tensors alone,
+the sources of the network, and a model card. Training writes it at its end
+(``write_package`` among the ``results`` of its YAML), ``fedenhance package`` later.
 """
 
-import argparse
 import re
 import shutil
 import sys
@@ -284,6 +276,7 @@ def push_to_hub(folder, name):
         ``user/model``; made if it is not there. The account is the one of
         ``hf auth login``.
     """
+    require("--push_to_hub", "huggingface_hub")
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -292,28 +285,7 @@ def push_to_hub(folder, name):
     api.upload_folder(repo_id=name, folder_path=folder, ignore_patterns=ignored)
 
 
-def main(argv=None):
-    """Write the package of a folder."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fedenhance.deploy.packaging",
-        description="Write the best model of a run as a folder that others load.",
-    )
-    parser.add_argument("folder", type=Path, help="output folder of train.py")
-    parser.add_argument("--out", type=Path, help="default: package/ in the folder")
-    parser.add_argument("--trust", action="store_true", help="run a model's own code")
-    parser.add_argument(
-        "--push_to_hub", metavar="USER/MODEL", help="upload it to Hugging Face"
-    )
-    args = parser.parse_args(argv)
-    try:
-        if args.push_to_hub:
-            require("--push_to_hub", "huggingface_hub")
-        out = package(args.folder, args.out, trust=args.trust)
-        if args.push_to_hub:
-            push_to_hub(out, args.push_to_hub)
-    except (ImportError, OSError, ValueError) as error:
-        parser.error(str(error))
-
-
 if __name__ == "__main__":
-    main()
+    from fedenhance.__main__ import start
+
+    start("package", sys.argv[1:])

@@ -9,21 +9,18 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
-from fedenhance.based_yaml import PACKAGE
 from fedenhance.data.available import check_device, require
 from fedenhance.deploy.description import UntrustedError, check_names, is_own
 from fedenhance.deploy.renamed import current_names
 from fedenhance.networks.scaling import separate
 from fedenhance.objectives.consistency import keep_some
+from fedenhance.run_folder.shipped import find_model, shipped
 
 NETWORK = ("separator", "modules", "consistency")
 """What inference needs beside plain values. All else that names objects is for training
 and, with ``EVALUATION``, for evaluation; it is not made."""
 
 EVALUATION = ("mixing", "prepare")
-
-PRETRAINED = PACKAGE / "pretrained"
-"""Folder of the models that come with the package."""
 
 HUB = "hf:"
 """How names of models on Hugging Face begin: ``hf:user/model``."""
@@ -61,11 +58,6 @@ class Trained(NamedTuple):
         return enhance_signal(self, audio, sample_rate, **options)
 
 
-def shipped():
-    """Name the models that come with the package; the first is taken by default."""
-    return sorted(path.parent.name for path in PRETRAINED.glob("*/hyperparams.yaml"))
-
-
 def is_model(name):
     """Tell whether a word names a model: a folder of one, one shipped, one on the hub.
 
@@ -74,11 +66,9 @@ def is_model(name):
     >>> is_model("hf:user/model"), is_model("noisy.wav")
     (True, False)
     """
-    path = Path(name)
-    there = any((path / file).exists() for file in ("hyperparams.yaml", "run.json"))
-    return (
-        str(name).startswith(HUB) or there or (not path.exists() and name in shipped())
-    )
+    folder = find_model(name)
+    there = any((folder / file).exists() for file in ("hyperparams.yaml", "run.json"))
+    return there or str(name).startswith(HUB)
 
 
 def locate(name=None):
@@ -100,21 +90,46 @@ def locate(name=None):
         Saying which models come with the package.
     """
     if str(name).startswith(HUB):
-        require(f"the model {name}", "huggingface_hub")
-        from huggingface_hub import snapshot_download
-
-        return Path(snapshot_download(str(name).removeprefix(HUB)))
-    known = shipped()
-    if name is not None and Path(name).exists():
-        return Path(name)
-    if name in (None, *known) and known:
-        return PRETRAINED / (name or known[0])
+        return download(str(name))
+    folder, known = find_model(name), shipped()
+    if folder.exists() and (known or name is not None):
+        return folder
     told = f"those that come along: {', '.join(known)}" if known else "none comes along"
     raise FileNotFoundError(
         f"there is no model {name} ({told}); name an output folder of train.py"
         if name
         else f"which model? Name an output folder of train.py ({told})"
     )
+
+
+def download(name):
+    """Download a model from Hugging Face, or find what was downloaded.
+
+    Arguments
+    ---------
+    name : str
+        ``hf:user/model``
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such model, or it cannot be reached.
+    ImportError
+        If huggingface_hub is not installed.
+    """
+    require(f"the model {name}", "huggingface_hub")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name.removeprefix(HUB)))
+    except (OSError, ValueError) as error:  # of the hub, of the network, of a name
+        raise FileNotFoundError(
+            f"{name} cannot be had from Hugging Face: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def load_trained(folder, device="cpu", trust=False):
@@ -334,8 +349,8 @@ def include_network(start):
         path = path.parent / "package" / path.name
         if not path.is_file():
             raise FileNotFoundError(
-                f"start: {start} has no package/: run python -m "
-                f"fedenhance.deploy.packaging {start} first"
+                f"start: {start} has no package/: run python -m fedenhance package "
+                f"{start} first"
             )
     rate = read_experiment(path)["sample_rate"]
     return f"models: !include:{path.as_posix()}\nsample_rate: {rate}\n"

@@ -1,12 +1,6 @@
-"""Manifests of a folder of recordings, without references: one command.
+"""Manifests of a folder of recordings, without references.
 
-    python -m fedenhance.recipes.manifests recordings/ manifests/ --noises noises/
-
-Every file that libsndfile reads is taken, and what ffmpeg reads where there is ffmpeg;
-any rate, any channels. Each is decoded once, to 16 kHz, and cut into rows of equal
-length. Who speaks, or which device recorded, is the sub-folder, or what ``--person``
-finds in the file's path. Nothing is left out silently: ``skipped.csv`` has what and
-why, ``account.txt`` the sums, and what they suggest for training.
+``fedenhance manifests`` is its command; ``hparams/adapt.yaml`` names :func:`prepare`.
 """
 
 import hashlib
@@ -431,19 +425,7 @@ def noise_rows(sounds, quiet, people, folder):
     return distinct(rows)
 
 
-def main(argv=None):
-    """Run from the command line."""
-    parser = preparation.parser_of(prepare, no_more)
-    try:
-        record = prepare(**vars(parser.parse_args(argv)))
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    tqdm.write("\n".join(record["account"]))
-
-
-def no_more():
-    """No options beside those of :func:`prepare`."""
-
-
 if __name__ == "__main__":
-    main()
+    from fedenhance.__main__ import start
+
+    start("manifests", sys.argv[1:])

@@ -12,7 +12,7 @@ from flwr.serverapp import strategy as flower
 import fed
 from fed.arrays import get_arrays, to_arrays, to_record
 from fed.files import load
-from fed.initial import load_folder
+from fedenhance.run_folder.models import load_folder
 from tests.fed import recipe
 
 

@@ -10,7 +10,7 @@ import soundfile
 
 from fedenhance.based_yaml import PACKAGE
 from fedenhance.commands import enhance
-from fedenhance.deploy import trained
+from fedenhance.run_folder import shipped
 from tests import damage
 from tests.fedenhance.commands.test_evaluate import save_run
 
@@ -116,11 +116,11 @@ def test_a_folder_without_a_model_is_named(tmp_path):
 def test_without_a_name_the_model_that_comes_along_is_taken(run, tmp_path, monkeypatch):
     path = record(tmp_path / "in/a.wav")
     command = [str(path), "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(trained, "PRETRAINED", tmp_path / "none")
+    monkeypatch.setattr(shipped, "PRETRAINED", tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="which model"):
         enhance.main(command)
     shutil.copytree(run, tmp_path / "pretrained/small")
-    monkeypatch.setattr(trained, "PRETRAINED", tmp_path / "pretrained")
+    monkeypatch.setattr(shipped, "PRETRAINED", tmp_path / "pretrained")
     assert enhance.main(command) == enhance.main(["small", *command]) == 0
     assert (tmp_path / "out/a.wav").exists()
     with pytest.raises(ValueError, match="is a model: which recordings"):
@@ -131,4 +131,6 @@ def test_without_a_name_the_model_that_comes_along_is_taken(run, tmp_path, monke
 def test_a_count_that_cannot_be_meant_is_refused(option, tmp_path, capsys):
     with pytest.raises(SystemExit):
         enhance.main(["run", "in", "--out", str(tmp_path), *option])
-    assert f"{option[0]} must be above 0, not {option[1]}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{option[0]}: it must be above 0, not {option[1]}" in said
+    assert len(said.splitlines()) == 1

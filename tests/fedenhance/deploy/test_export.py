@@ -5,8 +5,9 @@ import warnings
 import pytest
 import torch
 
+from fedenhance.commands.export import main
 from fedenhance.deploy import export as exporting
-from fedenhance.deploy.export import export, main
+from fedenhance.deploy.export import export
 from fedenhance.deploy.trained import load_trained
 from tests.fedenhance.deploy.test_packaging import save_run
 

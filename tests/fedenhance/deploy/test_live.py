@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from fedenhance.commands.export import main as export
+from fedenhance.commands.live import main
 from fedenhance.deploy import live
 from fedenhance.deploy.blocks import Blocks, OnnxBlocks
-from fedenhance.deploy.export import main as export
-from fedenhance.deploy.live import Timed, filter_raw, main, run_microphone, to_raw
+from fedenhance.deploy.live import Timed, filter_raw, run_microphone, to_raw
 from fedenhance.deploy.trained import load_trained
 from tests.fedenhance.deploy.test_packaging import save_run
 
@@ -169,24 +170,21 @@ def test_a_microphone_is_enhanced_block_by_block(run, monkeypatch):
             "!new:fedenhance.networks.scaling.RunningLevel\n      num_frames: 50",
             "scaled by their whole level",
         ),
-        ("", "pip install sounddevice|PortAudio"),
+        ("", "pip install sounddevice"),
     ],
 )
-def test_what_cannot_run_live_is_said(tmp_path, capsys, monkeypatch, change, words):
+def test_what_cannot_run_live_is_said(tmp_path, monkeypatch, change, words):
     hparams = HPARAMS.replace(change, "null") if change else HPARAMS
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(SystemExit):
+    with pytest.raises((ImportError, ValueError), match=words):
         main([str(save_run(tmp_path / "run", hparams))])
-    assert any(word in capsys.readouterr().err for word in words.split("|"))
 
 
-def test_a_network_that_sees_the_future_is_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit):
+def test_a_network_that_sees_the_future_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="Only a causal separator"):
         main([str(save_run(tmp_path / "run")), "--raw", "f32"])
-    assert "Only a causal separator" in capsys.readouterr().err
 
 
-def test_blocks_that_do_not_fit_are_refused(run, tmp_path, capsys):
-    with pytest.raises(SystemExit):
+def test_blocks_that_do_not_fit_are_refused(run, tmp_path):
+    with pytest.raises(ValueError, match="a multiple of 16 samples"):
         export([str(run), "--out", str(tmp_path / "a.onnx"), "--block", "15.1"])
-    assert "a multiple of 16 samples" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fedenhance
-from fedenhance.deploy import packaging
+from fedenhance.commands import package
 from fedenhance.deploy.description import UntrustedError, is_known, vouch
 from fedenhance.deploy.trained import load_trained
 from tests.fedenhance.deploy.test_packaging import HPARAMS, save_run
@@ -139,7 +139,7 @@ def test_a_model_goes_to_the_hub_and_comes_back(run, tmp_path, monkeypatch):
         HfApi=HfApi, snapshot_download=stored.get, __spec__=SimpleNamespace()
     )
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    packaging.main([str(run), "--push_to_hub", "me/model"])
+    package.main([str(run), "--push_to_hub", "me/model"])
     mixture = torch.randn(1, 500)
     torch.testing.assert_close(
         fedenhance.load("hf:me/model")(mixture), load_trained(run)(mixture)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from fedenhance.commands import manifests as command
 from fedenhance.recipes import manifests
 from fedenhance.recipes.pauses import without
 from tests.fedenhance.recipes.conftest import write
@@ -159,9 +160,9 @@ def test_rows_without_speech_become_noise(tmp_path, monkeypatch):
 def test_the_command_prints_the_account(tmp_path, capsys, monkeypatch):
     for take in range(6):
         write(tmp_path / f"in/a/{take}.wav", 2.0, 16000, take)
-    manifests.main([str(tmp_path / "in"), str(tmp_path / "m")])
+    command.main([str(tmp_path / "in"), str(tmp_path / "m")])
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "m/account.txt").read_text()
     assert "proposed: clients 1" in printed
-    with pytest.raises(SystemExit, match="error: there is no folder"):
-        manifests.main([str(tmp_path / "nowhere"), str(tmp_path / "m")])
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        command.main([str(tmp_path / "nowhere"), str(tmp_path / "m")])
