@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,10 @@ from fed import recipe
 from fed.arrays import pack, to_arrays
 from fed.runtime import ProcessGrid
 from fedenhance.based_yaml import open_hparams
-from fedenhance.data.tables import read_table
 from fedenhance.reports import markdown
 from recipes.LibriFSD50K.prepare import prepare
 
-COLUMNS = ["attack", "strategy", "seed", "si_sdri", "machine"]
+KEYS = ["attack", "strategy", "seed"]
 KRUM = {"num_malicious_nodes": 1, "num_nodes_to_select": 6}
 STRATEGIES = {
     "no guard": {"clip_updates": None, "max_examples": float("inf")},
@@ -205,28 +205,22 @@ def parse(argv):
 def main(argv=None):
     """Train what is not in the CSV yet; print the table."""
     args = parse(argv)
+    kept = measuring.Kept(args.out, KEYS)
     if not args.table:
         measuring.begin(args)
         with tempfile.TemporaryDirectory() as folder:
             args.manifests = Path(folder) / "manifests"
             args.network = small_network(folder)
             prepare(args.data_folder, args.manifests, storage="packed")
-            for key in (
-                (a, s, n) for n in args.seeds for a in ATTACKS for s in STRATEGIES
-            ):
-                fill(args, key, Path(folder) / "run")
-    print(table(read_table(args.out)))
-
-
-def fill(args, key, folder):
-    """Add one run to the CSV, unless it is there."""
-    done = read_table(args.out) if args.out.exists() else []
-    if key in [(r["attack"], r["strategy"], int(r["seed"])) for r in done]:
-        return
-    row = dict(zip(COLUMNS, key, strict=False)) | {"si_sdri": run(args, *key, folder)}
-    shutil.rmtree(folder)
-    print(row, flush=True)
-    measuring.append(args.out, [{**row, "machine": measuring.machine(args)}], COLUMNS)
+            for seed, *names in product(args.seeds, ATTACKS, STRATEGIES):
+                key = *names, seed
+                if kept.lacks(*key):
+                    reached = run(args, *key, Path(folder) / "run")
+                    shutil.rmtree(Path(folder) / "run")
+                    row = dict(zip(KEYS, key, strict=True)) | {"si_sdri": reached}
+                    kept.add({**row, "machine": measuring.machine(args)})
+                    print(row, flush=True)
+    print(table(kept.rows))
 
 
 if __name__ == "__main__":

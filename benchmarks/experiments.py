@@ -6,20 +6,29 @@
 
 FOLDER is what recipes/PackagedRecordings builds. Runs train.py for every seed and every
 share of supervised clients. Finished runs are kept, so that an interrupted benchmark
-goes on. Prints a table, and adds one row a run to experiments.csv.
+goes on. Prints a table, and keeps one row a run in experiments.csv.
 """
 
+import os
+from itertools import product
 from pathlib import Path
 
 from benchmarks import COMMITTED, measuring
 from fedenhance.commands.experiments import command_of, is_done, train
-from fedenhance.reports.runs import Run, experiments_table
+from fedenhance.data.tables import grouped
+from fedenhance.reports import markdown
+from fedenhance.reports.markdown import spread
+from fedenhance.reports.runs import Run
 
 RECORDED = "--snr_range [-5,10] --loop_noise True --local_epoch_p 0.25 --test_size 40"
 CORPORA = {"built-in": [], "packaged": RECORDED.split()}
 """Corpus -> the arguments of train.py that go with it."""
+NAMES = {
+    "built-in": "built-in, levels as recorded",
+    "packaged": "packaged recordings, -5 to 10 dB",
+}
 
-COLUMNS = ["corpus", "p_supervised", "seed", "si_sdri_1", "si_sdri_2", "minutes"]
+KEYS = ["corpus", "p_supervised", "seed"]
 
 
 def parse(argv):
@@ -33,6 +42,9 @@ def parse(argv):
     parser.add_argument("--out", type=Path, default=Path("results/experiments"))
     parser.add_argument("--csv", type=Path, default=COMMITTED / "experiments.csv")
     parser.add_argument("--quick", action="store_true", help="two rounds, to try it")
+    parser.add_argument("--note", default="", help="to go with the machine's name")
+    threads = os.environ.get("OMP_NUM_THREADS", "as many as cores")
+    parser.set_defaults(device="cpu", clock="wall", threads=threads)
     return parser.parse_args(argv)
 
 
@@ -62,25 +74,52 @@ def trained(folder, hparams, seed, extra, **options):
 
 
 def main(argv=None):
-    """Run, print the table, and write the CSV."""
-    arguments = parse(argv)
-    extra, rows, named = [*CORPORA[arguments.corpus]], [], []
-    if arguments.data_folder:
-        extra += ["--data_folder", arguments.data_folder]
-    if arguments.quick:
+    """Run what is not in the CSV yet; print the table of all that is."""
+    args = parse(argv)
+    kept, extra = measuring.Kept(args.csv, KEYS), [*CORPORA[args.corpus]]
+    if args.data_folder:
+        extra += ["--data_folder", args.data_folder]
+    if args.quick:
         extra += ["--rounds", "2", "--test_size", "2", "--valid_size", "2"]
-    for p in arguments.p_supervised:
-        for seed in arguments.seeds:
-            folder = arguments.out / arguments.corpus / f"p{p:g}" / str(seed)
-            trained(folder, arguments.hparams, seed, extra, p_supervised=p)
+    for p, seed in product(args.p_supervised, args.seeds):
+        if kept.lacks(args.corpus, p, seed):
+            folder = args.out / args.corpus / f"p{p:g}" / str(seed)
+            trained(folder, args.hparams, seed, extra, p_supervised=p)
             found = Run(folder).summary()
-            named.append(
-                {"experiment": f"{arguments.corpus}, p_supervised {p:g}", **found}
-            )
-            rows.append({"corpus": arguments.corpus, "p_supervised": p, **found})
-    print(experiments_table(named))
+            row = {"corpus": args.corpus, "p_supervised": p, "seed": seed}
+            row |= {key: found[key] for key in ("si_sdri_1", "si_sdri_2", "minutes")}
+            kept.add({**row, "machine": measuring.machine(args)})
+    print(table(kept.rows))
     print("test SI-SDRi in dB, mean ± standard deviation over seeds")
-    measuring.append(arguments.csv, rows, COLUMNS)
+
+
+def table(rows):
+    """Write the CSV's rows as a table: mean and deviation over seeds.
+
+    Example
+    -------
+    >>> row = {"corpus": "built-in", "p_supervised": "0.5", "si_sdri_1": "3"}
+    >>> print(table([{**row, "si_sdri_2": "4.5"}]).splitlines()[-1])
+    | built-in, levels as recorded | 0.5 | 1 | 3.00 | 4.50 |
+    """
+    lines = [
+        [
+            NAMES[corpus],
+            f"{float(p):g}",
+            len(own),
+            *(spread(column(own, n)) for n in (1, 2)),
+        ]
+        for (corpus, p), own in grouped(
+            rows, lambda row: (row["corpus"], row["p_supervised"])
+        ).items()
+    ]
+    header = ["corpus", "`p_supervised`", "seeds", "one noise", "two noises"]
+    return markdown.table(header, lines)
+
+
+def column(rows, noises):
+    """The improvements with so many noises."""
+    return [float(row[f"si_sdri_{noises}"]) for row in rows]
 
 
 if __name__ == "__main__":

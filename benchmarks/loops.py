@@ -29,6 +29,8 @@ from fedenhance.training.separation import mixtures_of
 HERE = Path(__file__).parent
 RUN_OPTS = {"device": "cpu", "noprogressbar": True}
 """Of ``speechbrain.parse_arguments``."""
+SPEAKERS = 16
+"""Of the built-in corpus, at most one client each; further clients are copies."""
 
 
 # ----------------------------------------------------------- what all codes compute
@@ -79,17 +81,19 @@ def layers_loss(modules, batch, hparams):
     return modules["model"](inputs).square().mean()
 
 
-def few_batches(batches, hparams):
-    """Load the recordings of an experiment, but so many batches of each client.
+def few_batches(batches, clients, hparams):
+    """Load the recordings of an experiment, but so many clients and batches of each.
 
-    Where a client has fewer recordings they come again, as other examples.
+    Where a client has fewer recordings they come again, as other examples; where there
+    are fewer clients, so do they, with the same recordings.
     """
     train_set = dataio_prepare(hparams)["train"]
-    count, rows = batches * hparams["batch_size"], {}
-    for client, ids in sorted(train_set.clients.items()):
+    count, rows, dealt = batches * hparams["batch_size"], {}, []
+    for _, ids in sorted(train_set.clients.items()):
         taken = take(train_set.data, ids, count)
-        train_set.clients[client] = list(taken)
+        dealt.append(list(taken))
         rows |= taken
+    train_set.clients = {f"{n:05d}": dealt[n % len(dealt)] for n in range(clients)}
     train_set.data, train_set.data_ids = rows, list(rows)
     return {"train": train_set}
 
@@ -182,14 +186,15 @@ def recordings(args, folder, **sizes):
         "prepare": "null",
         "data_folder": args.data_folder,
         "manifest_folder": manifests,
-        "n_clients": sizes["clients"],
+        "n_clients": min(sizes["clients"], SPEAKERS),
         "p_available_users": 1.0,
         "local_epoch_p": 1,
         "segment": sizes["seconds"],
         "batch_size": sizes["batch_size"],
         "models": f"!include:models/{sizes['model']}.yaml",
         "cuda_graphs": sizes.get("cuda_graphs", True),
-        "datasets": f"!name:benchmarks.loops.few_batches [{sizes['batches']}]",
+        "datasets": f"!name:benchmarks.loops.few_batches "
+        f"[{sizes['batches']}, {sizes['clients']}]",
         "train_dataloader_opts": (
             f"{{batch_size: {sizes['batch_size']}, shuffle: True, "
             f"num_workers: {num_workers}, persistent_workers: {num_workers > 0}, "

@@ -434,11 +434,30 @@ def report(args, name, rows):
     save(args.out / f"{name}.csv", rows, machine(args))
 
 
-def append(path, rows, columns):
-    """Add rows to a table, floats with three decimals; make it if it is not there."""
-    old = read_table(path) if path.exists() else []
-    new = [
-        {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}
-        for row in rows
-    ]
-    write_table(path, [*old, *new], columns)
+class Kept:
+    """A table of what is done once: a benchmark that was stopped goes on with it.
+
+    Arguments
+    ---------
+    path : Path
+        The CSV file. Where there is one, its rows are taken over.
+    keys : sequence of str
+        The columns that tell one row from another.
+    restart : bool
+        Whether to begin anew.
+    """
+
+    def __init__(self, path, keys, restart=False):
+        self.path, self.keys = path, keys
+        self.rows = read_table(path) if path.exists() and not restart else []
+
+    def lacks(self, *values):
+        """Tell whether there is no row of this key."""
+        wanted = list(map(str, values))
+        return wanted not in ([row[key] for key in self.keys] for row in self.rows)
+
+    def add(self, *rows):
+        """Add rows, and write the table."""
+        cells = ({name: cell(value) for name, value in row.items()} for row in rows)
+        self.rows += cells
+        write_table(self.path, self.rows)

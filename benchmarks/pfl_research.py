@@ -2,7 +2,7 @@
 """A round of ours beside pfl-research's, with the same model, clients, batches, steps.
 
     python -m benchmarks.pfl_research
-    python -m benchmarks.pfl_research --clients 8 64
+    python -m benchmarks.pfl_research --clients 8 64 --batches 10
 
 pfl-research (Granqvist et al., "pfl-research: simulation framework for accelerating
 research in private federated learning", 2024) is the simulator that claims to be the
@@ -11,35 +11,45 @@ federated averaging. It has to be installed, into an environment of its own::
 
     pip install pfl
 
-Two tables in one: clients that train linear layers on noise, in growing numbers, where
-all time is the federation's; and the default experiment's network on recordings. Every
-client begins with a new Adam and clips its gradients. Ours checks every reply, writes
-its tables and can resume; a bare PyTorch loop is the floor.
+The default experiment's network on recordings, and linear layers on noise, where all
+time is the federation's; each with more and more clients that train for one batch.
+Every client begins with a new Adam and clips its gradients. Ours checks every reply,
+writes its tables and can resume; a bare PyTorch loop is the floor. Codes take turns,
+fewer where there are many clients. The memory is what a run of one round takes beyond
+its imports, in a process of its own. Rows that the CSV has are not measured again.
 """
 
 import copy
 import sys
 import tempfile
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks import loops, measuring
+from benchmarks import OUT, loops, measuring
 from benchmarks.rounds import later, ratio, settings_of
 from fed.loading import restrict
 from fedenhance.reports.metrics import require
 
 CLIENTS = (8, 64, 256, 1000)
+LAYERS, MODEL = "linear layers", "sudormrf_groupcomm_small"
+KEYS = ["network", "clients", "batches", "code"]
+MANY = 256
+"""So many clients, and more, have one turn."""
 
 
 def parse(argv):
     """The command line."""
     parser = measuring.parser(__doc__, data=True)
     parser.add_argument("--clients", nargs="+", type=int, default=CLIENTS)
-    parser.add_argument("--repeats", type=int, default=3)
-    quick = {"clients": [2, 4], "repeats": 1}
+    parser.add_argument("--batches", type=int, default=1, help="of each client")
+    parser.add_argument("--turns", type=int, default=3, help="fewer of many clients")
+    parser.add_argument("--networks", nargs="+", default=[LAYERS, MODEL])
+    parser.add_argument("--restart", action="store_true", help="measure all again")
+    quick = {"clients": [2], "turns": 1, "out": OUT / "quick"}
     return measuring.parse(parser, argv, quick=quick)
 
 
@@ -145,36 +155,50 @@ CODES = {"bare": loops.bare, "ours": loops.in_process, "pfl-research": simulated
 
 
 def main(argv=None):
-    """Measure, print the table and write it."""
-    args, rows = parse(argv), []
+    """Measure what the CSV lacks, and print it."""
+    args = parse(argv)
     try:
         require("this benchmark", "pfl")
     except ImportError as error:
         sys.exit(str(error))
     clock = measuring.begin(args)
-    for count in args.clients:
-        case = loops.Case(settings=settings_of("clients", count), device=args.device)
-        rows += beside(args, clock, case, "linear layers", count)
-        measuring.report(args, "rounds_pfl", rows)
-    sizes = {"clients": 4, "batches": 10, "batch_size": 4, "seconds": 1.0}
-    with tempfile.TemporaryDirectory() as folder:
-        case = loops.recordings(args, folder, model=args.model, **sizes)
-        rows += beside(args, clock, case, args.model, sizes["clients"])
-    measuring.report(args, "rounds_pfl", rows)
+    kept = measuring.Kept(args.out / "rounds_pfl.csv", KEYS, args.restart)
+    for network, count in product(args.networks, args.clients):
+        if kept.lacks(network, count, args.batches, "ours"):
+            with tempfile.TemporaryDirectory() as folder:
+                case = case_of(args, network, count, folder)
+                kept.add(*beside(args, clock, case, network, count))
+    print(measuring.table(kept.rows))
+
+
+def case_of(args, network, clients, folder):
+    """Make what is trained."""
+    if network == LAYERS:
+        settings = settings_of("clients", clients) | {"batches": args.batches}
+        return loops.Case(settings=settings, device=args.device)
+    sizes = {"clients": clients, "batches": args.batches, "batch_size": 4}
+    return loops.recordings(args, folder, model=network, seconds=1.0, **sizes)
 
 
 def beside(args, clock, case, network, clients):
     """Rows of a table: the codes in turns, on one case."""
-    calls = {n: partial(code, copy.copy(case), 4, clock) for n, code in CODES.items()}
-    runs = measuring.alternate(calls, args.repeats)
+    turns = args.turns if clients < MANY else 1
+    rounds = 4 if network == LAYERS else 2
+    calls = {
+        name: partial(code, copy.copy(case), rounds, clock)
+        for name, code in CODES.items()
+    }
+    runs = measuring.alternate(calls, turns)
     return [
         {
             "network": network,
             "clients": clients,
+            "batches": args.batches,
             "code": name,
             "seconds": later(run),
             "ours_to_this": ratio(runs["ours"], run),
             "peak_memory_mb": args.peak_memory(CODES[name], case, 1),
+            "machine": measuring.machine(args),
         }
         for name, run in runs.items()
     ]

@@ -13,11 +13,11 @@ import argparse
 import re
 import subprocess
 import time
+from itertools import product
 from pathlib import Path
 
 from benchmarks import COMMITTED, measuring
 from fedenhance.commands.experiments import command_of
-from fedenhance.reports.markdown import table
 
 KINDS = {
     "federated": [],
@@ -25,8 +25,6 @@ KINDS = {
     + ["--weighting", "null"],
 }
 """Kind of training -> the arguments of train.py that go with it."""
-
-COLUMNS = ["training", "seed", "epochs", "minutes", "train_WER", "test_WER"]
 
 
 def parse(argv):
@@ -94,16 +92,15 @@ def read_error_rate(path):
 
 
 def main(argv=None):
-    """Run, print the table, and write the CSV."""
+    """Run what is not in the CSV yet; print it."""
     arguments = parse(argv)
-    rows = [
-        run(arguments, kind, seed)
-        for seed in arguments.seeds
-        for kind in arguments.training
-    ]
-    print(table(COLUMNS, [row.values() for row in rows]))
+    kept = measuring.Kept(arguments.csv, ["training", "seed", "epochs"])
+    for seed, kind in product(arguments.seeds, arguments.training):
+        row = run(arguments, kind, seed)
+        if kept.lacks(kind, seed, row["epochs"]):
+            kept.add(row)
+    print(measuring.table(kept.rows))
     print("WER in percent; train_WER is on the speech that was trained on")
-    measuring.append(arguments.csv, rows, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -116,12 +116,14 @@ class Snapshot:
 
 def structure(modules):
     """Tell the class of each module, and the kind of each weight and buffer."""
-    found = {name: type(module) for name, module in modules.named_modules()}
-    return found | {
-        name: (value.shape, value.dtype, value.device)
-        for name, value in modules.state_dict(keep_vars=True).items()
-        if isinstance(value, torch.Tensor)
-    }
+    found = {}
+    for name, module in modules.named_modules():
+        found[name] = type(module)
+        parts, passing = vars(module), module._non_persistent_buffers_set
+        for key, value in (parts["_parameters"] | parts["_buffers"]).items():
+            if value is not None and key not in passing:
+                found[f"{name}.{key}"] = value.shape, value.dtype, value.device
+    return found
 
 
 def parts_of(module):

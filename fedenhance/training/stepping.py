@@ -84,11 +84,8 @@ class Stepping(Brain):
         """Note what is to be trained, to see whether it is."""
         super().on_stage_start(stage, epoch)
         if stage == Stage.TRAIN:
-            self.weights_before = [w.detach().clone() for w in self.weights()]
-
-    def weights(self):
-        """List what is trained."""
-        return [w for w in self.modules.parameters() if w.requires_grad]
+            weights = [w for w in self.modules.parameters() if w.requires_grad]
+            self.weights_before = [(w, w.detach().clone()) for w in weights]
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Say how many steps were left out, and whether nothing was learnt.
@@ -111,7 +108,7 @@ class Stepping(Brain):
             )
         if count:
             logger.warning("%d steps left out: gradients were not finite.", count)
-        if self.step and all(map(torch.equal, before, self.weights())):
+        if self.step and all(torch.equal(now, then) for now, then in before):
             rates = [
                 group["lr"]
                 for optimizer in (self.optimizers_dict or {}).values()

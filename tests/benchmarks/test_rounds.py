@@ -41,13 +41,14 @@ def test_recordings_come_again_where_a_client_has_too_few(tiny_corpus, tmp_path)
         "manifest_folder": tiny_corpus,
         "n_clients": 4,
         "batch_size": 2,
-        "datasets": "!name:benchmarks.loops.few_batches [2]",
+        "datasets": "!name:benchmarks.loops.few_batches [2, 5]",
     }
     hparams, _ = Case(str(file), settings).load(tmp_path)
     train_set = hparams["datasets"](hparams)["train"]
     held = train_set.clients
-    assert [len(ids) for ids in held.values()] == [4, 4, 4, 4]
-    first, second, *again = held["0"]
+    assert [len(ids) for ids in held.values()] == [4] * 5
+    assert held["00004"] == held["00000"] != held["00001"]
+    first, second, *again = held["00000"]
     assert again == [f"{first} again 1", f"{second} again 1"]
     assert train_set[0]["sources"].shape == train_set[2]["sources"].shape
 
