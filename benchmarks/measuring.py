@@ -58,10 +58,6 @@ def parser(
         The default of benchmarks that run on GPUs as well.
     data, authors : bool
         Whether a network is trained on recordings; whether theirs may run beside ours.
-
-    Returns
-    -------
-    argparse.ArgumentParser
     """
     made = describe(doc)
     if sections:
@@ -109,10 +105,6 @@ def parse(made, argv, sections=None, quick=None, needs=("fedenhance",)):
         Options of a trial.
     needs : tuple of str
         Checkouts that ``--authors`` must hold.
-
-    Returns
-    -------
-    argparse.Namespace
     """
     args = made.parse_args(argv)
     if sections:
@@ -137,18 +129,13 @@ def choose(made, what, names, known):
 
 
 def begin(args, keep_memory=True):
-    """Settle threads, seed, log and memory; say what the machine is; give the clock.
+    """Settle threads, seed, log and memory; print the machine; return the clock.
 
     Arguments
     ---------
     args : argparse.Namespace
     keep_memory : bool
         Federations keep freed memory; what they are compared with shall have it too.
-
-    Returns
-    -------
-    callable
-        Seconds.
     """
     args.peak_memory = not_measured if args.quick else peak_memory
     if on_gpu(args):
@@ -165,13 +152,7 @@ def begin(args, keep_memory=True):
 
 
 def run_sections(args, sections):
-    """Run the sections asked for, each called with the arguments and the clock.
-
-    Returns
-    -------
-    list of dict
-        The rows that they return, if they do.
-    """
+    """Run the sections asked for, with arguments and clock; return all their rows."""
     clock, rows = begin(args), []
     for section in args.sections:
         print(f"--- {section}", flush=True)

@@ -22,6 +22,7 @@ its imports, in a process of its own. Rows that the CSV has are not measured aga
 import copy
 import sys
 import tempfile
+import time
 from functools import partial
 from itertools import product
 
@@ -71,7 +72,7 @@ class Loss(torch.nn.Module):
         return {}
 
 
-def simulated(case, rounds, clock):
+def simulated(case, rounds, clock=time.process_time):
     """A code like those of ``benchmarks.loops``: seconds of each round."""
     from pfl.aggregate.simulate import SimulatedBackend
     from pfl.algorithm.base import NNAlgorithmParams

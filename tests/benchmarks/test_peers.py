@@ -73,14 +73,3 @@ def test_an_enhancer_of_ours_is_called_as_peers_are():
 
     signal = RNG.standard_normal(10).astype(np.float32)
     assert np.array_equal(peers.first_source(trained, signal), signal)
-
-
-def test_the_table_of_the_readme_is_that_of_the_csv():
-    readme = (peers.COMMITTED.parent / "README.md").read_text(encoding="utf-8")
-    with open(peers.COMMITTED / "peers.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["n_noises"] in "12"]
-    for one, two in zip(rows[::2], rows[1::2], strict=True):
-        assert one["enhancer"] == two["enhancer"]
-        for key, digits in (("si_sdri", 1), ("pesq", 2), ("estoi", 2), ("dnsmos", 2)):
-            cells = (f"{float(row[key]):.{digits}f}" for row in (one, two))
-            assert f"| {' / '.join(cells)} |" in readme

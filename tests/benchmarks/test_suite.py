@@ -9,7 +9,10 @@ import pytest
 from benchmarks import __main__ as suite
 
 HERE = Path(suite.__file__).parent
-SHARED = "__init__ __main__ measuring loops models original flower_stock stand_ins"
+SHARED = """
+    __init__ __main__ flower_stock loops measuring models original page_tables stand_ins
+    tables
+"""
 BY_THEMSELVES = """
     attacks bare_folder compression enhancement experiments first_step gpu kills peers
     pfl_research privacy recipes recipes_exact recognition

@@ -1,0 +1,150 @@
+"""Tables within pages that are CSVs, as ``benchmarks.tables`` writes them."""
+
+from benchmarks import attacks, experiments
+from benchmarks.tables import Table, cells, those
+from fedenhance.data.tables import grouped
+from fedenhance.reports import markdown
+from fedenhance.reports.markdown import spread
+
+FULL, SMALL = "sudormrf_groupcomm", "sudormrf_groupcomm_small"
+BENCHMARKS, REPRODUCE = "benchmarks/README.md", "docs/reproduce.md"
+OBJECTIVES = {
+    "noisy_target": "noisy target",
+    "mixit": "MixIT",
+    "constrained_mixit": "constrained MixIT",
+    "remixit": "RemixIT, 24 rounds more",
+    "supervised": "supervised",
+}
+MEMBERS = ["groupcomm", "improved", "original", "causal"]
+RATIOS = [(f"{name}_ratio", "{:.2f}") for name in ("forward", "train", "memory")]
+PEERS = {
+    "nothing": "the mixture itself",
+    "noisereduce": "noisereduce",
+    "rnnoise": "RNNoise",
+    "gtcrn": "GTCRN, authors' weights",
+    "deepfilternet3": "DeepFilterNet 3",
+    "pretrained": "ours, as it comes along",
+}
+MEASURES = (("si_sdri", 1), ("pesq", 2), ("estoi", 2), ("dnsmos", 2))
+
+
+def objectives(rows):
+    """The table of docs/reproduce.md."""
+    lines = []
+    for name, title in OBJECTIVES.items():
+        own = those(rows, {"objective": name})
+        gains = [[float(row[f"si_sdri_{n}"]) for row in own] for n in (1, 2)]
+        lines.append([title, len(own), *map(spread, gains)])
+    return markdown.table(["objective", "seeds", "one noise", "two noises"], lines)
+
+
+def networks(rows):
+    """What networks take of their authors' time and memory."""
+    names = [f"sudormrf_{member}" for member in MEMBERS]
+    found = those(rows, {"code": "ours"})
+    found = [row for row in found if row["network"] in names]
+    heads = ["ours / theirs", "forward", "training step", "peak memory"]
+    name = lambda row: row["network"].removeprefix("sudormrf_")  # noqa: E731
+    return cells(found, heads, [name, *RATIOS])
+
+
+def peers(rows):
+    """Enhancers side by side, with one and with two noises."""
+    rows = [row for row in rows if row["n_noises"] in ("1", "2")]
+    lines = []
+    for name, pair in grouped(rows, lambda row: row["enhancer"]).items():
+        found = [
+            " / ".join(f"{float(row[key]):.{digits}f}" for row in pair)
+            for key, digits in MEASURES
+        ]
+        count = int(float(pair[0]["parameters"]))
+        took = float(pair[0]["realtime_factor"])
+        last = [f"{took:.3f}" if name != "nothing" else "–", f"{count:,}" or "–"]
+        lines.append([PEERS.get(name, name), *found, *last])
+    heads = ["enhancer", "SI-SDRi, dB", "PESQ", "ESTOI", "DNSMOS", "of real time"]
+    return markdown.table([*heads, "weights"], lines)
+
+
+def compared(rows):
+    """What a round takes of other codes' time."""
+    names = {"bare": "bare loop", "flower": "Flower's own", "original": "the original"}
+    lines = [
+        [
+            title,
+            *(
+                f"{float(row['ours_to_this']):.2f}"
+                for model in (SMALL, FULL)
+                for row in those(rows, {"code": code, "model": model})
+            ),
+        ]
+        for code, title in names.items()
+    ]
+    heads = ["ours / this code, a round", "default network, 4 clients x 10 batches"]
+    return markdown.table([*heads, "full network, 1 x 2"], lines)
+
+
+def simulators(rows):
+    """Rounds of ours, of a bare loop and of pfl-research's, by clients."""
+    lines = []
+    for row in those(rows, {"code": "ours"}):
+        same = {key: row[key] for key in ("network", "clients", "batches")}
+        other = {code: those(rows, {"code": code, **same})[0] for code in SIMULATED}
+        lines.append(
+            [
+                row["network"],
+                f"{int(row['clients']):,}",
+                row["batches"],
+                f"{float(row['seconds']):.3g}",
+                *(f"{float(other[c]['ours_to_this']):.2f}" for c in SIMULATED),
+                *(
+                    f"{float(found['peak_memory_mb']):.0f}"
+                    for found in (row, *other.values())
+                ),
+            ]
+        )
+    heads = ["network", "clients", "batches of each", "ours, s", "ours / bare loop"]
+    heads += ["ours / pfl-research", "ours, MB", "bare, MB", "pfl-research, MB"]
+    return markdown.table(heads, lines)
+
+
+SIMULATED = ("bare", "pfl-research")
+THOUSANDS = ("clients", "{:,.0f}")
+TABLES = {
+    "experiments": Table(
+        "README.md",
+        "experiments.csv",
+        lambda rows: experiments.table(those(rows, {"seed": "?"})),
+    ),
+    "attacks": Table("docs/federate.md", "attacks.csv", attacks.table),
+    "objectives": Table(REPRODUCE, "objectives.csv", objectives),
+    "networks": Table(REPRODUCE, "networks.csv", networks),
+    "networks_gpu": Table(BENCHMARKS, "networks_gpu.csv", networks),
+    "rounds": Table(BENCHMARKS, "rounds.csv", compared),
+    "rounds_gpu": Table(BENCHMARKS, "rounds_gpu.csv", compared),
+    "rounds_pfl": Table(BENCHMARKS, "rounds_pfl.csv", simulators),
+    "peers": Table(BENCHMARKS, "peers.csv", peers),
+    "privacy_clients": Table(
+        "docs/privacy.md",
+        "privacy_clients.csv",
+        lambda rows: cells(
+            rows,
+            [
+                "clients",
+                "expected in a round",
+                "noise multiplier z",
+                "noise / longest update",
+            ],
+            [THOUSANDS, "expected", "noise_multiplier", "noise_to_update"],
+        ),
+    ),
+    "privacy": Table(
+        "docs/privacy.md",
+        "privacy.csv",
+        lambda rows: cells(
+            rows,
+            ["", "clients", "expected", "error"],
+            ["training", "clients", "expected", "error"],
+        ),
+    ),
+}
+"""Name of a table -> where it is, and what it is made of."""
