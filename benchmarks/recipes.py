@@ -39,6 +39,7 @@ REPLACED = {
     "segment_size": "2560",
     "grad_accumulation_factor": "1",
     "number_of_samples": "4",
+    "max_decode_ratio": "0.2",
     **dict.fromkeys(
         "beam_size slu_beam_size valid_beam_size test_beam_size".split(), "2"
     ),

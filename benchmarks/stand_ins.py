@@ -59,21 +59,27 @@ MODELS = {
 """For SpeechBrain's inference interfaces, by the names that recipes have for them."""
 
 
-def tokenizer(path):
+TOKENS = 3 + len(LETTERS) + len(RARE)
+
+
+def tokenizer(path, size=TOKENS):
     """Trains a SentencePiece tokenizer whose tokens are the letters.
 
     Arguments
     ---------
     path : Path
         Of its file.
+    size : int
+        Most tokens: as many as a network knows. Letters beyond that are unknown.
     """
+    rare = RARE[: max(0, size - len(LETTERS) - 3)]
     import sentencepiece
 
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([LETTERS, LETTERS, RARE]),
+        sentence_iterator=iter([LETTERS, LETTERS, *[rare] * bool(rare)]),
         model_prefix=str(path),
         model_type="char",
-        vocab_size=len(LETTERS) + len(RARE) + 3,
+        vocab_size=size,
         hard_vocab_limit=False,
         character_coverage=1.0,
         max_sentence_length=4 * len(RARE),
@@ -109,7 +115,8 @@ def write(hparams):
             if isinstance(wanted, torch.nn.Module):
                 torch.save(wanted.state_dict(), path)
             else:
-                tokenizer(path)
+                own = hparams.get("output_neurons")
+                tokenizer(path, *[own] * (own in range(4, len(LETTERS) + 4)))
             written.append(path)
     return written
 

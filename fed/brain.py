@@ -430,9 +430,12 @@ def join(brain):
         brain.__class__ = own
         for name in ("checkpointer", "skip_nonfinite_grads"):
             setattr(brain, name, options[name])
+        for name in added:
+            vars(brain).pop(name, None)
         vars(brain.hparams).clear()
         vars(brain.hparams).update(hparams)
 
     brain.__class__ = type(f"Federated{own.__name__}", (Federated, own), {})
     brain.begin()
+    added = vars(brain).keys() - options.keys()
     return leave

@@ -4,6 +4,7 @@ What ``python -m fed`` is given is also how other processes make a site of their
 """
 
 import argparse
+import ast
 import functools
 import io
 import json
@@ -25,6 +26,12 @@ from fedenhance.run_folder.record import as_worker
 DESCRIPTION = """Federates a SpeechBrain recipe: runs its script, as python would, up to
 the call to Brain.fit(); trains with the federation; goes on with the best model.
 Instead of a script, a YAML file that names brain and datasets will do."""
+
+
+CHOOSE = (
+    "say by --fit, with a number or a class, which call to federate; others stay as "
+    "they are."
+)
 
 
 class Reached(BaseException):
@@ -98,7 +105,7 @@ def fit_federated(file=None, chosen=None):
         The number of the call, or the name of the Brain's class; the first by default,
         which must then be the only one. Other calls are left as they are.
     """
-    own, calls = Brain.fit, []
+    own, calls, given = Brain.fit, [], {}
 
     @functools.wraps(own)
     def fit(brain, *args, **kwargs):
@@ -107,11 +114,16 @@ def fit_federated(file=None, chosen=None):
         calls.append(type(brain).__name__)
         if chosen is None and len(calls) > 1:
             raise ValueError(
-                f"fit() is called for {' and then '.join(calls)}: say by --fit, with a "
-                "number or a class, which one to federate; others stay as they are."
+                f"fit() is called for {' and then '.join(calls)}: {CHOOSE}"
             )
+        if chosen is None and len(lines := calls_of_fit()) > 1:
+            where = " and ".join(map(str, lines))
+            raise ValueError(f"fit() is called in lines {where}: {CHOOSE}")
         if chosen not in (None, str(len(calls)), calls[-1]):
+            # After a federation: what is trained now is kept where the recipe says.
+            brain.checkpointer = given.pop(id(brain), brain.checkpointer)
             return own(brain, *args, **kwargs)
+        given[id(brain)] = brain.checkpointer
         if file:
             federation = load_hparams(file).get("federation")
         else:
@@ -128,6 +140,34 @@ def fit_federated(file=None, chosen=None):
         yield
     finally:
         Brain.fit = own
+
+
+def calls_of_fit():
+    """List the lines where the script calls the ``fit()`` of a Brain.
+
+    That is one of several arguments, of something that is not ``self``.
+    """
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if not (file and Path(file).exists()):
+        return []
+    calls = (n for n in ast.walk(ast.parse(Path(file).read_bytes())) if is_fit(n))
+    return sorted(call.lineno for call in calls)
+
+
+def is_fit(node):
+    """Tell whether a node of a syntax tree is a call to the ``fit()`` of a Brain.
+
+    Example
+    -------
+    >>> [is_fit(ast.parse(text, mode="eval").body) for text in (
+    ...     "brain.fit(counter, train, valid)", "self.fit(range(1), part)", "f.fit(x)")]
+    [True, False, False]
+    """
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    owner = getattr(node.func.value, "id", None)
+    several = len(node.args) + len(node.keywords) > 1
+    return node.func.attr == "fit" and owner != "self" and several
 
 
 def current():

@@ -191,6 +191,8 @@ class Checker:
         From a client to how many examples it may count.
     patience : float
         Seconds for which was waited.
+    may_be_still : bool
+        Whether weights may stay what they were: a rate that begins at 0 warms up.
     """
 
     federation: object
@@ -199,6 +201,7 @@ class Checker:
     groups: dict
     most_examples: object = lambda client: math.inf
     patience: float = math.inf
+    may_be_still: bool = False
 
     def __call__(self, reply, row):
         """Judge a reply; fill its metrics, norms and weight into the client's row.
@@ -254,7 +257,7 @@ class Checker:
             raise ValueError("update is not finite")
         if moved > (limit := self.limit):
             raise ValueError(f"update of norm {moved:.3g} exceeds {limit:.3g}")
-        if NORMS[0] in self.groups and not row[NORMS[0]]:
+        if NORMS[0] in self.groups and not (row[NORMS[0]] or self.may_be_still):
             raise ValueError(
                 "learnt nothing: no weight has changed (learning rate 0, gradients not "
                 "finite, or grad_accumulation_factor above its number of batches?)"

@@ -215,7 +215,8 @@ class Server:
         rule = None if self.private else may_set(self.site.brain)
         schema = Schema(arrays, rule, self.federation.totals)
         groups = groups_of(sent, self.site.trained)
-        limits = self.most_examples, patience
+        still = self.site.warms_up and not self.ledger.rows
+        limits = self.most_examples, patience, still
         return Checker(self.federation, schema, sent, groups, *limits)
 
     def report(self, server_round, clients, sums):

@@ -113,7 +113,7 @@ class Site:
         self.stateful = list(brain.stateful.values())
         seed = self.hparams.get("seed", 0)
         self.seed = int(seed if federation.seed is None else federation.seed)
-        self.tried = False
+        self.tried = self.warms_up = False
         self._partition = None
 
     @property
@@ -234,6 +234,7 @@ class Site:
                 group["lr"] = group["lr"] if task.lr is None else task.lr
             if task.proximal_mu:
                 optimizer.register_step_pre_hook(proximal(task.proximal_mu))
+        self.first_rates = rates_of(optimizers)
         for key, numbers in state.get("numbers", {}).items():
             set_numbers(self.brain.schedulers[key][0], numbers)
 
@@ -327,6 +328,8 @@ class Site:
             self.train_one_batch(numbers)
             if not brain.optimizers():
                 raise ValueError("the Brain has no optimizer; give it an opt_class")
+            rates = rates_of(brain.optimizers())
+            self.warms_up = any(rates) and not any(self.first_rates)
             with one_batch(brain):
                 self.validate(arrays, brain.numbers(), 1)
         except Exception as error:
@@ -394,6 +397,11 @@ FOREIGN = [
 def is_recipes(file):
     """Tell whether a file of a traceback may be the recipe's."""
     return not any(Path(file).resolve().is_relative_to(folder) for folder in FOREIGN)
+
+
+def rates_of(optimizers):
+    """List the learning rates of optimizers, given by name."""
+    return [group["lr"] for o in optimizers.values() for group in o.param_groups]
 
 
 def load_optimizer(optimizer, state):

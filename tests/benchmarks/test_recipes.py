@@ -202,6 +202,17 @@ def test_the_stand_in_of_a_tokenizer_knows_letters_and_any_token(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.ckpt"]
 
 
+def test_the_stand_in_of_a_tokenizer_has_no_more_tokens_than_a_network(tmp_path):
+    import sentencepiece
+    from speechbrain.utils.parameter_transfer import Pretrainer
+
+    paths = {"tokenizer": str(tmp_path / "tokenizer.ckpt")}
+    loadables = {"tokenizer": sentencepiece.SentencePieceProcessor()}
+    write({"p": Pretrainer(loadables=loadables, paths=paths), "output_neurons": 23})
+    processor = sentencepiece.SentencePieceProcessor(str(tmp_path / "tokenizer.ckpt"))
+    assert max(processor.encode(LETTERS)) == 22
+
+
 def test_stand_ins_are_written_where_files_are_missing(tmp_path):
     import torch
     from speechbrain.utils.parameter_transfer import Pretrainer

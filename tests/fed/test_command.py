@@ -123,6 +123,23 @@ def test_a_second_call_of_fit_must_be_chosen(script, tmp_path):
     assert sb.Brain.fit.__module__ == "speechbrain.core"
 
 
+def test_two_calls_in_a_script_are_refused_before_the_first_trains(
+    tmp_path, as_main, script
+):
+    text = (HERE / "train.py").read_text()
+    end = text.index("    brain.evaluate(")
+    again = "    brain.fit(hparams['epoch_counter'], loaders['train'])\n"
+    twice = tmp_path / "twice.py"
+    twice.write_text(text[:end] + again + text[end:])
+    words = [twice, *SCRIPT[1:], f"--output_folder={tmp_path / 'out'}"]
+    words += [f"--federation={HERE / 'federation.yaml'}"]
+    with pytest.raises(ValueError, match=r"in lines \d+ and \d+: say by --fit"):
+        run(words)
+    assert not (tmp_path / "out/rounds.csv").exists()
+    run([*words, "--fit=1"])
+    assert (tmp_path / "out/rounds.csv").exists()
+
+
 def test_another_call_than_the_first_is_federated_on_request(script, tmp_path):
     script("--calls=2", "--fit=2")
     assert (tmp_path / "out/save/federated/federation.pt").exists()

@@ -156,6 +156,34 @@ def test_modules_travel_that_only_the_checkpointer_knows(tmp_path):
     assert teacher.bias.item() == 5.0
 
 
+class Rises(recipe.Regression):
+    """Begins at a learning rate of 0, as SpeechBrain's Transformers do."""
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        if RISES:
+            sb.nnet.schedulers.update_learning_rate(self.optimizer, 0.05)
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        self.train_loss = stage_loss
+
+
+RISES = True
+
+
+@pytest.mark.parametrize("rises", [True, False])
+def test_a_rate_that_rises_from_0_may_leave_round_1_without_a_step(
+    train, monkeypatch, rises
+):
+    monkeypatch.setattr("tests.fed.test_numbers.RISES", rises)
+    brain = {"brain": "!name:tests.fed.test_numbers.Rises", "lr": 0.0}
+    options = {**brain, "dataloader_options": "{batch_size: 16}", "rounds": 3}
+    if rises:
+        train(**options)
+    else:
+        with pytest.raises(RuntimeError, match="learnt nothing"):
+            train(**options)
+
+
 def test_rates_that_validation_changes_reach_the_clients(train, tmp_path, monkeypatch):
     rates = []
 

@@ -1,11 +1,13 @@
 """What a process loads to train, and how it goes on."""
 
 import logging
+from functools import partial
 
 import pytest
 import torch
 from speechbrain import Stage
 from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain.utils.parameter_transfer import Pretrainer
 
 import fed
 from fed.arrays import get_arrays
@@ -127,6 +129,30 @@ def test_a_server_without_what_clients_train_on_validates_all_the_same(caplog):
         assert site.validate(get_arrays(site.brain), {}, server_round)["loss"] > 0
     tried = [r for r in caplog.records if "Nothing can be trained" in r.getMessage()]
     assert len(tried) == 1
+
+
+def test_what_a_pretrainer_has_loaded_is_where_round_1_starts(tmp_path):
+    site = site_of(recipe.Regression, recipe.datasets({"train_size": 16})["train"])
+    site.leave()  # and join again below
+    model, own = site.brain.modules["model"], get_arrays(site.brain)
+    ones = {n: torch.ones_like(w) for n, w in model.state_dict().items()}
+    torch.save(ones, tmp_path / "ones.ckpt")
+    pretrainer = Pretrainer(
+        collect_in=tmp_path / "collected",
+        loadables={"model": model},
+        paths={"model": str(tmp_path / "ones.ckpt")},
+    )
+    pretrainer.collect_files()
+    pretrainer.load_collected()
+    site.brain.hparams.pretrainer = pretrainer
+    federation = fed.Federation(partition=partial(fed.partition.iid, n_clients=2))
+    data = site.train_set, site.datasets["valid"], {"batch_size": 4}
+    site = Site(federation, site.brain, *data)
+    site.rehearse()
+    for name, array in get_arrays(site.brain).items():
+        assert (array == 1).all() and array.shape == own[name].shape, name
+    # It is no state that clients would send.
+    assert not any("pretrainer" in name for name in site.brain.numbers())
 
 
 @pytest.mark.parametrize("before", [True, False])
