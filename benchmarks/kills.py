@@ -9,11 +9,11 @@ again, it is started in a folder of its own, ended by SIGKILL, and started once 
 what it leaves is compared to the bit. Half of the moments are drawn from the time that
 it takes, the others from what it does to files in its folder, and up to three
 milliseconds after: inside saving, that is. A finished row is kept, so that an
-interrupted benchmark goes on. Prints a summary, and adds a row a kill to kills.csv.
+interrupted benchmark goes on; what was done by other code is done again. Prints a
+summary, and adds a row a kill to kills.csv.
 """
 
 import contextlib
-import hashlib
 import os
 import random
 import select
@@ -24,17 +24,14 @@ import time
 import traceback
 from pathlib import Path
 
-import torch
-
 import fedenhance.recipes.LibriFSD50K.prepare  # noqa: F401, once for all that is trained
 import fedenhance.reports.results  # noqa: F401
 import fedenhance.training.remixit  # noqa: F401
 from benchmarks import OUT, measuring
-from fed.files import load
+from benchmarks.left import left_by
 from fedenhance.commands import train
 from fedenhance.data.tables import read_table
-from fedenhance.deploy.trained import find_best
-from fedenhance.run_folder.checkpoints import Checkpoints, is_archive
+from fedenhance.run_folder.record import version
 
 COMMON = {
     **{"p_supervised": 0.5, "p_available_users": 0.5, "local_epoch_p": 0.25},
@@ -90,6 +87,7 @@ CONFIGURATIONS = {
 """Name -> options of train.py, beside the common ones."""
 
 COLUMNS = ["configuration", "kill", "moment", "seconds", "file", "rounds", "outcome"]
+COLUMNS += ["code"]
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
 """Events of Python's audit hooks; so is opening to write."""
 
@@ -300,50 +298,6 @@ def resumed(argv, folder, whole, limit):
     return f"differs: {', '.join(differing)}" if differing else "equal"
 
 
-def left_by(folder):
-    """Digest what a run leaves: tables without times, and what it would go on from.
-
-    That is the state of a federation, the best checkpoint and the newest one. A kill
-    between saving and tidying up may leave an older one as well, which is not compared.
-
-    Returns
-    -------
-    dict
-        Name -> digest.
-    """
-    found = {}
-    for name in ("rounds.csv", "clients.csv", "test_metrics.csv"):
-        if (folder / name).exists():
-            rows = read_table(folder / name)
-            found[name] = digest([{**row, "seconds": 0} for row in rows])
-    state = folder / "save/federation.pt"
-    if state.exists():
-        kept = load(state)
-        found |= {
-            name: digest(kept[name]) for name in ("arrays", "average", "strategy")
-        }
-    newest = Checkpoints(folder / "save").find_checkpoint()
-    for kind, checkpoint in (("best", find_best(folder / "save")), ("newest", newest)):
-        for name, file in checkpoint.paramfiles.items() if checkpoint else ():
-            if is_archive(file):
-                kept = torch.load(file, weights_only=True)
-                found[f"{kind} {name}"] = digest(kept)
-    return found
-
-
-def digest(value):
-    """Digest a tree of plain values and tensors."""
-    if isinstance(value, dict):
-        value = [(str(key), digest(part)) for key, part in value.items()]
-    elif isinstance(value, (list, tuple)):
-        value = list(map(digest, value))
-    elif hasattr(value, "tobytes"):
-        value = value.dtype, value.shape, value.tobytes()
-    elif isinstance(value, torch.Tensor):
-        return digest(value.numpy())
-    return hashlib.sha256(repr(value).encode()).hexdigest()
-
-
 # ----------------------------------------------------------------- the whole
 
 
@@ -372,7 +326,8 @@ def one(name, number, argv, args, whole, length):
     generator = random.Random(f"{args.seed} {name} {number}")
     seconds, changes = length
     folder = args.work / name.replace(" ", "_") / str(number)
-    row = {"configuration": name, "kill": number}
+    code = version().partition(",")[0]
+    row = {"configuration": name, "kill": number, "code": code}
     while "moment" not in row:
         clear(folder)
         if number % 2:
@@ -420,6 +375,8 @@ def main(argv=None):
     args.work = args.work.absolute()
     args.work.mkdir(parents=True, exist_ok=True)
     rows = read_table(args.out) if args.out.exists() else []
+    code = version().partition(",")[0]
+    rows = [row for row in rows if row.get("code") == code]
     done = {(row["configuration"], row["kill"]) for row in rows}
     for name in args.names:
         words = words_of(name, args)

@@ -271,9 +271,10 @@ class Federation:
             raise command.Reached(site)
         name = command.current()
         command.keep(name, site)
+        claim = command.Process.claim
         try:
-            if command.Process.claim is not None:
-                command.Process.claim.check_data(fingerprint(site), "the training data")
+            if claim is not None:
+                claim.check_data(fingerprint(site), "the training data")
             start = self.runtime if callable(self.runtime) else RUNTIMES[self.runtime]
             roster = [(client, None) for client in site.names()]
             if self.holdings:
@@ -287,6 +288,9 @@ class Federation:
 
             # With privacy each client is drawn by itself, so that all may be.
             start(serve, len(roster) if self.privacy else self.sampled(len(roster)))
+            if claim is not None:  # the recipe may have said what is best
+                way = "maximize" if self.maximize else "minimize"
+                claim.write(metric=f"{way} {self.metric.removeprefix('valid_')}")
         finally:
             site.leave()
         if brain.checkpointer is not None:  # evaluate() finds the best model there

@@ -9,7 +9,8 @@ from speechbrain.utils.logger import get_logger
 from fed import files
 from fed.arrays import get_arrays, set_arrays
 from fed.strategy import restore_strategy, strategy_state
-from fedenhance.run_folder.checkpoints import Checkpoints, check
+from fedenhance.run_folder.checkpoints import Checkpoints, check, check_reported
+from fedenhance.run_folder.files import sweep
 from fedenhance.run_folder.models import load_initial
 
 logger = get_logger(__name__)
@@ -65,12 +66,13 @@ class Ledger:
                 load_initial(site.brain.modules, self.federation.initial_model)
             arrays = get_arrays(site.brain)
         last = len(self.rows)
-        # A kill may have left a checkpoint of a later round, and half a file.
+        # A kill may have left a checkpoint of a later round, or an older one that was
+        # to be removed.
         self.checkpointer.delete_checkpoints(
             num_to_keep=0, ckpt_predicate=lambda c: c.meta["round"] > last
         )
-        for partial in site.save_folder.rglob(".*.pt"):
-            partial.unlink()
+        self.checkpointer.delete_checkpoints(max_keys=["round"], importance_keys=[])
+        sweep(site.save_folder)
         self.check_best()
         self.rounds_table.rewrite(self.rows)
         self.clients_table.start(last)
@@ -108,11 +110,8 @@ class Ledger:
         self.federation.choose_as(asked, row)
         metric = self.federation.metric
         reported = [key for key in row if key.startswith("valid_")]
-        if reported and metric not in row:
-            raise ValueError(
-                f"The best model is to be chosen by '{metric}', but validation reports "
-                f"{reported}; set maximize or minimize to one of them."
-            )
+        if reported:
+            check_reported(metric, reported)
         if self.federation.is_better(row.get(metric), self.best):
             self.best = row[metric]
             set_arrays(self.site.brain, arrays)

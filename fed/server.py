@@ -111,8 +111,8 @@ class Server:
         row |= self.evaluate(server_round, row.get("train_loss", math.nan))
         row["seconds"] = time.perf_counter() - start
         clients = withhold(clients, self.federation)
+        self.ledger.log(row)  # twice, if killed before the round counts
         self.ledger.keep(self.arrays, self.numbers, self.average, row, clients)
-        self.ledger.log(row)
         for callback in self.federation.callbacks:
             set_arrays(self.site.brain, self.model)
             callback(server_round, self.site.brain, row)

@@ -22,6 +22,7 @@ from fedenhance.recipes.preparation import fixed
 from fedenhance.run_folder.environment import write_environment
 from fedenhance.run_folder.models import load_initial
 from fedenhance.run_folder.record import claimed, digests
+from fedenhance.training.brain import best_by
 from fedenhance.training.quiet import quieten_setup
 from fedenhance.training.settings import read_command
 
@@ -91,10 +92,10 @@ def run(command, claim):
     datasets = hparams["datasets"](hparams)
     claim.check_splits(datasets)
     brain = train(hparams, run_opts, datasets)
+    way, key = best_by(hparams)
     brain.evaluate(
         datasets["test"],
-        max_key=hparams.get("maximize"),
-        min_key=hparams.get("minimize"),
+        **{f"{way}_key": key},
         test_loader_kwargs=dict(hparams["test_dataloader_opts"]),
     )
     for write in hparams.get("results", []):

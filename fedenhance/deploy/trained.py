@@ -298,9 +298,10 @@ def load_best(modules, save_folder):
 def find_best(save_folder):
     """Find the checkpoint that was best on validation.
 
-    A federation keeps that one alone. Centralised training keeps the newest as well:
-    the best has the largest ``si_sdri``; without references the largest ``score``, or
-    the least ``loss``.
+    A federation keeps that one alone. Centralised training keeps the newest as well,
+    and notes by what the other is best. Older versions did not: there the best has the
+    largest ``si_sdri``; without references the largest ``score``, or the least
+    ``loss``.
 
     Arguments
     ---------
@@ -315,6 +316,8 @@ def find_best(save_folder):
     if not Path(save_folder).is_dir():
         return None
     checkpointer = Checkpoints(save_folder)
+    if best := checkpointer.find_best():
+        return best
     for key in ("round", "si_sdri", "score", "loss"):
         options = {"min_key" if key == "loss" else "max_key": key}
         checkpoint = checkpointer.find_checkpoint(**options)

@@ -40,8 +40,6 @@ class CTC(AudioBrain):
     counts as an error.
     """
 
-    keep_best = {"min_keys": ["WER"]}
-
     def compute_forward(self, batch, stage):
         """Encode; return the encoder's output, lengths, and log-probabilities."""
         batch = batch.to(self.device)

@@ -10,7 +10,6 @@ from speechbrain.utils.logger import get_logger
 
 from fedenhance.data.tables import read_json, write_json, write_table
 from fedenhance.reports.scores import bootstrap_interval
-from fedenhance.run_folder.checkpoints import Checkpoints
 from fedenhance.training.adaptation import Remixes, judge, summary
 
 logger = get_logger(__name__)
@@ -28,6 +27,7 @@ def keep_if_better(brain, datasets, hparams):
     That is judged on the test recordings. It is better when it separates remixes better
     and its overall opinion score has not lost more than ``ovrl_tolerance``. Otherwise
     the start takes its place in the folder, and ``adapted.ckpt`` keeps its weights.
+    What was judged is not judged again.
 
     Arguments
     ---------
@@ -39,6 +39,8 @@ def keep_if_better(brain, datasets, hparams):
         With ``output_folder``, ``start_model``, ``judge``, ``ovrl_tolerance`` and
         ``sample_rate``. Writes ``judged.csv`` and ``verdict.json`` to the folder.
     """
+    if "judged" in best_of(brain.checkpointer).meta:
+        return  # the same command again: nothing better was found since
     options = SimpleNamespace(**{k: hparams[k] for k in ("judge", "sample_rate")})
     tolerance, start = hparams["ovrl_tolerance"], hparams["start_model"]
     separator = brain.modules.separator
@@ -65,9 +67,9 @@ def keep_if_better(brain, datasets, hparams):
     if not verdict["kept"]:
         torch.save(adapted, folder / "adapted.ckpt")
         separator.load_state_dict(original)
-    replace_best(brain, folder)
     write_table(folder / "judged.csv", rows_of(heard, judged))
     write_json(folder / VERDICT, verdict)
+    replace_best(brain.checkpointer)
 
 
 @torch.no_grad()
@@ -99,13 +101,17 @@ def average(start, adapted, share):
     }
 
 
-def replace_best(brain, folder):
-    """Let the present weights be the best model's, in the folder's ``save/``."""
-    modules = {n: m for n, m in brain.modules.items() if m.state_dict()}
-    checkpoints = Checkpoints(folder / "save", modules)
-    best = checkpoints.find_checkpoint(max_key="round")
-    best = best or checkpoints.find_checkpoint(max_key="score")
-    checkpoints.save_checkpoint(meta=best.meta)
+def best_of(checkpointer):
+    """Find the best checkpoint, of a federation or of central training."""
+    best = checkpointer.find_checkpoint(max_key="round")
+    return best or checkpointer.find_best()
+
+
+def replace_best(checkpointer):
+    """Let the present weights be those of the best checkpoint, once they are judged."""
+    best = best_of(checkpointer)
+    later = best.meta["unixtime"] + 1e-3  # of two that are as good, the newer is found
+    checkpointer.save_checkpoint(meta=best.meta | {"judged": True, "unixtime": later})
     shutil.rmtree(best.path)
 
 

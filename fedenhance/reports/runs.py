@@ -16,6 +16,7 @@ import yaml
 
 from fedenhance.data.tables import grouped, read_table
 from fedenhance.reports import markdown
+from fedenhance.training.brain import best_by
 
 logger = logging.getLogger(__name__)
 
@@ -170,12 +171,14 @@ class Run:
         if not self.rounds:
             tested = self.test_scores.get(column.removeprefix("test_si_sdri_"))
             return fmean(tested["si_sdri"].tolist()) if tested else float("nan")
-        criterion = self.hparams.get("maximize") or "si_sdri"
-        rounds, values = self.curve(f"valid_{criterion.removeprefix('valid_')}")
+        told = {"maximize", "minimize"} & self.hparams.keys()  # or it is an older run
+        way, key = best_by(self.hparams if told else {"maximize": "si_sdri"})
+        rounds, values = self.curve(f"valid_{key}")
         at, found = self.curve(column)
         if not len(rounds):
             return float("nan")
-        return float(found[at == rounds[values.argmax()]].mean())
+        best = values.argmax() if way == "max" else values.argmin()
+        return float(found[at == rounds[best]].mean())
 
     def summary(self):
         """What it reached and what it cost.

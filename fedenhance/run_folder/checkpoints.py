@@ -18,6 +18,10 @@ ASIDE = ".saving"
 """Folder beside the checkpoints in which the next one is made."""
 
 
+KEYS = {"max_keys", "min_keys"}
+"""What SpeechBrain's ``save_and_keep_only`` is told of the best; noted in the meta."""
+
+
 class DamagedFileError(ValueError):
     """A file that is not what was written; the message names it and says what to do.
 
@@ -65,6 +69,51 @@ class Checkpoints(Checkpointer):
         files = {key: path / file.name for key, file in made.paramfiles.items()}
         return Checkpoint(path, made.meta, files)
 
+    def save_and_keep_only(self, meta=None, **options):
+        """Save, and keep the best and the newest, as SpeechBrain does.
+
+        What is best by is noted in the checkpoint's meta, under ``max_keys`` and
+        ``min_keys``: for :meth:`find_best`, and for :meth:`tidy` after a kill.
+
+        Arguments
+        ---------
+        meta : dict
+        **options
+            Of SpeechBrain.
+        """
+        rule = {key: list(options.get(key) or ()) for key in KEYS}
+        noted = rule if options.keys() <= rule.keys() else {}
+        options.setdefault("importance_keys", [])  # SpeechBrain's default grows
+        super().save_and_keep_only({**(meta or {}), **noted}, **options)
+
+    def recover_if_possible(self, *args, **kwargs):
+        """Load the newest checkpoint, or the one asked for; tidy up before."""
+        self.tidy()
+        return super().recover_if_possible(*args, **kwargs)
+
+    def tidy(self):
+        """Remove what a kill between saving and removing has left."""
+        for path in self.checkpoints_dir.glob("CKPT+*"):
+            if not (path / METAFNAME).exists():  # half removed
+                shutil.rmtree(path)
+        newest = self.find_checkpoint()
+        if newest is not None and KEYS <= newest.meta.keys():
+            self.delete_checkpoints(**{key: newest.meta[key] for key in KEYS})
+
+    def find_best(self):
+        """Find the best checkpoint, by what its run chose it by; None if none tells.
+
+        Returns
+        -------
+        Checkpoint or None
+        """
+        newest = self.find_checkpoint()
+        if newest is None or not KEYS <= newest.meta.keys():
+            return None
+        for kind, name in (("max_keys", "max_key"), ("min_keys", "min_key")):
+            for key in newest.meta[kind]:
+                return self.find_checkpoint(**{name: key})
+
     def list_checkpoints(self):
         """List those that are complete; name the others."""
         complete = []
@@ -92,6 +141,21 @@ class Checkpoints(Checkpointer):
             super().load_checkpoint(checkpoint)
         except (EOFError, ValueError) as error:
             raise DamagedFileError(checkpoint.path, error, advice) from error
+
+
+def check_reported(metric, reported):
+    """Raise ValueError if validation does not tell what the best model is chosen by.
+
+    Arguments
+    ---------
+    metric : str
+    reported : collection of str
+    """
+    if metric not in reported:
+        raise ValueError(
+            f"The best model is to be chosen by '{metric}', but validation reports "
+            f"{[*reported]}; set maximize or minimize to one of them."
+        )
 
 
 def unused(path):

@@ -33,6 +33,31 @@ def whole_file(path):
         partial.unlink(missing_ok=True)
 
 
+def sweep(folder):
+    """Remove what processes that were killed have left half written.
+
+    Arguments
+    ---------
+    folder : Path
+        With the folders in it.
+    """
+    for path in folder.rglob(".*"):
+        name = re.fullmatch(r"\.(\d+)\..+", path.name)
+        if name and path.is_file() and not is_running(int(name[1])):
+            path.unlink(missing_ok=True)
+
+
+def is_running(process):
+    """Tell whether there is a process of that number on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
 FORMULA = re.compile(r"[=@\t\r]|[+-].*[(!|=]")
 """How text begins that a spreadsheet would compute, or run."""
 

@@ -17,7 +17,8 @@ def load_initial(modules, model):
     modules : dict of torch.nn.Module
     model : str
         The name of a model that comes along, or ``pretrained``; the output or save
-        folder of another experiment (its newest checkpoint is taken); a folder of
+        folder of another experiment (its best checkpoint is taken or, where none tells,
+        the newest); a folder of
         ``<module>.ckpt`` files; or one file with a state dict of all modules or of the
         only one that has weights. Modules that a folder lacks start as they are, with a
         warning.
@@ -47,9 +48,10 @@ def load_initial(modules, model):
 
 
 def load_folder(path, modules):
-    """Load modules from a checkpoint's folder, or from the newest one below."""
+    """Load modules from a checkpoint's folder, or from the best one below."""
     for folder in (path, path / "save"):
-        found = Checkpoints(folder).find_checkpoint()
+        kept = Checkpoints(folder)
+        found = kept.find_best() or kept.find_checkpoint()
         if found:
             check(found, "choose another initial_model")
             path = found.path

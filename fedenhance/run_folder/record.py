@@ -19,7 +19,7 @@ import torch
 
 from fedenhance.based_yaml import read_values, save_hparams
 from fedenhance.run_folder.commands import GROWING, flat, of_now
-from fedenhance.run_folder.files import whole_file
+from fedenhance.run_folder.files import sweep, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +123,7 @@ def claimed(command):
         return
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
+        sweep(folder)
         known, used = read_record(folder), is_used(command)
         if used and not (command.restart or command.debug):
             check(known, command)

@@ -102,11 +102,6 @@ class Adaptation(RemixIT):
             self.modules.separator, mixture.to(self.device), self.hparams.consistency
         )
 
-    @property
-    def keep_best(self):
-        """dict: by the score."""
-        return {"max_keys": ["score"]}
-
 
 class Judged(NamedTuple):
     """Values of the recordings and of the remixes, one each.

@@ -4,8 +4,10 @@ import math
 
 import torch
 from speechbrain import Stage
+from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.logger import get_logger
 
+from fedenhance.run_folder.checkpoints import check_reported
 from fedenhance.training.loading import KeepsProcesses
 from fedenhance.training.stepping import Stepping
 
@@ -17,8 +19,9 @@ class AudioBrain(KeepsProcesses, Stepping):
 
     Batches have ``id`` and ``skipped``, the ids of damaged recordings. ``hparams`` has
     ``sample_rate`` and ``train_logger``. A Brain of its own says what it counts in
-    ``samples_of``, what it measures in ``evaluation_stats``, and what is best in
-    ``keep_best``.
+    ``samples_of``, and what it measures in ``evaluation_stats``. ``maximize`` or
+    ``minimize`` of ``hparams`` names the statistic of validation by which the best
+    checkpoint is kept; without either it is the loss.
 
     Statistics it logs: ``loss``, the mean over the examples of a stage whatever batches
     they came in (NaN without any); in training ``hours`` of audio and ``skipped``
@@ -34,9 +37,6 @@ class AudioBrain(KeepsProcesses, Stepping):
     train_stats, test_stats : dict
         Of the newest training and test.
     """
-
-    keep_best = {"min_keys": ["loss"]}
-    """By which validation statistic the checkpointer chooses."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -119,11 +119,57 @@ class AudioBrain(KeepsProcesses, Stepping):
         self.hparams.train_logger.log_stats(
             {"epoch": epoch}, train_stats=self.train_stats, valid_stats=stats
         )
-        if self.checkpointer is None:
-            return
+        if self.checkpointer is not None:
+            self.save(stats)
+
+    def save(self, stats):
+        """Save a checkpoint; keep the best and the newest.
+
+        Raises
+        ------
+        ValueError
+            If validation does not tell what is best.
+        """
+        way, key = best_by(vars(self.hparams))
+        # A federation sees to it itself.
+        if isinstance(self.checkpointer, Checkpointer) and self.num_averaged:
+            check_reported(key, stats)
         # What is no number takes no part in choosing the best.
         meta = {key: value for key, value in stats.items() if math.isfinite(value)}
         if self.num_averaged:
-            self.checkpointer.save_and_keep_only(meta=meta, **self.keep_best)
+            self.checkpointer.save_and_keep_only(meta=meta, **{f"{way}_keys": [key]})
         else:
             self.checkpointer.save_checkpoint(meta=meta)
+
+
+def best_by(hparams):
+    """Tell by which statistic of validation a model is the best.
+
+    Arguments
+    ---------
+    hparams : dict
+        With ``maximize`` or ``minimize``, or neither.
+
+    Returns
+    -------
+    way : str
+        ``max`` or ``min``.
+    key : str
+
+    Raises
+    ------
+    ValueError
+        If there are both.
+
+    Example
+    -------
+    >>> best_by({"maximize": "valid_si_sdri"}), best_by({"maximize": None})
+    (('max', 'si_sdri'), ('min', 'loss'))
+    """
+    given = {way: hparams.get(way) for way in ("maximize", "minimize")}
+    if all(given.values()):
+        raise ValueError("Give maximize or minimize, not both.")
+    for way, key in given.items():
+        if key:
+            return way[:3], key.removeprefix("valid_")
+    return "min", "loss"

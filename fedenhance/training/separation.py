@@ -121,11 +121,6 @@ class Separation(AudioBrain):
             return {"si_sdr": math.nan, "si_sdri": math.nan}
         return mean_scores(self.utterances)
 
-    @property
-    def keep_best(self):
-        """dict: by SI-SDR improvement; by loss where no clean speech is known."""
-        return {"max_keys": ["si_sdri"]} if self.utterances else super().keep_best
-
 
 def describe_utterances(batch, estimates, sources):
     """One row an utterance whose clean speech is known and not silent.

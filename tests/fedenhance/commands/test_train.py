@@ -9,11 +9,14 @@ import sys
 
 import pytest
 import soundfile
+import torch
 
 from benchmarks.kills import MODEL
 from fedenhance.based_yaml import PACKAGE
 from fedenhance.commands import train
 from fedenhance.data.datasets import dataio_prepare
+from fedenhance.deploy.trained import find_best
+from fedenhance.reports.runs import Run
 from tests.conftest import RATE
 from tests.fedenhance.recipes.conftest import make_corpus
 
@@ -275,3 +278,29 @@ def test_debugging_leaves_no_trace_in_a_real_run(arguments, tmp_path, capsys):
 def test_a_missing_experiment_is_named():
     with pytest.raises(FileNotFoundError, match=r"none\.yaml"):
         train.main(["none.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("maximize", "key", "sign"),
+    [("valid_si_sdri", "valid_si_sdri", 1), ("null", "valid_loss", -1)],
+)
+def test_the_model_tested_is_the_best_by_what_was_asked(
+    arguments, tmp_path, maximize, key, sign
+):
+    """Of central training that gets worse; what others load is the same model."""
+    changes = {"maximize": maximize, "learning_rate": 0.1, "epochs": 4}
+    brain = train.main(arguments("centralized", results="[]", **changes))
+    values = Run(tmp_path / "out").epochs[key] * sign
+    assert values.argmax() < 3
+    best = find_best(tmp_path / "out/save")
+    assert best.meta[key.removeprefix("valid_")] * sign == pytest.approx(
+        values.max(), rel=1e-2
+    )
+    kept = torch.load(best.paramfiles["separator"], weights_only=True)
+    for name, weight in brain.modules.separator.state_dict().items():
+        assert torch.equal(weight, kept[name])
+
+
+def test_a_metric_that_validation_lacks_is_named(arguments):
+    with pytest.raises(ValueError, match="chosen by 'nonsense', but validation repor"):
+        train.main(arguments("centralized", maximize="nonsense", epochs=1))

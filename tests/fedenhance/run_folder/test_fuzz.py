@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 
-from benchmarks.kills import left_by
+from benchmarks.left import left_by
 from fedenhance.commands import train
 from tests.fedenhance.commands.test_train import arguments  # noqa: F401
 from tests.fedenhance.run_folder.test_record import snapshot
