@@ -4,10 +4,11 @@ import hashlib
 import re
 
 import torch
+from speechbrain.utils.checkpoints import ckpt_recency
 
 from fed.files import load
 from fedenhance.data.tables import read_table
-from fedenhance.run_folder.checkpoints import is_archive
+from fedenhance.run_folder.checkpoints import Checkpoints, is_archive
 
 LOGS = {"log.txt", "env.log", "train.py", ".lock", ".origin"}
 """What a run says while it runs, and what is noted of where."""
@@ -29,9 +30,10 @@ def left_by(folder):
         after the time, are counted from the oldest. A line that a log has twice, as its
         round or epoch was trained again, counts once.
     """
-    saved = sorted(path.name for path in folder.glob("save/CKPT+*"))
-    names = {name: f"checkpoint {number}" for number, name in enumerate(saved)}
-    state = folder / "save/federation.pt"
+    names, state = {}, folder / "save/federation.pt"
+    if state.parent.is_dir():
+        saved = sorted(Checkpoints(state.parent).list_checkpoints(), key=ckpt_recency)
+        names = {c.path.name: f"checkpoint {i}" for i, c in enumerate(saved)}
     if state.exists():
         names[load(state)["identity"]] = "run"
     found = {}
