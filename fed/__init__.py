@@ -1,7 +1,6 @@
 """Federated learning for any SpeechBrain Brain, on Flower."""
 
-from fed import holdings, partition, privacy, runtime, schedule, weighting
-from fed.federation import Federation
+import importlib
 
 __all__ = [
     "Federation",
@@ -12,3 +11,12 @@ __all__ = [
     "schedule",
     "weighting",
 ]
+
+
+def __getattr__(name):
+    """Import what is asked for: a SuperLink has no use for PyTorch."""
+    if name == "Federation":
+        return importlib.import_module("fed.federation").Federation
+    if name in __all__:
+        return importlib.import_module(f"fed.{name}")
+    raise AttributeError(f"module 'fed' has no attribute '{name}'")

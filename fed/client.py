@@ -12,9 +12,10 @@ from fed import command, members
 from fed.arrays import to_arrays, to_record
 from fed.compression import compress
 from fed.intact import intact
+from fed.packing import packing
 from fed.site import Task
 
-app = ClientApp()
+app = ClientApp(mods=[packing])
 
 
 @app.train()

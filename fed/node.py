@@ -20,27 +20,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from contextlib import contextmanager
-from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 
-import httpx
 import yaml
 from flwr.app import Error, Message
-from flwr.cli.build import build_fab_from_disk
 from flwr.common.constant import ErrorCode, SubStatus
-from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
-from flwr.supercore.interceptors import (
-    RuntimeTokenHttpInterceptor,
-    RuntimeVersionHttpInterceptor,
-    SuperExecAuthHttpInterceptor,
-)
+from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor
 from flwr.supercore.retry import make_simple_http_retry_invoker
-from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import (
     pull_task_input,
     push_message,
@@ -50,18 +39,21 @@ from flwr.supernode.runtime.run_clientapp import (
 from fed.client import app
 from fed.command import flags
 from fed.federation import quieten_rounds
+from fed.installed import ROOT, digests, require_same
 from fed.runtime import in_a_line
+from fed.tasks import connected, tasks
 
-SUPERNODE = """import os
+SUPERNODE = """import os, time
+from importlib import import_module
+from types import SimpleNamespace
 from flwr.supercore.app_utils import start_parent_process_monitor
 from flwr.supernode.cli.flower_supernode import flower_supernode
+loop = import_module("flwr.supernode.start_client_internal")
+loop.time = SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 1)))
 start_parent_process_monitor(os.getppid())
 flower_supernode()"""
-"""A program without PyTorch in its memory."""
-
-ROOT = Path(__file__).resolve().parents[1]
-POLL = 0.2
-"""Seconds between two questions to the SuperNode whether there is something to do."""
+"""A program without PyTorch in its memory, which asks for messages each second, not
+each three."""
 
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 """What words of the server may be made of: neither paths nor YAML."""
@@ -90,7 +82,7 @@ class Terms:
         self.files = [Path(file).resolve(strict=True) for file in files]
         self.options = grouped(words[len(files) :])
         self.accepted = set(accepted)
-        self.code = digests(build_fab_from_disk(ROOT))
+        self.code = digests(self.files)
 
     def command(self, fab, run_config):
         """Make the command by which this node takes part in a run.
@@ -98,7 +90,7 @@ class Terms:
         Arguments
         ---------
         fab : bytes
-            The app of the run, as Flower packs it. It is compared, and not run.
+            The app of the run, as Flower packs it, which says what its code is.
         run_config : dict
             Of the run: ``script``, ``hparams``, ``overrides``.
 
@@ -112,20 +104,13 @@ class Terms:
         ValueError
             Saying what this node does not agree to.
         """
-        theirs = digests(fab)
-        names = sorted(self.code.keys() | theirs.keys())
-        if other := [n for n in names if self.code.get(n) != theirs.get(n)]:
-            more = f" and {len(other) - 3} more files" if len(other) > 3 else ""
-            raise ValueError(
-                f"the run's code is not what is installed here: {', '.join(other[:3])}"
-                f"{more}; have the same version on server and nodes"
-            )
         asked = [run_config.get(key) for key in ("script", "hparams")]
         if [(ROOT / str(file)).resolve() for file in asked if file] != self.files:
             raise ValueError(
                 f"the run is of {' '.join(str(file) for file in asked if file)}; this "
                 f"node takes part in {' '.join(map(str, self.files))}"
             )
+        require_same(fab, self.code)
         agreed = self.agreed(run_config.get("overrides", ""))
         words = flags(yaml.safe_dump(agreed)) if agreed else []
         own = [word for group in self.options.values() for word in group]
@@ -184,16 +169,6 @@ def is_plain(value):
     return value is None or isinstance(value, bool | int | float)
 
 
-def digests(fab):
-    """Digest the files of an app, texts for readers aside.
-
-    Archives of the same files differ with the version of zlib.
-    """
-    with zipfile.ZipFile(BytesIO(fab)) as archive:
-        names = [n for n in archive.namelist() if not n.endswith((".md", "/CONTENT"))]
-        return {name: sha256(archive.read(name)).hexdigest() for name in names}
-
-
 class Node:
     """Answers the messages that a SuperNode receives.
 
@@ -212,41 +187,19 @@ class Node:
         self.terms, self.config = terms, config
         self.address, self.secret = address, secret
 
-    @contextmanager
-    def client(self, *interceptors, **options):
-        """Connect to the SuperNode."""
-        version = RuntimeVersionHttpInterceptor(component_name="flwr-clientapp")
-        client = RuntimeHttpClient.from_server_address(
-            self.address, True, None, [version, *interceptors], **options
-        )
-        try:
-            yield client
-        finally:
-            client.close()
-
     def serve(self, is_alive):
         """Answer one message after the other, as long as the SuperNode lives."""
-        signed = SuperExecAuthHttpInterceptor(
-            master_secret=self.secret,
-            protected_methods={"/flwr.proto.Runtime/AcquireTask"},
-        )
-        with self.client(signed) as client:
-            while is_alive():
-                try:
-                    task = client.AcquireTask(
-                        AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
-                    )
-                except httpx.TransportError:  # it starts, or it stops
-                    time.sleep(POLL)
-                    continue
-                if task.token:
-                    self.answer(task.token)
-                else:
-                    time.sleep(POLL)
+        for token in tasks(
+            TaskType.CLIENT_APP, self.address, None, self.secret, is_alive
+        ):
+            if token:
+                self.answer(token)
 
     def answer(self, token):
         """Take the message of a task, and reply; an error is a reply as well."""
-        with self.client(
+        with connected(
+            self.address,
+            None,
             RuntimeTokenHttpInterceptor(token),
             retry_invoker=make_simple_http_retry_invoker(),
         ) as client:

@@ -3,7 +3,8 @@
 SuperLink serves all its interfaces on one port, and whoever reaches the control and the
 runtime interface may run code on the server and on the nodes. Here these stay on
 127.0.0.1; the port for nodes has the routes of the fleet interface and no others, and
-those only for nodes whose keys were registered.
+those only for nodes whose keys were registered. What runs on the server is what is
+installed there, whatever was submitted.
 
     deploy/certificates /srv/fed server.example.org
     python -m fed.superlink --home /srv/fed --nodes-port 9092
@@ -11,11 +12,15 @@ those only for nodes whose keys were registered.
 
 import argparse
 import os
+import secrets
+import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import uvicorn
+from flwr.supercore.constant import TaskType
 from flwr.superlink.cli.flower_superlink import (
     SuperLinkLifespan,
     _parse_superlink_lifespan_config,
@@ -23,7 +28,9 @@ from flwr.superlink.cli.flower_superlink import (
 from flwr.superlink.main import create_app
 from flwr.superlink.routers.fleet.router import router as fleet
 
-ALWAYS = ("--enable-supernode-auth", "--disable-runtime-dependency-installation")
+from fed.tasks import tasks
+
+ALWAYS = ("--enable-supernode-auth", "--isolation", "process")
 LOOPBACK = "127.0.0.1"
 
 
@@ -64,6 +71,40 @@ def kept_in(home):
     ]
 
 
+class ServerApps:
+    """Runs the server's side of each run in a process of its own.
+
+    The first one is started before it is needed: it has PyTorch to load.
+
+    Arguments
+    ---------
+    words : list of str
+        Arguments of ``fed.serverapp``.
+    """
+
+    def __init__(self, words):
+        self.words, self.running = words, []
+        self.ready = self.start()
+
+    def start(self):
+        """Start a process that waits for a token."""
+        command = [sys.executable, "-m", "fed.serverapp", *self.words]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+
+    def serve(self, tokens):
+        """Give each token to a process; start the next one when all have ended."""
+        for token in tokens:
+            self.running = [p for p in self.running if p.poll() is None]
+            if token:
+                if self.ready is None or self.ready.poll() is not None:
+                    self.ready = self.start()
+                print(token, file=self.ready.stdin, flush=True)
+                self.running.append(self.ready)
+                self.ready = None
+            elif not self.ready and not self.running:
+                self.ready = self.start()
+
+
 def main(argv):
     """Serve until a signal ends it.
 
@@ -88,20 +129,32 @@ def main(argv):
     if refused := [o for o in others if o.split("=")[0] in ("--host", "--insecure")]:
         parser.error(f"{refused[0]}: control stays on {LOOPBACK}, and TLS on")
     os.environ["FLWR_HOME"] = str(options.home.resolve())
-    beside = Path(sys.executable).parent  # where the programs are that SuperLink starts
-    os.environ["PATH"] = os.pathsep.join([str(beside), os.environ["PATH"]])
-    sys.argv = ["flower-superlink", *kept_in(options.home), *others, *ALWAYS]
-    config = _parse_superlink_lifespan_config()
+    secret = secrets.token_bytes(32)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(secret)
+        file.flush()
+        known = ["--superexec-auth-secret-file", file.name]
+        sys.argv = ["flower-superlink", *kept_in(options.home), *others]
+        sys.argv += [*ALWAYS, *known]
+        config = _parse_superlink_lifespan_config()
     app = create_app(config, SuperLinkLifespan)
     tls = {"ssl_certfile": config.ssl_certfile, "ssl_keyfile": config.ssl_keyfile}
     tls |= {"access_log": False}
     place = {"host": options.nodes_host, "port": options.nodes_port}
     door = uvicorn.Config(FleetAlone(app), lifespan="off", **place, **tls)
     sockets = [door.bind_socket()]  # ends the program where the port is not free
-    threading.Thread(
-        target=uvicorn.Server(door).run, args=[sockets], daemon=True
-    ).start()
+    address, authority = f"{LOOPBACK}:{config.port}", config.ssl_ca_certfile
+    certificate = Path(authority).read_bytes()
+    tokens = tasks(TaskType.SERVER_APP, address, certificate, secret, lambda: True)
+    apps = ServerApps([address, authority, str(os.getpid())])
+    background(uvicorn.Server(door).run, sockets)
+    background(apps.serve, tokens)
     uvicorn.run(app, host=LOOPBACK, port=config.port, **tls)
+
+
+def background(function, argument):
+    """Call a function in a thread that ends with the program."""
+    threading.Thread(target=function, args=[argument], daemon=True).start()
 
 
 if __name__ == "__main__":

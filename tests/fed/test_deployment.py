@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
-from fed import deployment
+from fed import deployment, serverapp
 from fed.files import load
 from fed.runtime import ProcessGrid
 from tests.fed.conftest import YAML
@@ -62,12 +62,12 @@ def no_wait(monkeypatch):
 
 def test_clients_are_listed_by_name():
     grid = Nodes(n1="b", n2="a")
-    assert deployment.Roster(grid, 2)() == [("a", 2), ("b", 1)]
+    assert serverapp.Roster(grid, 2)() == [("a", 2), ("b", 1)]
 
 
 def test_known_nodes_are_asked_once_and_those_that_left_are_forgotten():
     grid = Nodes(n1="a", n2="b")
-    roster = deployment.Roster(grid, 1)
+    roster = serverapp.Roster(grid, 1)
     roster()
     del grid.answers[2]
     assert roster() == [("a", 1)]
@@ -76,7 +76,7 @@ def test_known_nodes_are_asked_once_and_those_that_left_are_forgotten():
 
 def test_a_round_does_not_wait_for_a_node_that_is_slow_to_join():
     grid = Nodes(n1="a", n2=None)
-    roster = deployment.Roster(grid, 1)
+    roster = serverapp.Roster(grid, 1)
     assert roster() == [("a", 1)]
     grid.answers[2] = "b"
     assert roster() == [("a", 1), ("b", 2)]
@@ -85,17 +85,17 @@ def test_a_round_does_not_wait_for_a_node_that_is_slow_to_join():
 
 def test_a_refusal_is_told_once_and_asked_about_again(caplog, monkeypatch):
     grid = Nodes(n1="a", n2=Error(1, "other code"))
-    roster, clock = deployment.Roster(grid, 1), [1000.0]
+    roster, clock = serverapp.Roster(grid, 1), [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert roster() == [("a", 1)]
-        clock[0] += 2 * deployment.AGAIN
+        clock[0] += 2 * serverapp.AGAIN
         roster()
     assert [r.message for r in caplog.records] == ["SuperNode 2: other code"]
     assert grid.sent == [1, 2, 2]
     grid.answers[2] = "b"
-    clock[0] += 2 * deployment.AGAIN
+    clock[0] += 2 * serverapp.AGAIN
     assert roster() == [("a", 1), ("b", 2)]
 
 

@@ -223,3 +223,16 @@ def test_what_would_open_it_is_refused(words, tmp_path, capsys):
     with pytest.raises(SystemExit):
         superlink.main(["--home", str(tmp_path), *words])
     assert "control stays on 127.0.0.1, and TLS on" in capsys.readouterr().err
+
+
+def test_a_superlink_and_what_the_layer_is_named_by_need_no_pytorch():
+    code = "import sys, fed, fed.superlink; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+
+def test_the_layer_has_what_yaml_names():
+    import fed
+
+    assert all(getattr(fed, name) for name in fed.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Federations'"):
+        fed.Federations  # noqa: B018

@@ -1,0 +1,73 @@
+"""Tasks that Flower's servers hand to a process which knows their secret."""
+
+import time
+from contextlib import contextmanager
+
+import httpx
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.interceptors import (
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.runtime import RuntimeHttpClient
+
+POLL = 0.2
+"""Seconds between two questions whether there is something to do."""
+
+
+@contextmanager
+def connected(address, certificate, *interceptors, **options):
+    """Connect to the runtime interface of a SuperLink or a SuperNode on this machine.
+
+    Arguments
+    ---------
+    address : str
+    certificate : bytes or None
+        Of the authority that vouches for it; None where it speaks without TLS.
+    *interceptors
+        Which sign requests.
+    **options
+        Of Flower's client.
+    """
+    version = RuntimeVersionHttpInterceptor(component_name="SuperExec")
+    client = RuntimeHttpClient.from_server_address(
+        address, certificate is None, certificate, [version, *interceptors], **options
+    )
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def tasks(kind, address, certificate, secret, is_alive):
+    """Yield the tokens of tasks of a kind, as long as the server lives.
+
+    Arguments
+    ---------
+    kind : str
+        Of flwr.supercore.constant.TaskType.
+    address, certificate
+        As of :func:`connected`.
+    secret : bytes
+        That the server knows as well.
+    is_alive : callable
+        Asked before each question.
+
+    Yields
+    ------
+    str or None
+        None: there is nothing to do.
+    """
+    signed = SuperExecAuthHttpInterceptor(
+        master_secret=secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}
+    )
+    question = AcquireTaskRequest(supported_task_types=[kind])
+    with connected(address, certificate, signed) as client:
+        while is_alive():
+            try:
+                token = client.AcquireTask(question).token or None
+            except httpx.TransportError:  # it starts, or it stops
+                token = None
+            yield token
+            if token is None:
+                time.sleep(POLL)
