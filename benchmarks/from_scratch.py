@@ -35,6 +35,8 @@ from fedenhance.reports import figures
 RECORDED = {"snr_range": [-5, 10], "loop_noise": True, "local_epoch_p": 0.25}
 TRAININGS = {
     "fedenhance.yaml": ("hparams/fedenhance.yaml", RECORDED),
+    "recorded.yaml": ("hparams/recorded.yaml", {}),
+    "recorded_gtcrn.yaml": ("hparams/recorded_gtcrn.yaml", {}),
 }
 """Name -> YAML file, and what is changed of it."""
 
