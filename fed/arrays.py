@@ -147,8 +147,8 @@ def view(record):
     return arrays
 
 
-def matching(names, patterns):
-    """Selects names by shell patterns.
+def matching(names, patterns, key="local"):
+    """Selects names by shell patterns, which a key of YAML gives.
 
     Raises
     ------
@@ -164,6 +164,6 @@ def matching(names, patterns):
     for pattern in patterns:
         found = fnmatch.filter(names, pattern)
         if not found:
-            raise ValueError(f"local: '{pattern}' matches none of {sorted(names)}.")
+            raise ValueError(f"{key}: '{pattern}' matches none of {sorted(names)}.")
         selected.update(found)
     return selected

@@ -42,8 +42,8 @@ class Command(commands.Command):
     @property
     def written(self):
         """What a federation leaves; the recipe's own checkpoints stay."""
-        tables = ["rounds.csv", "clients.csv", "clients_data.csv"]
-        kept = [f"{self.save}/{name}" for name in ("clients", "federated")]
+        tables = ["rounds.csv", "clients.csv", "clients_data.csv", "personal.csv"]
+        kept = [f"{self.save}/{name}" for name in ("clients", "federated", "personal")]
         return [*tables, *kept, f"{self.save}/federation.pt", "run.json"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fed import command, members
+from fed import command, members, personal
 from fed.arrays import to_arrays, to_record
 from fed.compression import compress
 from fed.intact import intact
@@ -67,6 +67,15 @@ def train_at(site, own_data, message, context):
     seconds = time.perf_counter() - start
     content["metrics"] = MetricRecord({**metrics, "seconds": seconds})
     return Message(RecordDict(content), reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message, context):
+    """Test the model, and what the client makes of it, on the client's own data."""
+    with no_exit():
+        site = site_of(message, context)
+        with intact(site.brain):
+            return personal.answer(site, "client" in context.node_config, message)
 
 
 @contextmanager

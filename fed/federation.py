@@ -13,6 +13,7 @@ from fed.compression import FORMATS
 from fed.ledger import best_checkpointer
 from fed.loading import rows_of
 from fed.memory import keep_freed_memory
+from fed.personal import settings_of
 from fed.runtime import RUNTIMES
 from fed.server import Server
 from fed.site import Site
@@ -41,6 +42,11 @@ class Federation:
         Whether a client's optimizers and schedulers go on where they stopped.
     local : list of str
         Shell patterns of weights and buffers that every client keeps for itself.
+    personal : dict
+        After the last round each client tests the model on the dataset ``own``, and one
+        that it makes its own: ``epochs`` more on its data (0), at the rate ``lr``, of
+        the weights that match the patterns ``train`` (all), ``proximal_mu`` near the
+        model. Results go to ``personal.csv``. See :mod:`fed.personal`.
     initial_model : str
         Path to a model that was trained centrally.
     server_training : dict
@@ -128,6 +134,7 @@ class Federation:
     schedule: Callable | None = None
     keep_optimizer: bool = False
     local: Sequence[str] = ()
+    personal: dict | None = None
     initial_model: str | None = None
     server_training: dict | None = None
     seed: int | None = None
@@ -186,6 +193,13 @@ class Federation:
             raise ValueError(f"runtime '{self.runtime}' is none of {list(RUNTIMES)}.")
         if self.compress not in {None, *FORMATS}:
             raise ValueError(f"compress '{self.compress}' is none of {list(FORMATS)}.")
+        if self.personal:
+            self.personal = settings_of(self.personal)
+            if self.privacy or self.secure or self.mods:
+                raise ValueError(
+                    "personal: each client would tell what it reaches, which privacy, "
+                    "secure and mods are to hide."
+                )
         if self.secure:
             secure.refuse(self)
         if self.privacy and self.weighting is not weightings.uniform:

@@ -12,6 +12,7 @@ from flwr.app import ConfigRecord
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
+from fed import personal
 from fed.arrays import set_arrays, to_arrays, to_record
 from fed.compression import layout
 from fed.guard import Guard, groups_of
@@ -98,6 +99,8 @@ class Server:
                 if (name := self.federation.metric) in row:
                     bar.set_postfix({name: f"{row[name]:.2f}"})
         self.ledger.load_best(self.model)
+        if self.federation.personal and total:
+            personal.ask(self)
 
     def round(self, server_round):
         """Send the model out, average what comes back, evaluate, keep."""

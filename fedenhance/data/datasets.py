@@ -12,6 +12,7 @@ from fedenhance.data.manifests import (
     assign_clients,
     assign_groups,
     group_by,
+    hold_out,
     is_isolated_noise,
     load_manifest,
     save_manifest,
@@ -218,11 +219,16 @@ def dataio_prepare(hparams):
     Returns
     -------
     dict
-        ``train``, ``valid`` and ``test``: a DynamicItemDataset each.
+        ``train``, ``valid`` and ``test``: a DynamicItemDataset each. With an
+        ``own_share``, that of each client's recordings is not trained on, and becomes
+        ``own``, whose attribute ``clients`` says whose they are.
     """
     mixing, sets = hparams["mixing"], {}
     if manifest_of(hparams, "train"):
         rows = client_rows(hparams)
+        if share := hparams.get("own_share"):
+            rows, held_out = hold_out(rows, share)
+            sets["own"] = own_set(held_out, mixing)
         sets["train"] = training_set(rows, mixing, hparams["noise_folder"])
     for split in ("valid", "test"):
         if not manifest_of(hparams, split):
@@ -232,6 +238,30 @@ def dataio_prepare(hparams):
         save_manifest(path, mixtures, hparams["data_folder"])
         sets[split] = evaluation_set(mixtures, mixing.sample_rate, mixing.loop_noise)
     return sets
+
+
+def own_set(rows, mixing):
+    """The dataset of fixed mixtures that each client is tested on by itself.
+
+    Arguments
+    ---------
+    rows : dict
+        Id -> row, with ``client``, noisy recordings and isolated noises.
+    mixing : fedenhance.data.mixing.MixtureOfMixtures
+
+    Returns
+    -------
+    DynamicItemDataset
+        As :func:`evaluation_set`; ``clients`` maps a client to its ids.
+    """
+    mixtures, clients = {}, {}
+    for client, keys in group_by(rows, "client").items():
+        own = fixed_mixtures({key: rows[key] for key in keys}, mixing)
+        clients[client] = list(own)
+        mixtures |= own
+    dataset = evaluation_set(mixtures, mixing.sample_rate, mixing.loop_noise)
+    dataset.clients = clients
+    return dataset
 
 
 def client_rows(hparams):

@@ -295,6 +295,55 @@ def assign_clients(rows, partition=None):
     return {key: row for key, row in rows.items() if "client" in row}
 
 
+def hold_out(rows, share):
+    """Part from each client's recordings, and from its isolated noises, the last.
+
+    Of each speaker's: neighbours in a manifest are of one utterance, so that the last
+    are others than the first, all but those on the border.
+
+    Arguments
+    ---------
+    rows : dict
+        Id -> row, with ``client`` and ``spk_id``.
+    share : float
+        Held out, in (0, 1); at least one of each, and one stays.
+
+    Returns
+    -------
+    kept, held_out : dict
+        Id -> row.
+
+    Raises
+    ------
+    ValueError
+        Naming a client that holds too little.
+
+    Example
+    -------
+    >>> noise = {"client": "a", "spk_id": "x", "speech": None, "noisy": None}
+    >>> rows = {i: {**noise, "speech": i % 2 or None} for i in range(6)}
+    >>> [[*part] for part in hold_out(rows, 0.4)]
+    [[0, 1, 2, 3], [4, 5]]
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"own_share must lie in [0, 1), not {share}")
+    taken = set()
+    for client, keys in group_by(rows, "client").items():
+        noises = [key for key in keys if is_isolated_noise(rows[key])]
+        recordings = [key for key in keys if not is_isolated_noise(rows[key])]
+        for kind, own in (("recordings", recordings), ("isolated noises", noises)):
+            if len(own) < 2:
+                raise ValueError(
+                    f"own_share: client {client} has {len(own)} {kind}; to hold some "
+                    "out and train on others takes two: use fewer clients"
+                )
+            speakers = group_by({key: rows[key] for key in own}, "spk_id").values()
+            last = [k for s in speakers for k in s[len(s) - round(share * len(s)) :]]
+            taken.update(last[: len(own) - 1] or own[-1:])
+    kept = {key: row for key, row in rows.items() if key not in taken}
+    return kept, {key: row for key, row in rows.items() if key in taken}
+
+
 def choose_groups(members, shares, seed):
     """Choose by seed which members belong to which group.
 

@@ -30,7 +30,8 @@ def dataio_prepare(hparams):
     dict
         ``train``, ``valid`` and ``test``: a DynamicItemDataset each. Examples have
         ``sources (3, time)``: in training the recording, silence, and isolated noise
-        where there is some; else the recording and silence.
+        where there is some; else the recording and silence, or its parts where the
+        manifest has its ``speech``: such are scored by SI-SDR.
     """
     settle(hparams)
     mixing = hparams["mixing"]
@@ -43,7 +44,8 @@ def dataio_prepare(hparams):
     for split in ("valid", "test"):
         rows = load_split(hparams, split)
         for row in rows.values():
-            row |= {"group": GROUP, "n_noises": 1, "noise_class": ""}
+            group = "supervised" if row["speech"] else GROUP
+            row |= {"group": group, "n_noises": 1, "noise_class": ""}
         sets[split] = evaluation_set(rows, mixing.sample_rate)
     return sets
 

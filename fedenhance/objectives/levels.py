@@ -85,6 +85,33 @@ def si_sdr_loss(estimates, targets):
 
 
 @of_inner_products
+def clamped_si_sdr_loss(estimates, targets, si_sdr_max=30.0):
+    """Negative ``si_sdr`` within limits, beyond which there is no gradient.
+
+    As in the baseline of the CHiME-7 UDASE task (Leglaive et al., CHiME 2023).
+
+    Arguments
+    ---------
+    estimates, targets : torch.Tensor
+        As of :func:`si_sdr`.
+    si_sdr_max : float
+        The limit in dB, and with a minus the other one.
+
+    Returns
+    -------
+    torch.Tensor
+        Loss in dB, shape (...).
+
+    Example
+    -------
+    >>> target = torch.tensor([1.0, 0.0])
+    >>> clamped_si_sdr_loss(target, target)
+    tensor(-30.)
+    """
+    return si_sdr_loss(estimates, targets).clamp(-si_sdr_max, si_sdr_max)
+
+
+@of_inner_products
 def snr_loss(estimates, targets):
     """Negative ``snr``."""
     return -snr(estimates, targets)

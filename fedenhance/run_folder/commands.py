@@ -13,6 +13,7 @@ from fedenhance.based_yaml import sources_of
 
 HARMLESS = {
     *("output_folder", "prepare", "results", "live", "sinks", "train_logger"),
+    *("personal",),  # comes after all rounds
     *("device", "runtime", "cuda_graphs", "test_only", "debug", "noprogressbar"),
     *("num_workers", "prefetch_factor", "persistent_workers", "pin_memory"),
     *("data_parallel_backend", "data_parallel_count", "distributed_backend"),
@@ -58,9 +59,9 @@ class Command:
 
     written = (
         *("hyperparams.yaml", "env.log", "log.txt", "train.py", "train_log.txt"),
-        *("rounds.csv", "clients.csv", "clients_data.csv", "wer_test.txt"),
+        *("rounds.csv", "clients.csv", "clients_data.csv", "personal.csv"),
         *("valid_mixtures.csv", "test_mixtures.csv", "test_metrics.csv", "report.html"),
-        *("judged.csv", "verdict.json", "adapted.ckpt"),
+        *("judged.csv", "verdict.json", "adapted.ckpt", "wer_test.txt"),
         *("save", "figures", "audio", "package", "evaluation", "tensorboard", "wandb"),
         *("debug", "run.json"),
     )

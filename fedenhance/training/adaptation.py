@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from speechbrain import Stage
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedenhance.networks.scaling import separate
 from fedenhance.objectives.levels import si_sdr
@@ -23,7 +22,8 @@ class Adaptation(RemixIT):
     the start's; and the ``score`` by which the best round is chosen. The loss in
     validation and test is that of its estimates against the start's: how far it went.
 
-    Batch normalisation keeps the start's statistics: those of remixes are others.
+    Batch normalisation keeps the start's statistics, unless ``frozen_statistics`` says
+    otherwise: those of remixes are others.
 
     In addition to those of ``RemixIT``, ``hparams`` has:
 
@@ -37,6 +37,8 @@ class Adaptation(RemixIT):
       with convolutional networks", ICML 2018).
     """
 
+    frozen_statistics = True
+
     def __init__(self, modules, *args, hparams, **kwargs):
         start = hparams["start_model"]
         modules["separator"].load_state_dict(start.separator.state_dict())
@@ -47,13 +49,6 @@ class Adaptation(RemixIT):
         }
         self.heard = {}  # estimates of the stage, by id
         self.remixes = None
-
-    def fit_batch(self, batch):
-        """Fit one batch; statistics of batch normalisation stay as they are."""
-        for module in self.modules.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
-        return super().fit_batch(batch)
 
     def bootstrap(self, batch):
         """Remix; isolated noise, where there is some, makes the remix noisier."""

@@ -129,9 +129,12 @@ class RemixIT(Separation):
     ``fedenhance.objectives.mixit.supervised``. Other groups train as in
     ``Separation``, so that clients of all kinds meet in one federation.
 
-    In addition to those of ``Separation``, ``hparams`` may have ``teacher_decay``. The
-    ``teacher`` becomes one of ``modules`` (unless YAML has put one there), so that it
-    lives across rounds and checkpoints: in a federation it travels with the student
+    In addition to those of ``Separation``, ``hparams`` may have ``teacher_decay``, and
+    ``teacher_each_epoch``: whether the teacher follows once an epoch, as in the CHiME-7
+    UDASE task, instead of with each step.
+
+    The ``teacher`` becomes one of ``modules`` (unless YAML has put one there), so that
+    it lives across rounds and checkpoints: in a federation it travels with the student
     and is averaged too, or stays with each client that has ``local: [teacher.*]``. Its
     first training starts it from the student. A teacher that became the student in each
     round would soon teach what it was taught: that there is no noise.
@@ -147,6 +150,11 @@ class RemixIT(Separation):
             self.modules["teacher"] = teacher.to(self.device)
             if self.checkpointer is not None:
                 self.checkpointer.add_recoverable("teacher", teacher)
+
+    @property
+    def each_epoch(self):
+        """bool: whether the teacher follows epochs, not steps."""
+        return getattr(self.hparams, "teacher_each_epoch", False)
 
     def on_fit_start(self):
         """Start a new teacher from the weights that training starts with."""
@@ -179,5 +187,11 @@ class RemixIT(Separation):
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Let the teacher follow each step of the student."""
         super().on_fit_batch_end(batch, outputs, loss, should_step)
-        if should_step:
+        if should_step and not self.each_epoch:
             self.modules.teacher.update(self.modules.separator)
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Let the teacher follow the student's epoch."""
+        if stage == Stage.TRAIN and self.each_epoch:
+            self.modules.teacher.update(self.modules.separator)
+        super().on_stage_end(stage, stage_loss, epoch)

@@ -5,6 +5,7 @@ from statistics import fmean
 
 import torch
 from speechbrain import Stage
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedenhance.networks.scaling import separate
 from fedenhance.objectives.levels import si_sdr
@@ -48,6 +49,8 @@ class Separation(AudioBrain):
     - ``consistency``: ``(estimates, mixture) -> estimates``;
     - ``mixing``: told the epoch, so that it draws new mixtures;
     - ``sample_rate``, ``train_logger``;
+    - ``frozen_statistics``, if it is there: whether batch normalisation trains with the
+      statistics that it has, which then never change;
     - ``cuda_graphs``, if it is there: whether the separator's training steps are
       recorded on a GPU after the first epoch, see ``fedenhance.training.graphs``.
 
@@ -56,6 +59,8 @@ class Separation(AudioBrain):
     one and for two noises (``si_sdri_1``, ``si_sdri_2``). ``utterances`` keeps them one
     by one.
     """
+
+    frozen_statistics = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -71,6 +76,14 @@ class Separation(AudioBrain):
             self.graphed = None
         elif self.graphed is None or self.graphed.network is not separator:
             self.graphed = Graphed(separator)
+
+    def fit_batch(self, batch):
+        """Fit one batch; statistics of batch normalisation may stay as they are."""
+        if getattr(self.hparams, "frozen_statistics", self.frozen_statistics):
+            for module in self.modules.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return super().fit_batch(batch)
 
     def compute_forward(self, batch, stage):
         """Separate the sum of the sources; return estimates and sources."""
