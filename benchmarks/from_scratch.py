@@ -19,6 +19,8 @@ run again. The figures show means over seeds and their range.
 
 import json
 import sys
+from itertools import product
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -27,7 +29,7 @@ from benchmarks import COMMITTED, measuring, original, quality
 from fed import recipe
 from fedenhance.based_yaml import find, load_hparams
 from fedenhance.data.datasets import client_rows
-from fedenhance.data.tables import read_table
+from fedenhance.data.tables import grouped
 from fedenhance.networks.authors import load_reference
 from fedenhance.objectives.consistency import uniform
 from fedenhance.reports import figures
@@ -42,11 +44,10 @@ TRAININGS = {
 
 ORIGINAL = "the original"
 MODEL = "sudormrf_groupcomm_small"
-COLUMNS = ["training", "p_supervised", "seed", "seconds", "measured"]
-COLUMNS += ["si_sdri_1", "si_sdri_2", "machine"]
+KEYS = ["training", "p_supervised", "seed", "seconds"]
 
 
-class Kept:
+class Copies:
     """Keeps copies of a network on disk while it trains; goes on where it stopped.
 
     Arguments
@@ -111,31 +112,31 @@ def load(file, options, args, folder, seed, p_supervised):
     return hparams
 
 
-def train_ours(hparams, kept):
+def train_ours(hparams, copies):
     """Train a federation until the time is up; the copies are of its average."""
     federation = hparams["federation"]
     schedule = federation.schedule
 
     def begin(server_round, rows):
-        kept.begin()
+        copies.begin()
         return schedule(server_round, rows)
 
     federation.schedule = begin
-    federation.callbacks = [lambda _, brain, row: kept(brain.modules.state_dict())]
+    federation.callbacks = [lambda _, brain, row: copies(brain.modules.state_dict())]
     try:
         recipe.train(hparams, quality.RUN_OPTS)
     except quality.TimeIsUp:
         return
 
 
-def train_original(hparams, kept, authors):
+def train_original(hparams, copies, authors):
     """Run the original's script until the time is up."""
-    tree = kept.folder / "tree"
+    tree = copies.folder / "tree"
     if not tree.exists():
         mixing = hparams["mixing"]
         levels = {"snr_range": mixing.snr_range, "loop_noise": mixing.loop_noise}
         original.write_tree(client_rows(hparams), tree, seconds=4.0, **levels)
-    start = kept.folder / "start.pt"
+    start = copies.folder / "start.pt"
     argv = original.arguments(
         start,
         MODEL,
@@ -148,49 +149,49 @@ def train_original(hparams, kept, authors):
         n_global_epochs=quality.FOREVER,
         patience=0,
     )
-    latest = kept.folder / "latest.pt"
+    latest = copies.folder / "latest.pt"
     if latest.exists():  # each of its rounds begins with a new Adam, so that is all
         start.write_bytes(latest.read_bytes())
 
     def after_round(network):
         torch.save(network.state_dict(), latest)
-        kept(network.state_dict())
+        copies(network.state_dict())
 
     torch.manual_seed(hparams["seed"])
-    kept.begin()
+    copies.begin()
     try:
-        original.rounds_of(authors, tree, argv, kept.clock, after_round=after_round)
+        original.rounds_of(authors, tree, argv, copies.clock, after_round=after_round)
     except quality.TimeIsUp:
         return
 
 
-def score(name, hparams, kept):
-    """Score all copies on the test set; tell the time that each was kept at as well."""
-    copies = []
-    for mark in kept.marks:
-        weights = torch.load(kept.path(mark), weights_only=True)
+def score(name, hparams, copies, marks):
+    """Score copies on the test set; tell the time that each was kept at as well."""
+    states = []
+    for mark in marks:
+        weights = torch.load(copies.path(mark), weights_only=True)
         if name == ORIGINAL:
             separator = load_reference(weights, "groupcomm")
             weights = torch.nn.ModuleDict({"separator": separator}).state_dict()
-        copies.append((mark, weights))
+        states.append((mark, weights))
     if name == ORIGINAL:
         hparams |= {"modules": {"separator": separator}, "consistency": uniform}
-    rows = quality.score(hparams, copies)
-    return [{**row, "measured": kept.measured[str(row["seconds"])]} for row in rows]
+    rows = quality.score(hparams, states)
+    return [{**row, "measured": copies.measured[str(row["seconds"])]} for row in rows]
 
 
-def run(name, p_supervised, seed, args, clock):
-    """Train one federation, or go on with it, and score it."""
+def run(name, p_supervised, seed, marks, args, clock):
+    """Train one federation, or go on with it, and score its copies of some marks."""
     folder = args.work / name.replace(" ", "_") / f"p{p_supervised:g}" / str(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = Kept(folder, marks_of(args), clock)
+    copies = Copies(folder, marks_of(args), clock)
     file, options = TRAININGS.get(name, TRAININGS["fedenhance.yaml"])
     hparams = load(file, options, args, folder, seed, p_supervised)
-    if kept.left() and name == ORIGINAL:
-        train_original(hparams, kept, args.authors)
-    elif kept.left():
-        train_ours(hparams, kept)
-    return score(name, hparams, kept)
+    if copies.left() and name == ORIGINAL:
+        train_original(hparams, copies, args.authors)
+    elif copies.left():
+        train_ours(hparams, copies)
+    return score(name, hparams, copies, marks)
 
 
 def marks_of(args):
@@ -207,15 +208,9 @@ def marks_of(args):
 
 def draw(rows, folder):
     """Draw a figure for each share of supervised clients."""
-    for share in sorted({row["p_supervised"] for row in rows}):
-        own = [row for row in rows if row["p_supervised"] == share]
-        numbers = [
-            {
-                key: row[key] if key == "training" else float(row[key])
-                for key in COLUMNS[:-1]
-            }
-            for row in own
-        ]
+    columns = ("seconds", "si_sdri_1", "si_sdri_2")
+    for share, own in grouped(rows, itemgetter("p_supervised")).items():
+        numbers = [{**row, **{key: float(row[key]) for key in columns}} for row in own]
         figures.save(figures.over_seconds(numbers), folder, f"from_scratch_p{share}")
 
 
@@ -242,22 +237,17 @@ def parse(argv):
 def main(argv=None):
     """Train, score, add to the table, draw."""
     args = parse(argv)
-    clock, path = measuring.begin(args), args.out / "from_scratch.csv"
-    rows = read_table(path) if path.exists() else []
-    done = {tuple(row[key] for key in COLUMNS[:4]) for row in rows}
-    for seed in args.seeds:
-        for share in args.p_supervised:
-            for name in args.trainings:
-                key = name, f"{share:g}", str(seed)
-                if (*key, str(args.seconds)) in done:
-                    continue
-                own = dict(zip(COLUMNS, key, strict=False))
-                own["machine"] = measuring.machine(args)
-                found = [own | row for row in run(name, share, seed, args, clock)]
-                print(measuring.table(found), flush=True)
-                measuring.append(path, found, COLUMNS)
-    if path.exists():
-        draw(read_table(path), args.out)
+    clock = measuring.begin(args)
+    kept = measuring.Kept(args.out / "from_scratch.csv", KEYS)
+    for seed, share, name in product(args.seeds, args.p_supervised, args.trainings):
+        marks = [m for m in marks_of(args) if kept.lacks(name, share, seed, m)]
+        if marks:
+            found = run(name, share, seed, marks, args, clock)
+            own = {"training": name, "p_supervised": share, "seed": seed}
+            rows = [{**own, **row, "machine": measuring.machine(args)} for row in found]
+            kept.add(*rows)
+            print(measuring.table(rows), flush=True)
+            draw(kept.rows, args.out)
 
 
 if __name__ == "__main__":

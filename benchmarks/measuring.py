@@ -434,7 +434,7 @@ class Kept:
 
     def lacks(self, *values):
         """Tell whether there is no row of this key."""
-        wanted = list(map(str, values))
+        wanted = list(map(cell, values))  # as they were written
         return wanted not in ([row[key] for key in self.keys] for row in self.rows)
 
     def add(self, *rows):

@@ -11,10 +11,10 @@ from fedenhance.data.tables import read_table
 
 def test_a_training_goes_on_where_it_stopped(tmp_path):
     ticks = iter([0, 3, 3, 100, 104, 104, 107])
-    kept = from_scratch.Kept(tmp_path, [2.0, 6.0, 9.0], lambda: next(ticks))
+    kept = from_scratch.Copies(tmp_path, [2.0, 6.0, 9.0], lambda: next(ticks))
     kept.begin()
     kept({"weight": torch.ones(1)})  # 3 s
-    again = from_scratch.Kept(tmp_path, [2.0, 6.0, 9.0], kept.clock)
+    again = from_scratch.Copies(tmp_path, [2.0, 6.0, 9.0], kept.clock)
     assert again.spent == 3 and again.left() == [6.0, 9.0]
     again.begin()  # the time in between does not count
     again({"weight": torch.zeros(1)})  # 7 s
@@ -28,21 +28,25 @@ def test_a_training_goes_on_where_it_stopped(tmp_path):
 def test_what_is_in_the_table_is_not_run_again(tmp_path, monkeypatch, capsys):
     runs = []
 
-    def run(name, share, seed, args, clock):
-        runs.append((name, share, seed))
+    def run(name, share, seed, marks, args, clock):
+        runs.append((name, share, seed, marks))
         scores = {"si_sdri_1": 1.0 + seed, "si_sdri_2": 2.0}
-        marks = from_scratch.marks_of(args)
         return [{"seconds": mark, "measured": mark, **scores} for mark in marks]
 
     monkeypatch.setattr(from_scratch, "run", run)
-    argv = ["--out", str(tmp_path), "--seconds", "8", "--points", "2"]
-    argv += ["--trainings", "fedenhance.yaml", "--p_supervised", "0.5"]
-    from_scratch.main([*argv, "--seeds", "1"])
-    from_scratch.main([*argv, "--seeds", "1", "2"])
-    assert runs == [("fedenhance.yaml", 0.5, 1), ("fedenhance.yaml", 0.5, 2)]
+    argv = ["--out", str(tmp_path), "--p_supervised", "0.5"]
+    argv += ["--trainings", "fedenhance.yaml"]
+    from_scratch.main([*argv, "--seeds", "1", "--seconds", "8", "--points", "2"])
+    longer = ["--seconds", "16", "--points", "3"]
+    from_scratch.main([*argv, "--seeds", "1", "2", *longer])
+    own = "fedenhance.yaml", 0.5
+    assert runs == [
+        (*own, 1, [4.0, 8.0]),
+        (*own, 1, [16.0]),
+        (*own, 2, [4.0, 8.0, 16.0]),
+    ]
     rows = read_table(tmp_path / "from_scratch.csv")
-    assert [row["seconds"] for row in rows] == ["4.0", "8.0"] * 2
-    assert [row["si_sdri_1"] for row in rows] == ["2.0", "2.0", "3.0", "3.0"]
+    assert [row["si_sdri_1"] for row in rows] == ["2"] * 3 + ["3"] * 3
     assert (tmp_path / "from_scratch_p0.5.png").stat().st_size
 
 

@@ -61,6 +61,9 @@ def test_rows_of_a_table_that_is_there_are_kept_and_known(tmp_path):
     kept = measuring.Kept(path, ["seed"])
     assert not kept.lacks(1) and not kept.lacks(2) and kept.lacks(3)
     assert measuring.Kept(path, ["seed"], restart=True).lacks(1)
+    assert kept.lacks(0.0)
+    kept.add({"seed": 0.0, "value": 0.5})  # written as 0
+    assert not measuring.Kept(path, ["seed"]).lacks(0.0)
 
 
 def test_the_first_turns_warm_up():
