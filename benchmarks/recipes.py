@@ -396,6 +396,23 @@ def moved(losses):
     return values[-1:] != values[:1]
 
 
+def counted(rows):
+    """Says in a sentence what the rows of the CSV come to.
+
+    Example
+    -------
+    >>> row = {"central": "trained", "federated": "trained, then an error"}
+    >>> counted([row | {"script": "a.py"}, row | {"script": "a.py"}])
+    'Of 2 rows 2 train centrally here, and of these 2 train federated (1 scripts).'
+    """
+    central = [row for row in rows if row["central"].startswith("trained")]
+    both = [row for row in central if row["federated"].startswith("trained")]
+    return (
+        f"Of {len(rows)} rows {len(central)} train centrally here, and of these "
+        f"{len(both)} train federated ({len({row['script'] for row in both})} scripts)."
+    )
+
+
 def markdown(rows):
     """Makes the table of docs/recipes.md of the rows of the CSV."""
     lines = ["| recipe | task | central | losses | federated | losses of rounds |"]
@@ -444,6 +461,7 @@ def main(argv=None):
             row.update(tried(recipe, checkout, ways, args.limit) if ways else {})
             print(*(row[name] for name in COLUMNS), sep=" | ", flush=True)
             write(args.out, rows)
+    print(counted([*rows.values()]))
 
 
 if __name__ == "__main__":

@@ -328,6 +328,7 @@ class Site:
             self.train_one_batch(numbers)
             if not brain.optimizers():
                 raise ValueError("the Brain has no optimizer; give it an opt_class")
+            self.check_fraction()
             rates = rates_of(brain.optimizers())
             self.warms_up = any(rates) and not any(self.first_rates)
             with one_batch(brain):
@@ -351,6 +352,16 @@ class Site:
         set_arrays(brain, arrays)
         brain.set_numbers(numbers)
         brain.reset()
+
+    def check_fraction(self):
+        """See, after a batch, that a fraction of an epoch can be counted."""
+        brain, epochs = self.brain, self.federation.local_epochs
+        counts = brain.grad_accumulation_factor > 1 or brain.optimizer_step
+        if epochs % 1 and not counts:
+            raise ValueError(
+                f"local_epochs {epochs}: steps are counted in optimizers_step(), which "
+                "fit_batch() does not call; let it be whole"
+            )
 
     def train_one_batch(self, numbers):
         """Train one batch of the first client, and leave the Brain as that does."""

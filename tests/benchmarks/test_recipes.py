@@ -190,6 +190,13 @@ def test_every_loss_of_the_table_that_moves_centrally_moves_federated():
             assert recipes.moved(row["federated_losses"]), row["recipe"]
 
 
+def test_the_page_says_what_the_table_has():
+    page = (recipes.ROOT / "docs/recipes.md").read_text()
+    table = recipes.table(recipes.OUT)
+    assert recipes.markdown(table) in page
+    assert recipes.counted(table) in " ".join(page.split())
+
+
 def test_the_stand_in_of_a_tokenizer_knows_letters_and_any_token(tmp_path):
     import sentencepiece
 

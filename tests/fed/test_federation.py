@@ -139,6 +139,12 @@ def test_half_an_epoch_is_half_the_steps(train, read):
     assert {row["examples"] for row in read("clients.csv")} == {"4"}
 
 
+def test_half_an_epoch_of_steps_that_nobody_counts_is_refused(train):
+    own = {"brain": "!name:tests.fed.recipe.TwoSteps"}
+    with pytest.raises(RuntimeError, match="local_epochs 0.5: steps are counted in"):
+        train(**own, federation={"local_epochs": 0.5})
+
+
 def test_callbacks_see_every_round(train):
     seen = []
     train(federation={"callbacks": [lambda r, brain, row: seen.append(row["round"])]})
