@@ -359,13 +359,21 @@ def words_of(name, args):
     if name == "server momentum":
         file = args.work / "momentum.yaml"
         file.write_text(MOMENTUM.format(base=os.path.relpath(FEDERATED, args.work)))
-    words = [str(file), "--noprogressbar"]
-    options = {**COMMON, **CONFIGURATIONS[name], "data_folder": args.data_folder}
-    options["manifest_folder"] = args.work / "manifests"
+    return words(file, {**COMMON, **CONFIGURATIONS[name]}, args)
+
+
+def words(file, options, args):
+    """Write a command line of train.py on the small network, without output folder."""
     model = args.work / "model.yaml"
     model.write_text(MODEL)
-    options["models"] = f"!include:{model}"
-    return words + [str(word) for key in options for word in (f"--{key}", options[key])]
+    options = {
+        **options,
+        "data_folder": args.data_folder,
+        "manifest_folder": args.work / "manifests",
+        "models": f"!include:{model}",
+    }
+    given = [str(word) for key in options for word in (f"--{key}", options[key])]
+    return [str(file), "--noprogressbar", *given]
 
 
 def main(argv=None):
@@ -379,18 +387,18 @@ def main(argv=None):
     rows = [row for row in rows if row.get("code") == code]
     done = {(row["configuration"], row["kill"]) for row in rows}
     for name in args.names:
-        words = words_of(name, args)
+        argv = words_of(name, args)
         left = [n for n in range(args.kills) if (name, str(n)) not in done]
         if not left:
             continue
         folder = args.work / name.replace(" ", "_") / "whole"
         clear(folder)
-        uninterrupted(words, folder)  # prepares, where nothing is prepared yet
+        uninterrupted(argv, folder)  # prepares, where nothing is prepared yet
         clear(folder)
-        length = uninterrupted(words, folder)
+        length = uninterrupted(argv, folder)
         whole = left_by(folder)
         for number in left:
-            row = one(name, number, words, args, whole, length)
+            row = one(name, number, argv, args, whole, length)
             print(" ".join(str(row.get(column, "")) for column in COLUMNS), flush=True)
             rows.append(row)
             measuring.save(args.out, rows, measuring.machine(args), COLUMNS)

@@ -10,12 +10,12 @@ from benchmarks import __main__ as suite
 
 HERE = Path(suite.__file__).parent
 SHARED = """
-    __init__ __main__ flower_stock loops measuring models original page_tables stand_ins
-    tables
+    __init__ __main__ flower_stock left loops measuring models original page_tables
+    stand_ins tables
 """
 BY_THEMSELVES = """
-    attacks bare_folder compression enhancement experiments first_step gpu kills peers
-    pfl_research privacy recipes recipes_exact recognition
+    attacks bare_folder compression enhancement experiments first_step gpu kills pairs
+    peers pfl_research privacy recipes recipes_exact recognition
 """
 NO_PART = {*SHARED.split(), *BY_THEMSELVES.split()}
 
