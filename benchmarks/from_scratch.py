@@ -32,7 +32,7 @@ from fedenhance.data.datasets import client_rows
 from fedenhance.data.tables import grouped
 from fedenhance.networks.authors import load_reference
 from fedenhance.objectives.consistency import uniform
-from fedenhance.reports import figures
+from fedenhance.reports import figures, markdown
 
 RECORDED = {"snr_range": [-5, 10], "loop_noise": True, "local_epoch_p": 0.25}
 TRAININGS = {
@@ -204,6 +204,24 @@ def marks_of(args):
     [75.0, 150.0, 300.0, 600.0]
     """
     return [args.seconds / 2**place for place in reversed(range(args.points))]
+
+
+def table(rows):
+    """Write the CSV's rows as a table: mean and deviation over seeds.
+
+    Example
+    -------
+    >>> row = {"training": "a.yaml", "p_supervised": "0.5", "seconds": "75"}
+    >>> print(table([{**row, "si_sdri_1": "3", "si_sdri_2": "4.5"}]).splitlines()[-1])
+    | a.yaml | 0.5 | 75 | 1 | 3.00 | 4.50 |
+    """
+    lines = []
+    for key, own in grouped(rows, itemgetter(*KEYS[:2], "seconds")).items():
+        values = ([float(row[f"si_sdri_{n}"]) for row in own] for n in (1, 2))
+        lines.append([*key, len(own), *map(markdown.spread, values)])
+    lines.sort(key=lambda line: (-float(line[1]), float(line[2])))
+    heads = ["training", "`p_supervised`", "seconds", "seeds"]
+    return markdown.table([*heads, "one noise", "two noises"], lines)
 
 
 def draw(rows, folder):

@@ -1,6 +1,6 @@
 """Tables within pages that are CSVs, as ``benchmarks.tables`` writes them."""
 
-from benchmarks import attacks, experiments
+from benchmarks import attacks, experiments, from_scratch
 from benchmarks.tables import Table, cells, those
 from fedenhance.data.tables import grouped
 from fedenhance.reports import markdown
@@ -114,6 +114,11 @@ TABLES = {
         "README.md",
         "experiments.csv",
         lambda rows: experiments.table(those(rows, {"seed": "?"})),
+    ),
+    "from_scratch": Table(
+        "fedenhance/recipes/PackagedRecordings/RESULTS.md",
+        "from_scratch.csv",
+        from_scratch.table,
     ),
     "attacks": Table("docs/federate.md", "attacks.csv", attacks.table),
     "objectives": Table(REPRODUCE, "objectives.csv", objectives),
