@@ -1,6 +1,6 @@
 """Tables within pages that are CSVs, as ``benchmarks.tables`` writes them."""
 
-from benchmarks import attacks, experiments, from_scratch
+from benchmarks import attacks, experiments, from_scratch, recipes
 from benchmarks.tables import Table, cells, those
 from fedenhance.data.tables import grouped
 from fedenhance.reports import markdown
@@ -121,6 +121,7 @@ TABLES = {
         from_scratch.table,
     ),
     "attacks": Table("docs/federate.md", "attacks.csv", attacks.table),
+    "recipes": Table("docs/recipes.md", "recipes.csv", recipes.markdown),
     "objectives": Table(REPRODUCE, "objectives.csv", objectives),
     "networks": Table(REPRODUCE, "networks.csv", networks),
     "networks_gpu": Table(BENCHMARKS, "networks_gpu.csv", networks),

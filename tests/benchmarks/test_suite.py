@@ -11,7 +11,7 @@ from benchmarks import __main__ as suite
 HERE = Path(suite.__file__).parent
 SHARED = """
     __init__ __main__ flower_stock left loops measuring models original page_tables
-    stand_ins tables
+    stand_ins tables transducer
 """
 BY_THEMSELVES = """
     attacks bare_folder compression enhancement experiments first_step gpu kills pairs
