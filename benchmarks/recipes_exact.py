@@ -37,9 +37,7 @@ federation: !new:fed.Federation
     rounds: {ROUNDS}
     keep_optimizer: True
 """
-CHOSEN = (
-    "IEMOCAP_row_03 Voicebank_row_07 Voicebank_row_11 timers-and-such_row_02".split()
-)
+CHOSEN = "IEMOCAP_row_03 Voicebank_row_07 timers-and-such_row_02".split()
 COLUMNS = "recipe", "task", "script", "yaml", "difference", "resumed"
 
 
