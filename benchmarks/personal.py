@@ -42,25 +42,19 @@ PERSONAL = {
 }
 """Name -> what ``personal`` is told otherwise."""
 
-COMMON = {
+YAML = str(Path(__file__).with_name("personal.yaml"))
+START = {
     "models": "!include:models/gtcrn.yaml",
     "p_supervised": 1.0,
-    "batch_size": 4,
+    "epochs": 6,
+    "learning_rate": 0.002,
+    "valid_size": 4,
+    "test_size": 4,
     "results": [],
 }
-START = {"epochs": 6, "learning_rate": 0.002, "valid_size": 4, "test_size": 4}
-FEDERATED = {
-    "snr_range": [-5, 10],
-    "loop_noise": True,
-    "partition": "!name:fed.partition.dirichlet "
-    "{{n_clients: 8, column: noise_class, alpha: 0.1}}",
-    "p_available_users": 1.0,
-    "own_share": 0.05,
-    "average": 0.0,
-    "valid_size": 2,
-    "test_size": 8,
-}
-COLUMNS = ["statistics", "model", "seed", "client", "own", "test", "machine"]
+"""Options of hparams/centralized.yaml."""
+
+COLUMNS = ["statistics", "model", "seed", "client", "own", "test"]
 
 
 def parse(argv):
@@ -79,7 +73,7 @@ def parse(argv):
 
 def run(folder, hparams, seed, options, again=False):
     """Train, or go on; raise RuntimeError if that fails."""
-    command = command_of(hparams, COMMON | options, folder, seed, [])
+    command = command_of(hparams, options, folder, seed, [])
     if (again or not is_done(folder, command)) and not train(folder, command):
         raise RuntimeError(f"{folder} failed, see log.txt there")
 
@@ -95,24 +89,24 @@ def personal_tables(args, statistics, seed):
     start = args.runs / "start" / "1"
     run(start, "hparams/centralized.yaml", 1, START)
     folder = args.runs / statistics / str(seed)
-    options = FEDERATED | STATISTICS[statistics]
+    options = STATISTICS[statistics] | {"rounds": args.rounds}
     options |= {"data_folder": str(args.data_folder), "initial_model": str(start)}
-    options |= {"rounds": args.rounds, "evaluate_every": args.rounds}
+    options |= {"evaluate_every": args.rounds}
     options |= {"local_epoch_p": args.local_epochs, "learning_rate": args.lr}
     asked = {"epochs": args.personal_epochs, "lr": args.personal_lr}
     for name in PERSONAL if statistics == "averaged" else ["all"]:
         kept = folder / f"personal_{name.replace(' ', '_')}.csv"
         if not kept.exists():
             personal = {"personal": {**asked, **PERSONAL[name]}}
-            run(folder, "hparams/fedenhance.yaml", seed, options | personal, True)
+            run(folder, YAML, seed, options | personal, again=True)
             shutil.copyfile(folder / "personal.csv", kept)
     return folder
 
 
-def rows_of(folder, statistics, seed, machine):
+def rows_of(folder, statistics, seed):
     """Read what a run has left, a row a client and model."""
     test = read_table(folder / "rounds.csv")[-1]["test_si_sdri"]
-    common = {"statistics": statistics, "seed": seed, "machine": machine}
+    common = {"statistics": statistics, "seed": seed}
     rows = []
     for name in PERSONAL:
         path = folder / f"personal_{name.replace(' ', '_')}.csv"
@@ -187,9 +181,8 @@ def main(argv=None):
         for seed in args.seeds:
             for statistics in STATISTICS:
                 folder = personal_tables(args, statistics, seed)
-                rows += rows_of(folder, statistics, seed, measuring.machine(args))
-        args.out.unlink(missing_ok=True)
-        measuring.append(args.out, rows, COLUMNS)
+                rows += rows_of(folder, statistics, seed)
+        measuring.save(args.out, rows, measuring.machine(args), COLUMNS)
     print(table(read_table(args.out)))
 
 

@@ -25,7 +25,7 @@ from fedenhance.recipes.UDASE import librichime, segments
 from fedenhance.recipes.UDASE.prepare import prepare
 
 RATE = librichime.RATE
-COLUMNS = ["what", "number", "hours", "seconds", "machine"]
+COLUMNS = ["what", "number", "hours", "seconds"]
 
 
 def parse(argv):
@@ -99,11 +99,8 @@ def main(argv=None):
                     name = f"{split}.csv{', by voice' * vad}"
                     row = {"what": name, "number": counts["recordings"]}
                     rows.append({**row, "hours": counts["hours"], "seconds": seconds})
-    args.out.unlink(missing_ok=True)
-    rows = [{**row, "machine": measuring.machine(args)} for row in rows]
-    measuring.append(args.out, rows, COLUMNS)
-    for row in rows:
-        print(*(row.get(column, "") for column in COLUMNS[:-1]))
+    measuring.save(args.out, rows, measuring.machine(args), COLUMNS)
+    print(measuring.table(rows))
 
 
 if __name__ == "__main__":

@@ -188,3 +188,22 @@ def test_processes_of_any_kind_read_for_evaluation(hparams):
     )
     assert torch.equal(here.sources.data, there.sources.data)
     assert here.skipped == there.skipped == [data.data_ids[0]]
+
+
+def test_a_clients_own_recordings_are_not_trained_on(hparams):
+    hparams |= {"partition": by_speaker, "own_share": 0.5}
+    sets = dataio_prepare(hparams)
+    own, trained = sets["own"], set(sets["train"].data_ids)
+    assert own.clients.keys() == sets["train"].clients.keys()
+    for client, keys in own.clients.items():
+        assert keys and {own.data[key]["spk_id"] for key in keys} == {client}
+    assert not {key.rpartition("-")[0] for key in own.data_ids} & trained
+    # Each as it is and with another noise, which is none of training.
+    assert {own.data[key]["n_noises"] for key in own.data_ids} == {1, 2}
+    assert set(own[0]) >= {"sources", "group", "n_noises"}
+
+
+def test_too_few_recordings_to_hold_some_out_are_told_by_client(hparams):
+    hparams |= {"partition": lambda rows: {"9": ["b0", "b3"]}, "own_share": 0.2}
+    with pytest.raises(ValueError, match="client 9 has 1 recordings; to hold some out"):
+        dataio_prepare(hparams)

@@ -1,11 +1,13 @@
 """Weights travel between the authors' code and ours without a change."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from fedenhance.based_yaml import PACKAGE, load_hparams
 from fedenhance.networks.authors import (
     load_reference,
     main,
@@ -67,6 +69,46 @@ def test_a_round_trip_through_files_is_exact(member, tmp_path):
     assert returned.keys() == weights.keys()
     for name, weight in weights.items():
         assert torch.equal(returned[name], weight), name
+
+
+def udase_checkpoint(num_bases=8, channels=4, hidden=6, num_blocks=2):
+    """What the baseline of the CHiME-7 UDASE task saves: its names, kernel, depth."""
+    norm = {"gamma": hidden, "beta": hidden}
+    shapes = {"encoder.weight": (num_bases, 1, 81), "decoder.weight": (2 * 8, 2, 81)}
+    shapes |= {"ln.gamma": num_bases, "ln.beta": num_bases, "mask_net.0.weight": 1}
+    shapes |= {"bottleneck.weight": (channels, num_bases, 1), "bottleneck.bias": 4}
+    shapes |= {"mask_net.1.weight": (2 * num_bases, channels, 1)}
+    shapes |= {"mask_net.1.bias": 2 * num_bases}
+    block = {"proj_1x1.conv.weight": (hidden, channels, 1), "proj_1x1.conv.bias": 6}
+    block |= {f"proj_1x1.norm.{name}": size for name, size in norm.items()}
+    block |= {"proj_1x1.act.weight": 1, "final_norm.act.weight": 1}
+    block |= {f"final_norm.norm.{name}": size for name, size in norm.items()}
+    block |= {"res_conv.weight": (channels, hidden, 1), "res_conv.bias": channels}
+    for depth in range(7):
+        place = f"spp_dw.{depth}"
+        block |= {f"{place}.conv.weight": (hidden, 1, 5), f"{place}.conv.bias": hidden}
+        block |= {f"{place}.norm.{name}": size for name, size in norm.items()}
+    for number in range(num_blocks):
+        shapes |= {f"sm.{number}.{name}": shape for name, shape in block.items()}
+    draw = torch.Generator().manual_seed(0)
+    return {name: torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+
+
+def test_the_checkpoint_of_a_challenge_loads_and_starts_its_recipe():
+    weights = udase_checkpoint()
+    separator = load_reference(weights, "improved")
+    sizes = {"kernel": separator.encoder.conv.kernel_size, "hop": separator.encoder.hop}
+    assert sizes == {"kernel": (81,), "hop": 40}
+    assert separator.encoder.padded_length(1) == 40 * 2**7
+    assert separator(torch.randn(1, 6001)).shape == (1, 2, 6001)
+    returned = to_reference(separator.state_dict(), "improved")
+    assert all(returned[name].equal(weight) for name, weight in weights.items())
+    recipe = PACKAGE / "recipes" / "UDASE" / "hparams" / "remixit.yaml"
+    overrides = {"data_folder": ".", "initial_model": "."}
+    ours = load_hparams(recipe, "\n".join(f"{k}: {v}" for k, v in overrides.items()))
+    ours = to_reference(ours["models"]["separator"].state_dict(), "improved")
+    assert {n for n in ours if not re.match(r"sm\.[2-7]\.", n)} == weights.keys()
+    assert ours["encoder.weight"].shape == (512, 1, 81)
 
 
 def test_weights_saved_by_data_parallel_load():

@@ -194,3 +194,17 @@ def test_a_teacher_that_yaml_names_is_taken():
     fit_one(brain)
     assert brain.modules.teacher is teacher
     assert (teacher.network.gains > 0.05).all()  # not from zeros
+
+
+def test_a_teacher_of_epochs_moves_once_in_each():
+    brain = make_brain()
+    brain.hparams.teacher_each_epoch = True
+    batch = make_batch([torch.randn(3, 100) for _ in range(2)], ["supervised"] * 2)
+    before = brain.modules.separator.gains.detach().clone()
+    loader = DataLoader([batch] * 3, batch_size=None)
+    brain.fit(range(1, 3), loader, progressbar=False)
+    assert brain.modules.teacher.num_updates == 2
+    after = brain.modules.separator.gains.detach()
+    teacher = brain.modules.teacher.network.gains
+    # Two halves of the way, the second of them from the end of the first epoch.
+    assert not teacher.equal(before) and not teacher.equal(after)

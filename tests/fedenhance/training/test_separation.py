@@ -223,3 +223,19 @@ def test_recordings_of_unequal_length_have_one_loss_whatever_the_batch(brain, hp
     together = brain.evaluate_batch(collate(examples), sb.Stage.VALID)
     assert float(together) == pytest.approx(float(sum(one_by_one)) / len(examples))
     assert len(brain.utterances) == 2 * len(examples)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_frozen_statistics_of_any_network_stay(hparams, frozen):
+    network = TinySeparator()
+    network.norm = torch.nn.BatchNorm1d(3)
+    network.forward = lambda mixture: network.norm(network.conv(mixture.unsqueeze(1)))
+    brain = Separation(
+        modules={"separator": network},
+        opt_class=lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+        hparams=hparams | {"frozen_statistics": frozen},
+        run_opts={"device": "cpu", "noprogressbar": True},
+    )
+    fit(brain, dataio_prepare(hparams), range(1, 2))
+    assert network.norm.running_mean.eq(0).all() == frozen
+    assert not network.norm.weight.eq(1).all()
