@@ -1,6 +1,6 @@
 """Tables within pages that are CSVs, as ``benchmarks.tables`` writes them."""
 
-from benchmarks import attacks, experiments, from_scratch, recipes
+from benchmarks import attacks, experiments, from_scratch, personal, recipes
 from benchmarks.tables import Table, cells, those
 from fedenhance.data.tables import grouped
 from fedenhance.reports import markdown
@@ -107,6 +107,26 @@ def simulators(rows):
     return markdown.table(heads, lines)
 
 
+MANIFESTS = {
+    "train.csv": "CHiME-5, chunks of up to 10 s, right ear, the wearer silent",
+    "train.csv, by voice": "of these where the task's detector finds speech",
+    "valid.csv": "reverberant LibriCHiME-5, development",
+    "test.csv": "reverberant LibriCHiME-5, evaluation",
+    "real_valid.csv": "CHiME-5, development, at most one speaks",
+    "real_test.csv": "CHiME-5, evaluation, at most one speaks",
+}
+
+
+def manifests(rows):
+    """What the manifests of the UDASE recipe hold."""
+    lines = []
+    for name, title in MANIFESTS.items():
+        for row in those(rows, {"what": name}):
+            count = f"{int(row['number']):,}"
+            lines.append([f"`{name}`", title, count, f"{float(row['hours']):.2f}"])
+    return markdown.table(["manifest", "", "recordings", "hours"], lines)
+
+
 SIMULATED = ("bare", "pfl-research")
 THOUSANDS = ("clients", "{:,.0f}")
 TABLES = {
@@ -122,6 +142,8 @@ TABLES = {
     ),
     "attacks": Table("docs/federate.md", "attacks.csv", attacks.table),
     "recipes": Table("docs/recipes.md", "recipes.csv", recipes.markdown),
+    "personal": Table("docs/federate.md", "personal.csv", personal.table),
+    "udase": Table("fedenhance/recipes/UDASE/README.md", "udase.csv", manifests),
     "objectives": Table(REPRODUCE, "objectives.csv", objectives),
     "networks": Table(REPRODUCE, "networks.csv", networks),
     "networks_gpu": Table(BENCHMARKS, "networks_gpu.csv", networks),
