@@ -251,6 +251,9 @@ def enhancers(args):
         trained = load_trained(folder)
         parameters = sum(w.numel() for w in trained.separator.parameters())
         yield name, partial(first_source, trained), parameters
+        if trained.clean_above is not None:
+            plain = trained.keeping(0.0)
+            yield f"{name} without limit", partial(first_source, plain), parameters
 
 
 def first_source(trained, mixture):

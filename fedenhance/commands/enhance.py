@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 from fedenhance.__main__ import Parser, above_zero, program
+from fedenhance.commands import limits
 
 
 def parse(argv):
@@ -52,35 +53,10 @@ def parse(argv):
     )
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--trust", action="store_true", help="run a model's own code")
-    how_much = parser.add_mutually_exclusive_group()
-    how_much.add_argument(
-        "--attenuation_limit",
-        type=float,
-        metavar="DB",
-        help="take no more than so much of the noise away, such as 12: what remains "
-        "covers faults, and soft speech is not lost",
-    )
-    how_much.add_argument(
-        "--dry",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="the same as a share of the recording that stays in it (default: 0)",
-    )
+    limits.add_options(parser)
     options = parser.parse_args(argv)
-    check_share(options, parser)
+    options.dry = limits.share_of(options, parser)
     return options
-
-
-def check_share(options, parser):
-    """Turn a limit in dB into the share of the recording that stays in it."""
-    if options.attenuation_limit is not None:
-        if not options.attenuation_limit >= 0:
-            limit = options.attenuation_limit
-            parser.error(f"--attenuation_limit must be 0 dB or more, not {limit:g}")
-        options.dry = 10 ** (-options.attenuation_limit / 20)
-    if not 0 <= options.dry <= 1:
-        parser.error(f"--dry must lie between 0 and 1, not {options.dry:g}")
 
 
 def main(argv):
@@ -103,9 +79,7 @@ def main(argv):
     recordings, left_out = enhancement.find_recordings(options.inputs, options.out)
     for path, reason in left_out:
         print(f"left out {path}: {reason}", file=sys.stderr)
-    trained = load_trained(name, options.device, options.trust)._replace(
-        dry=options.dry
-    )
+    trained = load_trained(name, options.device, options.trust).keeping(options.dry)
     work, damaged = {}, 0
     for source, target in recordings.items():
         targets = [target]

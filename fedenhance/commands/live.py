@@ -18,6 +18,7 @@ the package sounddevice. At the end it says how long a block took.
 import sys
 
 from fedenhance.__main__ import Parser, above_zero, program
+from fedenhance.commands import limits
 
 
 def parse(argv):
@@ -32,7 +33,10 @@ def parse(argv):
     parser.add_argument("--device", help="of sounddevice (default: the system's)")
     about = "run a model's own code"
     parser.add_argument("--trust", action="store_true", help=about)
-    return parser.parse_args(argv)
+    limits.add_options(parser)
+    options = parser.parse_args(argv)
+    options.dry = limits.share_of(options, parser)
+    return options
 
 
 def main(argv):
@@ -43,7 +47,8 @@ def main(argv):
     from fedenhance.deploy import live
 
     torch.set_num_threads(1)  # more wait for one another longer than they compute
-    blocks = live.open_blocks(options.model, options.block, options.trust)
+    how = options.block, options.trust, options.dry
+    blocks = live.open_blocks(options.model, *how)
     timed = live.Timed(blocks)
     sys.stderr.write(f"{timed.latency()}, at {blocks.sample_rate} Hz\n")
     try:

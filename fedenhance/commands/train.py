@@ -71,7 +71,7 @@ def main(argv):
     quieten_setup()
     command = read_command(argv)
     if start := command.values.get("start"):
-        command.overrides += f"\n{include_network(start)}"
+        command.overrides += f"\n{include_network(start, command.values)}"
     check_device(command.run_opts.get("device"))
     with claimed(command) as claim:
         return run(command, claim)

@@ -6,12 +6,18 @@ until its block is complete, so that ``block + delay`` is the latency, to which 
 of computing adds.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
 
 from fedenhance.deploy.streaming import StreamingSeparator
 from fedenhance.networks.scaling import levels_itself
+from fedenhance.objectives.consistency import clean_share, pauses
+
+MEMORY = 30.0
+"""Seconds, the time constant of what is known of the noise on a stream."""
 
 
 def check_live(trained):
@@ -95,6 +101,49 @@ class Step(nn.Module):
         return sources, state.unsqueeze(0)
 
 
+class Kept:
+    """The speech of a stream, with the share of the mixture that stays in it.
+
+    Where a share follows from how clean the recording is, it is known from what was
+    heard so far. It changes evenly within a block.
+
+    Arguments
+    ---------
+    dry : float
+        The share.
+    clean_above : float or None
+        If it is a number, the share is that of
+        :func:`fedenhance.objectives.consistency.clean_share`.
+    sample_rate : int
+
+    Example
+    -------
+    >>> Kept(0.5, None, 16000)(torch.tensor([[0.0, 2.0], [1.0, 1.0]]))
+    tensor([0.5000, 2.5000])
+    """
+
+    def __init__(self, dry, clean_above, sample_rate):
+        self.share, self.clean_above = torch.tensor(dry), clean_above
+        self.memory = MEMORY * sample_rate
+        self.sums = torch.zeros(4)  # speech, 1, noise in pauses, pauses
+
+    def __call__(self, sources):
+        """Map sources that sum to the mixture, ``(source, block)``, to ``(block,)``."""
+        parts = torch.stack([sources[0], sources[1:].sum(0)])
+        before, length = self.share, parts.shape[-1]
+        if self.clean_above is not None:
+            speech, rest = parts.square().mean(-1)
+            self.sums *= math.exp(-length / self.memory)
+            self.sums[:2] += torch.stack([speech, torch.ones(())])
+            mean = self.sums[0] / self.sums[1]
+            weight = pauses(speech, mean)
+            self.sums[2:] += torch.stack([weight * rest, weight])
+            noise = self.sums[2] / self.sums[3]
+            self.share = clean_share(mean, noise, self.clean_above)
+        ramp = torch.arange(1, length + 1) / length
+        return parts[0] + torch.lerp(before, self.share, ramp) * parts[1]
+
+
 class Blocks:
     """A trained model that is given a signal block by block.
 
@@ -117,6 +166,7 @@ class Blocks:
         frames = max(1, round(seconds * self.sample_rate / encoder.hop))
         self.block, self.delay = frames * encoder.hop, encoder.delay
         self.stream = StreamingSeparator(trained.separator)
+        self.keep = Kept(trained.dry, trained.clean_above, self.sample_rate)
 
     @torch.inference_mode()
     def push(self, samples):
@@ -133,7 +183,7 @@ class Blocks:
             ``(block,)``, ``delay`` samples behind.
         """
         mixture = torch.from_numpy(np.ascontiguousarray(samples)).unsqueeze(0)
-        return self.stream.advance(mixture)[0, 0].numpy()
+        return self.keep(self.stream.advance(mixture)[0]).numpy()
 
 
 class OnnxBlocks:
@@ -170,6 +220,8 @@ class OnnxBlocks:
         self.sample_rate, self.block, self.delay = (
             int(about[key]) for key in ("sample_rate", "block", "delay")
         )
+        above = about.get("clean_above")
+        self.keep = Kept(0.0, float(above) if above else None, self.sample_rate)
         size = self.session.get_inputs()[1].shape
         self.state = np.zeros(size, np.float32)
 
@@ -177,4 +229,4 @@ class OnnxBlocks:
         """Map a block of samples to as many of the speech; see :class:`Blocks`."""
         given = {"samples": samples[None], "state": self.state}
         sources, self.state = self.session.run(None, given)
-        return sources[0, 0]
+        return self.keep(torch.from_numpy(sources[0])).numpy()

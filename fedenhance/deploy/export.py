@@ -337,12 +337,14 @@ def export_blocks(folder, out, milliseconds, trust=False):
     check_live(trained)
     step = Step(trained.separator, round(milliseconds / 1000 * trained.sample_rate))
     latency = 1000 * (step.block + step.delay) / trained.sample_rate
-    metadata = describe(
-        trained, block=step.block, delay=step.delay, latency=f"{latency:g} ms"
-    )
+    about = {"block": step.block, "delay": step.delay, "latency": f"{latency:g} ms"}
+    if trained.clean_above is not None:
+        about["clean_above"] = trained.clean_above
+    metadata = describe(trained, **about)
     length = 24 * step.block
     signal = {name: x[:, :length] for name, x in signals(length + 1).items()}
-    expected = {name: trained(mixture) for name, mixture in signal.items()}
+    plain = trained.keeping(0.0)
+    expected = {name: plain(mixture) for name, mixture in signal.items()}
     prepare(trained.separator, out)
     example = torch.randn(1, step.block), step.initial_state()
     program = torch.export.export(step.eval(), example)

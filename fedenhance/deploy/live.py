@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedenhance.deploy.blocks import Blocks, OnnxBlocks
+from fedenhance.deploy.blocks import Blocks, Kept, OnnxBlocks
 from fedenhance.deploy.trained import load_trained
 
 #: Name of raw samples -> their type, and what is 1.0 in it.
@@ -143,7 +143,7 @@ def run_microphone(timed, device=None):
             return
 
 
-def open_blocks(model, milliseconds=None, trust=False):
+def open_blocks(model, milliseconds=None, trust=False, dry=None):
     """Open a model, or an exported file.
 
     Arguments
@@ -155,6 +155,8 @@ def open_blocks(model, milliseconds=None, trust=False):
         Of a block; an exported file has its own.
     trust : bool
         See :func:`fedenhance.deploy.trained.load_trained`.
+    dry : float or None
+        Share of the mixture that stays in the speech; None: what the model says.
 
     Returns
     -------
@@ -163,8 +165,12 @@ def open_blocks(model, milliseconds=None, trust=False):
     if Path(model or "").suffix == ".onnx":
         if milliseconds is not None:
             raise ValueError(f"{model} has blocks of its own: leave --block out")
-        return OnnxBlocks(model)
-    return Blocks(load_trained(model, trust=trust), (milliseconds or 16) / 1000)
+        blocks = OnnxBlocks(model)
+        if dry is not None:
+            blocks.keep = Kept(dry, None, blocks.sample_rate)
+        return blocks
+    trained = load_trained(model, trust=trust).keeping(dry)
+    return Blocks(trained, (milliseconds or 16) / 1000)
 
 
 if __name__ == "__main__":

@@ -143,6 +143,7 @@ def inference_yaml(path, num_sources, loadables):
     experiment = read_experiment(path)
     network = {
         "sample_rate": experiment["sample_rate"],
+        "clean_above": experiment.get("clean_above"),
         "separator": experiment["modules"]["separator"],
         "consistency": experiment.get("consistency"),
     }

@@ -1,11 +1,13 @@
 """A finished run's folder, or its package, made into a separator again."""
 
 import io
+import math
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
@@ -13,7 +15,7 @@ from fedenhance.data.available import check_device, require
 from fedenhance.deploy.description import UntrustedError, check_names, is_own
 from fedenhance.deploy.renamed import current_names
 from fedenhance.networks.scaling import separate
-from fedenhance.objectives.consistency import keep_some
+from fedenhance.objectives.consistency import clean_share, keep_some, pauses
 from fedenhance.run_folder.shipped import find_model, shipped
 
 NETWORK = ("separator", "modules", "consistency")
@@ -21,6 +23,9 @@ NETWORK = ("separator", "modules", "consistency")
 and, with ``EVALUATION``, for evaluation; it is not made."""
 
 EVALUATION = ("mixing", "prepare")
+
+FRAME = 0.02
+"""Seconds of a frame in which somebody speaks, or pauses."""
 
 HUB = "hf:"
 """How names of models on Hugging Face begin: ``hf:user/model``."""
@@ -30,7 +35,9 @@ class Trained(NamedTuple):
     """The best model of a run.
 
     Calling it separates mixtures ``(batch, time)`` into ``(batch, source, time)``,
-    speech first. A share ``dry`` of each mixture stays in the speech.
+    speech first. A share ``dry`` of each mixture stays in the speech; if
+    ``clean_above`` is a number, the share is that of
+    :func:`fedenhance.objectives.consistency.clean_share`.
     """
 
     separator: torch.nn.Module
@@ -38,12 +45,39 @@ class Trained(NamedTuple):
     sample_rate: int
     hparams: dict
     dry: float = 0.0
+    clean_above: float | None = None
 
     @torch.inference_mode()
     def __call__(self, mixture):
         """Separate mixtures at ``sample_rate``, of any level and length."""
         estimates = separate(self.separator, mixture, self.consistency)
-        return keep_some(estimates, mixture, self.dry) if self.dry else estimates
+        dry = self.dry
+        if self.clean_above is not None:
+            dry = self._clean_share(estimates[:, 0], mixture)
+        elif not dry:
+            return estimates
+        return keep_some(estimates, mixture, dry)
+
+    def _clean_share(self, speech, mixture):
+        """The share of each mixture that stays, ``(batch, 1, 1)``."""
+        frame = round(FRAME * self.sample_rate)
+        parts = torch.stack([speech, mixture - speech])
+        parts = F.pad(parts, (0, -parts.shape[-1] % frame))
+        speech, rest = parts.square().unflatten(-1, (-1, frame)).mean(-1)
+        mean = speech.mean(-1, keepdim=True)
+        weights = pauses(speech, mean)
+        noise = (weights * rest).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)
+        return clean_share(mean, noise, self.clean_above).unsqueeze(-1)
+
+    def keeping(self, dry):
+        """Return the model with another share of the mixture in its speech.
+
+        Arguments
+        ---------
+        dry : float or None
+            None: as it is.
+        """
+        return self if dry is None else self._replace(dry=dry, clean_above=None)
 
     @property
     def num_sources(self):
@@ -183,7 +217,21 @@ def load_trained(folder, device="cpu", trust=False):
         hparams.get("consistency"),
         hparams["sample_rate"],
         hparams,
+        clean_above=clean_above_of(hparams, path),
     )
+
+
+def load_start(folder):
+    """Load a model to train on from: it takes from nearly clean recordings, too."""
+    return load_trained(folder).keeping(0.0)
+
+
+def clean_above_of(hparams, path):
+    """Read how clean recordings are that a model leaves as they are, in dB, or None."""
+    number = hparams.get("clean_above")
+    if number is None or (isinstance(number, int | float) and math.isfinite(number)):
+        return number
+    raise ValueError(f"{path}: clean_above is a number of dB, or null, not {number!r}")
 
 
 def make(folder, keys, trust=False):
@@ -326,19 +374,21 @@ def find_best(save_folder):
     return checkpointer.find_checkpoint()
 
 
-def include_network(start):
+def include_network(start, given=()):
     """Give an experiment the network of the trained model that it starts from.
 
     Arguments
     ---------
     start : str or Path
         Output folder of ``train.py`` with its ``package/``, or a package.
+    given : container of str
+        Keys that have other overrides.
 
     Returns
     -------
     str
-        Overrides: ``models``, which has ``separator`` and ``consistency`` then, and
-        ``sample_rate``.
+        Overrides: ``models``, which has ``separator`` and ``consistency`` then,
+        ``sample_rate``, and ``clean_above`` if it has one.
 
     Raises
     ------
@@ -355,5 +405,7 @@ def include_network(start):
                 f"start: {start} has no package/: run python -m fedenhance package "
                 f"{start} first"
             )
-    rate = read_experiment(path)["sample_rate"]
-    return f"models: !include:{path.as_posix()}\nsample_rate: {rate}\n"
+    described = read_experiment(path)
+    keys = {"sample_rate", "clean_above"}.difference(given)
+    lines = [f"{k}: {described[k]}" for k in keys if described.get(k) is not None]
+    return "\n".join([f"models: !include:{path.as_posix()}", *lines, ""])
