@@ -14,7 +14,7 @@ from torch import nn
 
 from fedenhance.deploy.streaming import StreamingSeparator
 from fedenhance.networks.scaling import levels_itself
-from fedenhance.objectives.consistency import clean_share, pauses
+from fedenhance.objectives.nearly_clean import clean_share, pauses
 
 MEMORY = 30.0
 """Seconds, the time constant of what is known of the noise on a stream."""
@@ -113,7 +113,7 @@ class Kept:
         The share.
     clean_above : float or None
         If it is a number, the share is that of
-        :func:`fedenhance.objectives.consistency.clean_share`.
+        :func:`fedenhance.objectives.nearly_clean.clean_share`.
     sample_rate : int
 
     Example

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
@@ -15,7 +14,8 @@ from fedenhance.data.available import check_device, require
 from fedenhance.deploy.description import UntrustedError, check_names, is_own
 from fedenhance.deploy.renamed import current_names
 from fedenhance.networks.scaling import separate
-from fedenhance.objectives.consistency import clean_share, keep_some, pauses
+from fedenhance.objectives.consistency import keep_some
+from fedenhance.objectives.nearly_clean import share_of
 from fedenhance.run_folder.shipped import find_model, shipped
 
 NETWORK = ("separator", "modules", "consistency")
@@ -23,9 +23,6 @@ NETWORK = ("separator", "modules", "consistency")
 and, with ``EVALUATION``, for evaluation; it is not made."""
 
 EVALUATION = ("mixing", "prepare")
-
-FRAME = 0.02
-"""Seconds of a frame in which somebody speaks, or pauses."""
 
 HUB = "hf:"
 """How names of models on Hugging Face begin: ``hf:user/model``."""
@@ -37,7 +34,7 @@ class Trained(NamedTuple):
     Calling it separates mixtures ``(batch, time)`` into ``(batch, source, time)``,
     speech first. A share ``dry`` of each mixture stays in the speech; if
     ``clean_above`` is a number, the share is that of
-    :func:`fedenhance.objectives.consistency.clean_share`.
+    :func:`fedenhance.objectives.nearly_clean.clean_share`.
     """
 
     separator: torch.nn.Module
@@ -53,21 +50,11 @@ class Trained(NamedTuple):
         estimates = separate(self.separator, mixture, self.consistency)
         dry = self.dry
         if self.clean_above is not None:
-            dry = self._clean_share(estimates[:, 0], mixture)
+            known = self.sample_rate, self.clean_above
+            dry = share_of(estimates[:, 0], mixture, *known)
         elif not dry:
             return estimates
         return keep_some(estimates, mixture, dry)
-
-    def _clean_share(self, speech, mixture):
-        """The share of each mixture that stays, ``(batch, 1, 1)``."""
-        frame = round(FRAME * self.sample_rate)
-        parts = torch.stack([speech, mixture - speech])
-        parts = F.pad(parts, (0, -parts.shape[-1] % frame))
-        speech, rest = parts.square().unflatten(-1, (-1, frame)).mean(-1)
-        mean = speech.mean(-1, keepdim=True)
-        weights = pauses(speech, mean)
-        noise = (weights * rest).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)
-        return clean_share(mean, noise, self.clean_above).unsqueeze(-1)
 
     def keeping(self, dry):
         """Return the model with another share of the mixture in its speech.

@@ -93,63 +93,6 @@ def keep_some(estimates, mixture, dry):
     return torch.cat([speech, (1 - dry) * estimates[:, 1:]], dim=1)
 
 
-def clean_share(speech, noise, clean_above, slope=0.46):
-    """What share of a mixture should stay in its speech, for it is nearly clean.
-
-    A network has faults, whose level follows the speech's; noise that is softer than
-    them is better left where it is. By the network's own estimates the mixture has a
-    signal-to-noise ratio; the share is the logistic function of it.
-
-    Arguments
-    ---------
-    speech, noise : torch.Tensor
-        Mean powers of the estimated speech, and of what it leaves of the mixture in its
-        pauses, (...); see :func:`pauses`.
-    clean_above : float
-        Ratio in dB at which half of the mixture stays.
-    slope : float
-        Of the logistic function, for each dB.
-
-    Returns
-    -------
-    torch.Tensor
-        In (0, 1), (...).
-
-    Example
-    -------
-    >>> clean_share(torch.tensor([1.0, 1.0]), torch.tensor([0.01, 0.0001]), 20.0)
-    tensor([0.5000, 0.9999])
-    """
-    ratio = 10 * torch.log10((speech + 1e-12) / (noise + 1e-12))
-    return torch.sigmoid(slope * (ratio - clean_above))
-
-
-def pauses(powers, mean):
-    """How much frames are pauses of the speech: 1/2 at 20 dB below its mean power.
-
-    What a network takes from a mixture while somebody speaks may be noise, or a fault
-    of its own; in pauses it is noise.
-
-    Arguments
-    ---------
-    powers : torch.Tensor
-        Of the estimated speech in each frame, (..., frame).
-    mean : torch.Tensor
-        (..., 1) or a number.
-
-    Returns
-    -------
-    torch.Tensor
-        In (0, 1], (..., frame).
-
-    Example
-    -------
-    >>> pauses(torch.tensor([0.0, 0.01, 1.0]), 1.0)
-    tensor([1.0000e+00, 5.0000e-01, 9.9990e-05])
-    """
-    return 1 / (1 + (powers / (0.01 * mean + 1e-12)).square())
-
-
 class Learned(nn.Module):
     """Learn the share of each source.
 

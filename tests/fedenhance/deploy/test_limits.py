@@ -19,7 +19,7 @@ from fedenhance.deploy.trained import (
     load_trained,
     locate,
 )
-from fedenhance.objectives.consistency import clean_share
+from fedenhance.objectives.nearly_clean import clean_share
 from tests.fedenhance.deploy.test_live import HPARAMS
 from tests.fedenhance.deploy.test_packaging import save_run
 
