@@ -243,23 +243,26 @@ def ask(server):
     if site.local:
         arrays, numbers = server.arrays, server.numbers
     content = {"arrays": to_record(arrays), "numbers": to_record(numbers)}
-    done, simulated = len(server.ledger.rows), itertools.cycle(nodes)
-    messages, clients = [], []
-    for index, (client, node) in enumerate(server.roster()):
+    done, nodes = len(server.ledger.rows), itertools.cycle(nodes)
+    roster, messages = server.roster(), []
+    server.simulated = all(node is None for _, node in roster)
+    for index, (client, node) in enumerate(roster):
         config = {"command": server.command, "run": server.ledger.identity}
         config |= {"server-round": done, "client": client, "client-index": index}
         messages.append(
             Message(
                 RecordDict({**content, "config": ConfigRecord(config)}),
                 message_type=MessageType.EVALUATE,
-                dst_node_id=next(simulated) if node is None else node,
+                dst_node_id=next(nodes) if node is None else node,
                 group_id=str(done),
             )
         )
-        clients.append(client)
     replies = collect(server.grid, messages, server.patience, server.report_waiting)
-    replies = server.progress(replies, desc="own tests", total=len(clients))
-    rows = [row_of(*pair) for pair in zip(clients, replies, strict=True)]
+    replies = server.progress(replies, desc="own tests", total=len(roster))
+    rows = [
+        row_of(client, reply)
+        for (client, _), reply in zip(roster, replies, strict=True)
+    ]
     set_arrays(brain, best[0])
     brain.set_numbers(best[1])
     files.Table(site.output_folder / TABLE).rewrite(rows)

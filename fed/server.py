@@ -99,7 +99,7 @@ class Server:
                 if (name := self.federation.metric) in row:
                     bar.set_postfix({name: f"{row[name]:.2f}"})
         self.ledger.load_best(self.model)
-        if self.federation.personal and total:
+        if self.federation.personal and not self.site.brain.test_only:
             personal.ask(self)
 
     def round(self, server_round):

@@ -1,10 +1,15 @@
 """Models of clients' own: what is tested, what is trained, what leaves the client."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from speechbrain.dataio.dataset import DynamicItemDataset
 
 import fed
+from fed.personal import own_tests, row_of
+from fed.runtime import ProcessGrid
 from tests.fed import recipe
 
 
@@ -100,6 +105,27 @@ def test_a_personal_model_starts_another_run(run, train, tmp_path):
     run(personal={"epochs": 1})
     initial = tmp_path / "out/save/personal/client00"
     train(folder="next", federation={"initial_model": str(initial), "rounds": 1})
+
+
+def test_a_machine_of_its_own_tests_on_all_that_it_holds():
+    """Whatever the client is called: of others there is nothing there."""
+    own = datasets({"train_size": 4})["own"]
+    site = SimpleNamespace(datasets={"own": own})
+    assert len(own_tests(site)) == 24
+    assert len(own_tests(site, "client00")) == 6
+
+
+def test_replies_that_are_none_are_statuses():
+    ProcessGrid(1)  # so that messages can be made
+    assert "no reply" in row_of("a", None)["status"]
+    message = Message(RecordDict(), message_type="evaluate", dst_node_id=1)
+    content = {"config": ConfigRecord({"client": "b"})}
+    content["metrics"] = MetricRecord({"num-examples": 1, "seconds": 1.0})
+    reply = Message(RecordDict(content), reply_to=message)
+    assert row_of("a", reply)["status"] == "answers for another client"
+    assert row_of("b", reply)["examples"] == 1
+    reply.content["metrics"]["=cmd()"] = 1.0
+    assert "has a metric named '=cmd()'" in row_of("b", reply)["status"]
 
 
 @pytest.mark.parametrize(
