@@ -254,11 +254,12 @@ def make(folder, keys, trust=False):
 
 
 def load_package(hparams, folder):
-    """Load the weights of a package: tensors alone."""
+    """Load the weights of a package, or of a client's own model: tensors alone."""
+    modules = {**hparams, **hparams["modules"]}
     for name in ("separator", "consistency"):
         if (file := folder / f"{name}.ckpt").exists():
             weights = torch.load(file, map_location="cpu", weights_only=True)
-            hparams[name].load_state_dict(weights)
+            modules[name].load_state_dict(weights)
 
 
 def read_experiment(path, keys=NETWORK):

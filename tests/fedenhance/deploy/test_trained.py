@@ -49,6 +49,18 @@ def test_what_a_strangers_folder_names_is_not_run(run, line, tmp_path):
     assert not written.exists()
 
 
+def test_the_model_of_a_single_client_loads(run):
+    """What fed.personal leaves: weights beside the run's YAML."""
+    folder = run / "save" / "personal" / "0"
+    folder.mkdir(parents=True)
+    shutil.copy(run / "hyperparams.yaml", folder)
+    weights = torch.load(run / "save" / "CKPT+0" / "separator.ckpt")
+    weights = {name: weight + 1 for name, weight in weights.items()}
+    torch.save(weights, folder / "separator.ckpt")
+    loaded = load_trained(folder).separator.state_dict()
+    assert all(loaded[name].equal(weight) for name, weight in weights.items())
+
+
 def test_objects_for_training_are_not_made(run, tmp_path):
     written = tmp_path / "written"
     with open(run / "hyperparams.yaml", "a") as file:
