@@ -9,15 +9,16 @@ The folder is what recipes/PackagedRecordings builds. Each of ``TRAININGS`` is a
 federation that trains for so many seconds of the processor, one thread, whatever else
 runs on the machine; setting up and evaluating are not counted. With ``--authors`` so
 does the original's script (``benchmarks.original``), with the default experiment's
-network, sizes and initial weights, on the first 4 s of the same recordings, its noises
-at levels drawn from the same range. Nothing is chosen by the scores: they are those of
-the model at that moment, of Flower's side its moving average.
+network and sizes, on the first 4 s of the same recordings, its noises at levels drawn
+from the same range; its own draws follow the time and no seed. Nothing is chosen by the
+scores: they are those of the model at that moment, of ours of its moving average.
 
 A run that was interrupted goes on. Those that are done, and are in the CSV, are not
 run again. The figures show means over seeds and their range.
 """
 
 import json
+import shutil
 import sys
 from itertools import product
 from operator import itemgetter
@@ -29,10 +30,11 @@ from benchmarks import COMMITTED, measuring, original, quality
 from fed import recipe
 from fedenhance.based_yaml import find, load_hparams
 from fedenhance.data.datasets import client_rows
-from fedenhance.data.tables import grouped
+from fedenhance.data.tables import grouped, read_json, write_json
 from fedenhance.networks.authors import load_reference
 from fedenhance.objectives.consistency import uniform
 from fedenhance.reports import figures, markdown
+from fedenhance.run_folder.files import whole_file
 
 RECORDED = {"snr_range": [-5, 10], "loop_noise": True, "local_epoch_p": 0.25}
 TRAININGS = {
@@ -64,7 +66,7 @@ class Copies:
         self.folder, self.marks, self.clock = folder, marks, clock
         self.spent, self.measured = 0.0, {}
         if self.file.exists():
-            self.spent, self.measured = json.loads(self.file.read_text())
+            self.spent, self.measured = read_json(self.file)
         self.last = None
 
     def begin(self):
@@ -78,9 +80,9 @@ class Copies:
         self.spent += now - self.last
         due = [mark for mark in self.left() if mark <= self.spent]
         for mark in due:
-            torch.save(weights, self.path(mark))
+            save(weights, self.path(mark))
             self.measured[str(mark)] = self.spent
-        self.file.write_text(json.dumps([self.spent, self.measured]))
+        write_json(self.file, [self.spent, self.measured])
         if not self.left():
             raise quality.TimeIsUp
         self.last = self.clock()
@@ -92,6 +94,12 @@ class Copies:
     def path(self, mark):
         """Where the copy of a mark is."""
         return self.folder / f"{mark:g}.pt"
+
+
+def save(weights, path):
+    """Write weights, all or none."""
+    with whole_file(path) as file:
+        torch.save(weights, file)
 
 
 def load(file, options, args, folder, seed, p_supervised):
@@ -131,11 +139,13 @@ def train_ours(hparams, copies):
 
 def train_original(hparams, copies, authors):
     """Run the original's script until the time is up."""
-    tree = copies.folder / "tree"
+    tree, part = copies.folder / "tree", copies.folder / "part"
     if not tree.exists():
         mixing = hparams["mixing"]
         levels = {"snr_range": mixing.snr_range, "loop_noise": mixing.loop_noise}
-        original.write_tree(client_rows(hparams), tree, seconds=4.0, **levels)
+        shutil.rmtree(part, ignore_errors=True)
+        original.write_tree(client_rows(hparams), part, seconds=4.0, **levels)
+        part.rename(tree)
     start = copies.folder / "start.pt"
     argv = original.arguments(
         start,
@@ -154,7 +164,7 @@ def train_original(hparams, copies, authors):
         start.write_bytes(latest.read_bytes())
 
     def after_round(network):
-        torch.save(network.state_dict(), latest)
+        save(network.state_dict(), latest)
         copies(network.state_dict())
 
     torch.manual_seed(hparams["seed"])
