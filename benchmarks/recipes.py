@@ -62,19 +62,20 @@ federation: !new:fed.Federation
 """
 CENTRAL = "--debug --debug_persistently --debug_batches=10 --debug_epochs=2"
 CHOSEN = """
-AISHELL-1_row_03 AISHELL-1_row_04 Aishell1Mix_row_02 BinauralWSJ0Mix_row_02
-CommonLanguage_row_02 CommonVoice_row_11 CommonVoice_row_17 CommonVoice_row_18
-GigaSpeech_row_03 Google-speech-commands_row_02 IEMOCAP_row_03 LJSpeech_row_02
-LJSpeech_row_04 LJSpeech_row_05 LJSpeech_row_06 LJSpeech_row_07 Libri-Light_row_02
-LibriMix_row_02 LibriParty_row_02 LibriSpeech_row_07 LibriSpeech_row_13
-LibriSpeech_row_16 LibriSpeech_row_17 LibriSpeech_row_27 LibriSpeech_row_31
-LibriSpeech_row_32 LibriSpeech_row_40 LibriSpeech_row_41 LibriSpeech_row_45
-LibriSpeech_row_46 LibriSpeech_row_47 LibriTTS_row_02 LibriTTS_row_05 LibriTTS_row_06
-SLURP_row_02 TIMIT_row_02 TIMIT_row_03 TIMIT_row_05 TIMIT_row_07 Tedlium2_row_03
-UrbanSound8k_row_02 Voicebank_row_02 Voicebank_row_04 Voicebank_row_07
-Voicebank_row_09 Voicebank_row_10 Voicebank_row_11 Voicebank_row_12 VoxCeleb_row_02
-VoxCeleb_row_04 VoxLingua107_row_02 VoxPopuli_row_03 WHAMandWHAMR_row_02
-WHAMandWHAMR_row_11 WSJ0Mix_row_02 timers-and-such_row_02
+AISHELL-1_row_03 AISHELL-1_row_04 Aishell1Mix_row_02 AudioMNIST_row_02
+BinauralWSJ0Mix_row_02 CommonLanguage_row_02 CommonVoice_row_11 CommonVoice_row_17
+CommonVoice_row_18 GigaSpeech_row_03 Google-speech-commands_row_02 IEMOCAP_row_03
+LJSpeech_row_02 LJSpeech_row_04 LJSpeech_row_05 LJSpeech_row_06 LJSpeech_row_07
+Libri-Light_row_02 LibriMix_row_02 LibriParty_row_02 LibriSpeech_row_07
+LibriSpeech_row_13 LibriSpeech_row_16 LibriSpeech_row_17 LibriSpeech_row_27
+LibriSpeech_row_31 LibriSpeech_row_32 LibriSpeech_row_40 LibriSpeech_row_41
+LibriSpeech_row_45 LibriSpeech_row_46 LibriSpeech_row_47 LibriTTS_row_02 LibriTTS_row_05
+LibriTTS_row_06 SLURP_row_02 SLURP_row_03 Switchboard_row_04 TIMIT_row_02 TIMIT_row_03
+TIMIT_row_05 TIMIT_row_07 Tedlium2_row_03 UrbanSound8k_row_02 Voicebank_row_02
+Voicebank_row_04 Voicebank_row_07 Voicebank_row_09 Voicebank_row_10 Voicebank_row_11
+Voicebank_row_12 VoxCeleb_row_02 VoxCeleb_row_04 VoxLingua107_row_02 VoxPopuli_row_03
+WHAMandWHAMR_row_02 WHAMandWHAMR_row_11 WSJ0Mix_row_02 fluent-speech-commands_row_02
+timers-and-such_row_02 timers-and-such_row_05
 """.split()
 """One row for each script that runs without downloads; the others are much alike."""
 WAYS = "central", "federated"
