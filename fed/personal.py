@@ -82,9 +82,16 @@ def answer(site, own_data, message):
     Returns
     -------
     flwr.app.Message
+
+    Raises
+    ------
+    ValueError
+        When this client's own settings do not have it.
     """
     start, config = time.perf_counter(), message.content["config"]
     client = config["client"]
+    if not site.federation.personal:
+        raise ValueError("this client's settings have no 'personal': it tells nothing")
     task = Task(config["server-round"], config["client-index"], client, config["run"])
     data = (site.train_set, site.train_options) if own_data else None
     metrics = measured(

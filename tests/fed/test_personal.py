@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from speechbrain.dataio.dataset import DynamicItemDataset
 
 import fed
-from fed.personal import own_tests, row_of
+from fed.personal import answer, own_tests, row_of
 from fed.runtime import ProcessGrid
 from tests.fed import recipe
 
@@ -113,6 +113,15 @@ def test_a_machine_of_its_own_tests_on_all_that_it_holds():
     site = SimpleNamespace(datasets={"own": own})
     assert len(own_tests(site)) == 24
     assert len(own_tests(site, "client00")) == 6
+
+
+def test_a_client_that_did_not_agree_tells_nothing():
+    site = SimpleNamespace(federation=fed.Federation(), datasets={})
+    ProcessGrid(1)
+    content = RecordDict({"config": ConfigRecord({"client": "a"})})
+    message = Message(content, message_type="evaluate", dst_node_id=1)
+    with pytest.raises(ValueError, match="have no 'personal'"):
+        answer(site, True, message)
 
 
 def test_replies_that_are_none_are_statuses():

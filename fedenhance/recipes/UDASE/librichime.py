@@ -51,10 +51,11 @@ def make(data_folder, jobs=None):
         if target.exists():
             continue
         table = data_folder / TABLES / f"{split}.json"
-        rows = json.loads(table.read_text(encoding="utf-8"))
+        try:
+            rows = json.loads(table.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{table} is damaged: {error}") from error
         with whole_folder(target) as folder, ThreadPoolExecutor(jobs) as pool:
-            for row in rows:
-                (folder / str(row["max_num_sim_active_speakers"])).mkdir(exist_ok=True)
             written = pool.map(partial(write, data_folder, split, folder), rows)
             name = f"LibriCHiME-5 {split}"
             for _ in tqdm(written, name, len(rows), leave=False, disable=None):
@@ -63,11 +64,16 @@ def make(data_folder, jobs=None):
 
 def write(data_folder, split, folder, row):
     """Write one mixture: ``_mix``, ``_speech`` and ``_noise``."""
-    speech, noise = sources_of(data_folder, split, row)
+    try:
+        stem = folder / str(row["max_num_sim_active_speakers"]) / row["name"]
+        speech, noise = sources_of(data_folder, split, row)
+    except (KeyError, TypeError) as error:
+        table = data_folder / TABLES / f"{split}.json"
+        raise ValueError(f"{table}: an entry lacks {error}") from error
     mixture = noise + speech
     peak = max(np.abs(mixture).max(), np.abs(speech).max())
     scale = LOUDEST / peak if peak > 1 else 1.0
-    stem = folder / str(row["max_num_sim_active_speakers"]) / row["name"]
+    stem.parent.mkdir(exist_ok=True)
     for part, wave in (("mix", mixture), ("speech", speech), ("noise", noise)):
         soundfile.write(f"{stem}_{part}.wav", wave * scale, RATE, "PCM_16")
 

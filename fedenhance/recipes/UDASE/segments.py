@@ -104,7 +104,7 @@ def plan(data_folder, vad=False):
     for path in sorted((data_folder / TABLES).glob("*/*.json")):
         split, name = path.parent.name, path.stem
         session, wearer, kind = name.split("_", 2)
-        rows = read_segments(path)
+        rows = read_segments(path, vad and split == "train")
         if not rows:
             continue  # of a recording with two broken channels
         source = find_recording(data_folder, f"{session}_{wearer}")
@@ -129,8 +129,18 @@ def plan(data_folder, vad=False):
     return segments
 
 
-def read_segments(path):
+def read_segments(path, vad=False):
     """Read a table of segments; ``start`` and ``end`` become seconds.
+
+    Arguments
+    ---------
+    path : pathlib.Path
+    vad : bool
+        Whether it must have the decisions of the voice detector.
+
+    Returns
+    -------
+    list of dict
 
     Raises
     ------
@@ -139,10 +149,11 @@ def read_segments(path):
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        return [
-            {**row, **{key: seconds(row[key]) for key in ("start", "end")}}
-            for row in rows
-        ]
+        needed = ("mix", "brouhaha_vad") if vad else ("mix",)
+        for row in rows:
+            row |= {key: seconds(row[key]) for key in ("start", "end")}
+            row |= {key: row[key] for key in needed}
+        return rows
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is no table of segments, as UDASE-CHiME2023/CHiME-5 has them: "

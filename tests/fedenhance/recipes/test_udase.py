@@ -144,6 +144,22 @@ def test_a_mixture_is_its_speech_and_noise_at_the_given_ratio(data):
     assert level == pytest.approx(5.0, abs=0.01)
 
 
+def test_what_would_clip_is_scaled_with_its_parts(data):
+    table = data / librichime.TABLES / "dev.json"
+    loud = json.loads(table.read_text())
+    loud[0]["speaker_1"]["SNR"] = 40.0
+    table.write_text(json.dumps(loud))
+    prepare.prepare(data, data / "m")
+    stem = data / librichime.FOLDER / "dev/1/S02_P09_0a"
+    parts = {
+        part: soundfile.read(f"{stem}_{part}.wav")[0]
+        for part in ("mix", "speech", "noise")
+    }
+    peak = max(np.abs(parts["mix"]).max(), np.abs(parts["speech"]).max())
+    assert peak == pytest.approx(0.9, abs=1e-3)
+    assert np.abs(parts["mix"] - parts["speech"] - parts["noise"]).max() < 1e-4
+
+
 def test_clients_train_on_recordings_and_the_server_scores_speech(data):
     prepare.prepare(data, data / "m")
     hparams = {
@@ -178,6 +194,11 @@ def test_what_was_made_by_the_task_is_taken(data):
 def test_what_is_missing_is_named(data):
     (data / "voiceHome/audio/rirs/home2_room1.wav").unlink()
     with pytest.raises(ValueError, match=r"home2_room1.wav: "):
+        prepare.prepare(data, data / "m")
+    table = data / librichime.TABLES / "dev.json"
+    table.write_text(table.read_text().replace('"SNR"', '"snr"'))
+    write(data / "voiceHome/audio/rirs/home2_room1.wav", 0.2, RATE, 6, channels=2)
+    with pytest.raises(ValueError, match=r"dev.json: an entry lacks 'SNR'"):
         prepare.prepare(data, data / "m")
     (data / "CHiME5/audio/eval/S01_P09.wav").unlink()
     with pytest.raises(FileNotFoundError, match="S01_P09.wav once, not 0 times"):
