@@ -56,6 +56,10 @@ class ProcessGrid(Grid):
         """Return the ids of all nodes."""
         return range(1, self.num_nodes + 1)
 
+    def context(self, node_id):
+        """Return what a node knows when it gets a message."""
+        return Context(1, node_id, {}, self.states[node_id], {})
+
     def push_messages(self, messages):
         """Give each message an id, by which its reply can be pulled."""
         for message in messages:
@@ -67,10 +71,8 @@ class ProcessGrid(Grid):
         """Yield the replies, made now."""
         for key in message_ids:
             message = self.pushed.pop(key)
-            node_id = message.metadata.dst_node_id
-            context = Context(1, node_id, {}, self.states[node_id], {})
             try:
-                reply = client_app(message, context)
+                reply = client_app(message, self.context(message.metadata.dst_node_id))
             except Exception as error:  # a client's fault is the server's datum
                 logger.debug("Client failed", exc_info=error)
                 code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION

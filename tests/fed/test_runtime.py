@@ -8,12 +8,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 
 import fed
+from fed import deployment
+from fed.command import Process
 from fed.files import load
 from fed.runtime import ProcessGrid
 from tests.fed.conftest import YAML
+from tests.fed.nodes import Nodes
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"n_clients": 2, "rounds": 2, "dropout": 0.5}
@@ -59,8 +62,44 @@ def test_deployment_is_started_by_flower(train):
         train(runtime="deployment")
 
 
+OPTIONS = [{}, {"compress": "int8"}, {"secure": True}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_clients_elsewhere_get_bytes_and_give_the_same_weights(
+    train, tmp_path, options
+):
+    """The quick form of Ray: nothing but bytes is shared with whoever trains."""
+
+    def runtime(serve, num_sampled):
+        serve(Nodes({}, *[{}] * num_sampled))
+
+    train(folder="process", **SMALL, **options)
+    own = {"runtime": runtime, **options}
+    train(folder="elsewhere", federation=own, **SMALL, **options)
+    assert_equal(tmp_path / "process", tmp_path / "elsewhere")
+
+
+def test_nodes_of_a_run_configuration_give_the_same_weights(
+    train, tmp_path, monkeypatch
+):
+    """The quick form of SuperNodes: the ServerApp, the ClientApp and their configs."""
+    monkeypatch.setattr(Process, "stops_at_fit", False)
+    train(folder="process", **SMALL)
+    settings = {**SMALL, "output_folder": str(tmp_path / "deployed")}
+    run_config = {
+        "hparams": str(YAML.relative_to(ROOT)),
+        "script": "",
+        "overrides": "\n".join(f"{key}: {value}" for key, value in settings.items()),
+        "nodes": 2,
+    }
+    grid = Nodes(run_config, {"partition-id": 0}, {"partition-id": 1})
+    deployment.main(grid, Context(1, 0, {}, RecordDict(), run_config))
+    assert_equal(tmp_path / "process", tmp_path / "deployed")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"compress": "int8"}, {"secure": True}])
+@pytest.mark.parametrize("options", OPTIONS)
 def test_ray_gives_the_same_weights(train, tmp_path, monkeypatch, options):
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

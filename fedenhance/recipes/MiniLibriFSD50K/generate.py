@@ -156,8 +156,8 @@ def main(argv=None):
             make_corpus(partial, arguments.seed, arguments.jobs, arguments.share)
 
 
-def make_corpus(folder, seed, jobs, share=1.0):
-    """Write all files of the corpus into a new folder."""
+def tasks_of(folder, seed, share=1.0):
+    """List what makes the corpus, one call after the other: speakers, then clips."""
     speakers = [(s, v) for s, voices in speech.VOICES.items() for v in voices]
     tasks = [
         (make_speaker, (folder, seed, FIRST_SPEAKER + i, subset, voice, share))
@@ -176,14 +176,24 @@ def make_corpus(folder, seed, jobs, share=1.0):
         for label, number in numbers.items():
             mine = [(next(names), next(levels)) for _ in range(number)]
             tasks.append((make_clips, (folder, seed, part, label, mine)))
+    return tasks
+
+
+def run_tasks(tasks, jobs):
+    """Do some of :func:`tasks_of`, so many at a time; return their results."""
     # A fresh process for each task: the flutter of eSpeak NG's pitch has a memory.
     with multiprocessing.Pool(jobs, maxtasksperchild=1) as pool:
         results = pool.imap(_call, tasks, chunksize=1)
-        results = list(
-            tqdm(results, "built-in corpus", len(tasks), leave=False, disable=None)
-        )
-    _write_tables(folder / "LibriSpeech", results[: len(speakers)])
-    clips = sorted(clip for group in results[len(speakers) :] for clip in group)
+        bar = tqdm(results, "built-in corpus", len(tasks), leave=False, disable=None)
+        return list(bar)
+
+
+def make_corpus(folder, seed, jobs, share=1.0):
+    """Write all files of the corpus into a new folder."""
+    results = run_tasks(tasks_of(folder, seed, share), jobs)
+    number = sum(map(len, speech.VOICES.values()))
+    _write_tables(folder / "LibriSpeech", results[:number])
+    clips = sorted(clip for group in results[number:] for clip in group)
     write_ground_truth(folder, [*_with_splits(clips)])
     (folder / MARKER).write_text(json.dumps(_marker(seed, share)) + "\n")
 

@@ -1,20 +1,16 @@
 """enhance.py on a folder as train.py leaves it, made here in a second."""
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import soundfile
 
-from fedenhance.based_yaml import PACKAGE
+from fedenhance.__main__ import start
 from fedenhance.commands import enhance
 from fedenhance.run_folder import shipped
 from tests import damage
 from tests.fedenhance.commands.test_evaluate import save_run
-
-ROOT = PACKAGE.parent
 
 
 @pytest.fixture
@@ -68,19 +64,15 @@ def test_what_ffmpeg_reads_is_written_as_wav(run, tmp_path, fake_ffmpeg):
     assert soundfile.info(out / "talk.m4a.wav").frames == 8000
 
 
-def test_the_exit_code_tells_of_damaged_files(run, tmp_path):
+def test_the_exit_code_tells_of_damaged_files(run, tmp_path, capsys):
     (tmp_path / "b.wav").write_text("not audio")
-    command = [sys.executable, "enhance.py", run, tmp_path / "b.wav"]
-    result = subprocess.run(
-        [*command, "--out", tmp_path / "out"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert result.returncode == 1
-    assert "1 damaged" in result.stdout and "b.wav" in result.stderr
-    assert "Traceback" not in result.stderr
+    with pytest.raises(SystemExit) as end:
+        words = [run, tmp_path / "b.wav", "--out", tmp_path / "out"]
+        start("enhance", list(map(str, words)))
+    assert end.value.code == 1
+    said = capsys.readouterr()
+    assert "1 damaged" in said.out and "b.wav" in said.err
+    assert "Traceback" not in said.err
 
 
 def test_files_that_are_there_are_skipped(run, tmp_path, capsys):

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import soundfile
 import torch
 
 from benchmarks.kills import MODEL
+from fedenhance.__main__ import start
 from fedenhance.based_yaml import PACKAGE
 from fedenhance.commands import train
 from fedenhance.data.datasets import dataio_prepare
@@ -88,7 +88,7 @@ def test_a_federation_leaves_what_the_readme_says(arguments, tmp_path):
 def test_the_same_seed_gives_the_same_losses(arguments, tmp_path):
     losses = []
     for folder in ("a", "b"):
-        train.main(arguments(folder=folder, p_supervised=0.5))
+        train.main(arguments(folder=folder, p_supervised=0.5, results="[]"))
         rows = table(tmp_path / folder / "rounds.csv")
         losses.append([{k: v for k, v in r.items() if k != "seconds"} for r in rows])
     assert losses[0] == losses[1]
@@ -102,22 +102,27 @@ def test_processes_of_any_kind_can_read(arguments, name, start, tmp_path):
     options = (
         f"num_workers: 1, persistent_workers: True, multiprocessing_context: {start}"
     )
-    logs = []
+    logs, short = [], {"epochs": 1, "results": "[]"}
     for folder, workers in (("here", "{}"), ("there", f"{{{options}}}")):
-        train.main(arguments(name, folder, train_dataloader_opts=workers, epochs=1))
+        train.main(arguments(name, folder, train_dataloader_opts=workers, **short))
         log = (tmp_path / folder / "train_log.txt").read_text().splitlines()
         logs.append([re.sub("seconds: [^,]*", "", line) for line in log])
     assert logs[0] == logs[1]
 
 
-def test_torchrun_is_refused_in_a_line(arguments, tmp_path):
-    command = [sys.executable, str(ROOT / "train.py"), *arguments(p_supervised=0.5)]
-    environment = {**os.environ, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "torchrun" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+def test_torchrun_is_refused_in_a_line(arguments, tmp_path, monkeypatch):
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert "torchrun" in refusal(arguments(p_supervised=0.5))
     assert not (tmp_path / "out").exists()
+
+
+def refusal(words):
+    """Run the command; return the one line in which it ends."""
+    with pytest.raises(SystemExit) as end:
+        start("train", [str(word) for word in words])
+    assert len(end.value.code.splitlines()) == 1
+    return end.value.code
 
 
 @pytest.mark.parametrize(
@@ -180,33 +185,24 @@ def test_bad_input_names_the_culprit(arguments, changes, culprit):
 
 
 def test_bad_input_ends_in_one_line(arguments):
-    code, said = ended(arguments(n_clients=5))
-    assert code == 1
-    assert "5 clients" in said.splitlines()[-1]
-    for word in ("Traceback", "torchvision", "Run option"):
-        assert word not in said
-
-
-def ended(words):
-    """Run train.py to its end; return its exit code and what it says in errors."""
     done = subprocess.run(
-        [sys.executable, "train.py", *map(str, words)],
+        [sys.executable, "train.py", *map(str, arguments(n_clients=5))],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=240,
     )
-    return done.returncode, done.stderr.strip()
+    assert done.returncode == 1
+    assert "5 clients" in done.stderr.strip().splitlines()[-1]
+    for word in ("Traceback", "torchvision", "Run option"):
+        assert word not in done.stderr
 
 
 def test_a_federation_of_which_every_client_fails_ends_in_one_line(arguments):
     """Here by an accumulation of gradients that is longer than an epoch."""
-    code, said = ended(arguments(max_grad_norm=1) + ["--grad_accumulation_factor=64"])
-    last = said.splitlines()[-1]
-    assert code == 1
-    assert last.startswith("train.py: Round 1 failed 4 times.")
-    assert "grad_accumulation_factor is 64, and the epoch had" in last
-    assert "Traceback" not in said
+    said = refusal(arguments(max_grad_norm=1) + ["--grad_accumulation_factor=64"])
+    assert said.startswith("fedenhance train: Round 1 failed 4 times.")
+    assert "grad_accumulation_factor is 64, and the epoch had" in said
 
 
 def test_changed_data_are_refused_before_anything_is_prepared(arguments, tmp_path):

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from flwr.app import Context, RecordDict
 
+from fed import deployment
+from fed.command import Process
 from fed.files import load
 from fedenhance.based_yaml import PACKAGE
 from fedenhance.commands import train
 from fedenhance.recipes.CommonVoice.ASR.prepare import prepare
 from fedenhance.recognition.tokenizer import Tokenizer
+from tests.fed.nodes import Nodes
 
 ROOT = PACKAGE.parent
 RATE = 16000
@@ -192,12 +196,18 @@ def test_the_server_trains_on_its_own_data(run, table, uneven):
     assert float(row["valid_loss"]) < float(without["valid_loss"])
 
 
-def test_integers_stay_integers_and_the_tokenizer_what_it_is(run, tmp_path):
-    brain = run(name="fedasr", rounds=1)
+def test_attention_trains_and_transcribes_and_integers_stay_integers(
+    run, table, tmp_path
+):
+    brain = run(name="fedasr", rounds=2)
+    first, second = (float(row["train_loss"]) for row in table("rounds.csv"))
+    assert second < first
+    text = (tmp_path / "out/wer_test.txt").read_text()
+    assert " / 8, " in text.splitlines()[0]  # two words of each of four recordings
     arrays = final(tmp_path / "out")
     (counter,) = [name for name in arrays if name.endswith("num_batches_tracked")]
     assert arrays[counter].dtype == "int64"
-    assert arrays[counter] == 2  # four examples of each client in batches of two
+    assert arrays[counter] == 4  # four examples of each client in batches of two, twice
     content = brain.modules.tokenizer.content
     assert (torch.from_numpy(arrays["tokenizer.content"]) == content).all()
 
@@ -210,28 +220,18 @@ def test_it_trains_centrally_without_any_of_fed(run, table, tmp_path):
     assert float(first) == pytest.approx(brain.test_stats["WER"], abs=0.01)
 
 
-def test_a_central_model_starts_a_federation_with_its_tokenizer(run, tmp_path):
+def test_a_central_model_starts_a_federation_with_its_tokenizer(run, uneven, tmp_path):
     central = run(folder="central", federation=None, token_type="char")
     brain = run(rounds=1, initial_model=tmp_path / "central")
     assert brain.modules.tokenizer.digest == central.modules.tokenizer.digest
-
-
-def test_a_client_with_another_tokenizer_is_told(run, uneven, tmp_path):
-    run(folder="central", federation=None, token_type="char", epochs=1)
+    # A client that has another tokenizer is told.
     Tokenizer(vocab_size=12, text=str(uneven)).prepare(tmp_path)
     with pytest.raises(RuntimeError, match="tokenizer.model .* is not the tokenizer"):
         run(
+            folder="other",
             initial_model=tmp_path / "central",
             tokenizer_file=tmp_path / "tokenizer.model",
         )
-
-
-def test_attention_trains_and_transcribes(run, table, tmp_path):
-    run(name="fedasr", rounds=2)
-    first, second = (float(row["train_loss"]) for row in table("rounds.csv"))
-    assert second < first
-    text = (tmp_path / "out/wer_test.txt").read_text()
-    assert " / 8, " in text.splitlines()[0]  # two words of each of four recordings
 
 
 def test_unusable_utterances_are_counted(run, table, uneven, tmp_path):
@@ -248,30 +248,53 @@ def test_weighting_by_what_nobody_reports_is_named(run):
         run(weighting="by_word_error_rate")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_supernodes_train_on_manifests_of_their_own(corpus, run, table, tmp_path):
-    """Two nodes with two manifests train as the same two clients do in process."""
-    manifests = tmp_path / "manifests"
+CTC = "recipes/CommonVoice/ASR/hparams/fedasr_ctc.yaml"
+
+
+def of_the_server_and_of_a_node(corpus, folder):
+    """Write manifests of two clients; return the keys that hold on each side."""
+    manifests = folder / "manifests"
     prepare(corpus, manifests, clients=2)
-    small = {**SMALL, **MODELS["fedasr_ctc"], "rounds": 1}
-    text = tmp_path / "text.txt"
+    text = folder / "text.txt"
     text.write_text("AB CDE\nEDC BA\nDAB EC\n" * 3)
     server = {
-        **small,
+        **SMALL,
+        **MODELS["fedasr_ctc"],
+        "rounds": 1,
         "data_folder": corpus,
-        "output_folder": tmp_path / "deployed",
+        "output_folder": folder / "deployed",
         "prepare": "null",
         "valid_csv": manifests / "valid.csv",
         "test_csv": manifests / "test.csv",
         "train_csv": "null",
         "tokenizer_text": text,
     }
-    node = f"train_csv: {manifests}/client{{}}.csv\\ntokenizer_text: null"
-    overrides = r"\n".join(f"{key}: {value}" for key, value in server.items())
+    node = f"train_csv: {manifests}/client{{}}.csv\ntokenizer_text: null"
+    return "\n".join(f"{key}: {value}" for key, value in server.items()), node
+
+
+def test_nodes_train_on_manifests_of_their_own(corpus, table, tmp_path, monkeypatch):
+    """The quick form: the apps and their configurations, without Flower's processes."""
+    monkeypatch.setattr(Process, "stops_at_fit", False)
+    overrides, node = of_the_server_and_of_a_node(corpus, tmp_path)
+    run_config = {"script": "", "hparams": CTC, "overrides": overrides, "nodes": 2}
+    nodes = [
+        {"client": f"client{i}", "overrides": node.replace("{}", str(i))}
+        for i in range(2)
+    ]
+    grid = Nodes(run_config, *nodes)
+    deployment.main(grid, Context(1, 0, {}, RecordDict(), run_config))
+    nodes_took_part(table("clients.csv", "deployed"), tmp_path / "deployed")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_supernodes_train_on_manifests_of_their_own(corpus, run, table, tmp_path):
+    """Two nodes with two manifests train as the same two clients do in process."""
+    overrides, node = of_the_server_and_of_a_node(corpus, tmp_path)
     done = subprocess.run(
-        [ROOT / "fed/loopback.sh", "recipes/CommonVoice/ASR/hparams/fedasr_ctc.yaml"]
-        + ["2", overrides, node],
+        [ROOT / "fed/loopback.sh", CTC, "2"]
+        + [text.replace("\n", r"\n") for text in (overrides, node)],
         env={
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -284,10 +307,13 @@ def test_supernodes_train_on_manifests_of_their_own(corpus, run, table, tmp_path
         timeout=590,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    clients = table("clients.csv", "deployed")
+    nodes_took_part(table("clients.csv", "deployed"), tmp_path / "deployed")
+
+
+def nodes_took_part(clients, folder):
     assert [(row["client"], row["status"]) for row in clients] == [
         ("client0", "ok"),
         ("client1", "ok"),
     ]
     assert [row["examples"] for row in clients] == ["8", "4"]
-    assert (tmp_path / "deployed/wer_test.txt").exists()
+    assert (folder / "wer_test.txt").exists()

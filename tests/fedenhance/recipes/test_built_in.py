@@ -39,8 +39,13 @@ def table(corpus, name):
 
 
 def test_same_seed_same_bytes(corpus, tmp_path):
-    again = built_in.generate(tmp_path / "corpus", jobs=1, share=SHARE)
-    assert digests(again) == digests(corpus)
+    """Of every tenth speaker and class, made alone and not two at once."""
+    tasks = built_in.tasks_of(tmp_path, built_in.SEED, SHARE)[::10]
+    assert {task.__name__ for task, _ in tasks} == {"make_speaker", "make_clips"}
+    built_in.run_tasks(tasks, jobs=1)
+    again = digests(tmp_path)
+    assert len(again) >= len(tasks)
+    assert again.items() <= digests(corpus).items()
 
 
 def test_nothing_is_left_of_an_interrupted_run(corpus):
