@@ -10,9 +10,8 @@
 - ``load``: batches of 6 x (speech, noise, noise) x 4 s from each storage, for one
   client and for a new loader with every client, and the bytes that a batch makes the
   system read or map. ``as recorded`` is the corpora, whose noise is resampled from
-  44.1 kHz; ``flac`` and ``wav`` are whole files at 16 kHz; ``original`` is how the
-  original reads, whole wav files with SciPy, by our code and with ``--authors`` by its
-  own;
+  44.1 kHz; ``flac`` and ``wav`` are whole files at 16 kHz; ``original``, with
+  ``--authors``, is the original's own loader, which reads whole wav files with SciPy;
 - ``switch``: what going from one client to the next adds, beside a training step of
   the default experiment.
 
@@ -148,10 +147,7 @@ def storages(args, folder):
         yield {"files": "as recorded"}.get(storage, storage), dataset_of(rows)
     for suffix in ("wav", "flac"):
         yield f"{suffix} files", dataset_of(convert(rows, folder / suffix, suffix))
-    numbers = original.write_tree(rows, folder / "tree", SECONDS)
-    groups = original.groups_of(rows)
-    whole_files = original.WholeFiles(folder / "tree", numbers, groups, SECONDS)
-    yield "original, our code", whole_files
+    original.write_tree(rows, folder / "tree", SECONDS)
 
 
 def clients_of(data_folder, manifest):

@@ -441,4 +441,6 @@ class Kept:
         """Add rows, and write the table."""
         cells = ({name: cell(value) for name, value in row.items()} for row in rows)
         self.rows += cells
-        write_table(self.path, self.rows)
+        columns = dict.fromkeys(name for row in self.rows for name in row)
+        order = sorted(columns, key="machine".__eq__)  # it is the last
+        write_table(self.path, self.rows, order)

@@ -27,7 +27,6 @@ from unittest import mock
 import numpy as np
 import soundfile
 import torch
-from scipy.io import wavfile
 
 from benchmarks.models import (
     AUTHORS_SIZES,
@@ -92,12 +91,6 @@ def write_tree(rows, folder, seconds, snr_range=None, loop_noise=False):
             for place, wave in (("speech", speech), ("noise", noise)):
                 soundfile.write(target / place / f"{i:05d}.wav", wave, SAMPLE_RATE)
     return {client: number for number, client in enumerate(clients)}
-
-
-def groups_of(rows):
-    """Map each client to the group of its recordings; isolated noises have none."""
-    recordings = (row for row in rows.values() if not is_isolated_noise(row))
-    return {row["client"]: row["group"] for row in recordings}
 
 
 def read(segment, num_samples, loop=False):
@@ -286,61 +279,3 @@ def training_alone(setup):
         return clients, {"val": None, "test": None}
 
     return without_validation
-
-
-class WholeFiles(torch.utils.data.Dataset):
-    """How the original's loader reads: whole wav files by SciPy, cropped at random.
-
-    Written anew, for our Brain: items are those of ``fedenhance.data.datasets``. The
-    noise that is added is any of the client's; one of the two mixtures is left out as
-    often as the original does.
-
-    Arguments
-    ---------
-    folder : str or Path
-        Of :func:`write_tree`.
-    clients : dict
-        Client -> number, which :func:`write_tree` returns.
-    groups : dict
-        Client -> group.
-    seconds : float
-        Of an example.
-    p_single_mix : float
-    """
-
-    def __init__(self, folder, clients, groups, seconds, p_single_mix=0.0):
-        self.num_samples = round(seconds * SAMPLE_RATE)
-        self.p_single_mix = p_single_mix
-        self.data, self.pools, self.clients = {}, {}, {}
-        for client, number in clients.items():
-            place = Path(folder) / "train" / str(number)
-            noises = sorted(place.glob("noise/*.wav"))
-            half = len(noises) // 2
-            self.pools[client] = noises[half:]
-            for noise in noises[:half]:
-                row = {"speech": place / "speech" / noise.name, "noise": noise}
-                row |= {"client": client, "group": groups[client]}
-                self.data[f"{number}/{noise.stem}"] = row
-            self.clients[client] = [f"{number}/{n.stem}" for n in noises[:half]]
-        self.data_ids = list(self.data)
-
-    def __len__(self):
-        return len(self.data_ids)
-
-    def __getitem__(self, index):
-        """Return ``id``, ``group`` and ``sources (3, time)``."""
-        row = self.data[self.data_ids[index]]
-        pool = self.pools[row["client"]]
-        files = [row["speech"], row["noise"], pool[np.random.randint(len(pool))]]
-        sources = np.stack([self.crop(wavfile.read(file)[1]) for file in files])
-        if np.random.random() < self.p_single_mix:
-            left_out = slice(0, 2) if np.random.random() < 0.5 else 2
-            sources[left_out] = 0
-        item = {"id": self.data_ids[index], "group": row["group"]}
-        return {**item, "sources": torch.from_numpy(sources)}
-
-    def crop(self, wave):
-        """Cut or pad to the length of an example, in [-1, 1]."""
-        start = np.random.randint(max(1, len(wave) - self.num_samples))
-        wave = wave[start : start + self.num_samples] / np.float32(32768)
-        return np.pad(wave, (0, self.num_samples - len(wave)))

@@ -96,10 +96,7 @@ def simulators(rows):
                 row["batches"],
                 f"{float(row['seconds']):.3g}",
                 *(f"{float(other[c]['ours_to_this']):.2f}" for c in SIMULATED),
-                *(
-                    f"{float(found['peak_memory_mb']):.0f}"
-                    for found in (row, *other.values())
-                ),
+                *(found["peak_memory_mb"] for found in (row, *other.values())),
             ]
         )
     heads = ["network", "clients", "batches of each", "ours, s", "ours / bare loop"]

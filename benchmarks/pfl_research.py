@@ -14,12 +14,13 @@ federated averaging. It has to be installed, into an environment of its own::
 The default experiment's network on recordings, and linear layers on noise, where all
 time is the federation's; each with more and more clients that train for one batch.
 Every client begins with a new Adam and clips its gradients. Ours checks every reply,
-writes its tables and can resume; a bare PyTorch loop is the floor. Codes take turns,
-fewer where there are many clients. The memory is what a run of one round takes beyond
-its imports, in a process of its own. Rows that the CSV has are not measured again.
+writes its tables and can resume; a bare PyTorch loop is the floor. The memory is what
+a run of one round takes beyond its imports, in a process of its own. Rows that the CSV
+has are not measured again.
 """
 
 import copy
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -39,7 +40,8 @@ CLIENTS = (8, 64, 256, 1000)
 LAYERS, MODEL = "linear layers", "sudormrf_groupcomm_small"
 KEYS = ["network", "clients", "batches", "code"]
 MANY = 256
-"""So many clients, and more, have one turn."""
+"""Of so many clients, and more, there is one round, with what is done once in it, and
+the memory of ours alone is measured."""
 
 
 def parse(argv):
@@ -47,7 +49,7 @@ def parse(argv):
     parser = measuring.parser(__doc__, data=True)
     parser.add_argument("--clients", nargs="+", type=int, default=CLIENTS)
     parser.add_argument("--batches", type=int, default=1, help="of each client")
-    parser.add_argument("--turns", type=int, default=3, help="fewer of many clients")
+    parser.add_argument("--turns", type=int, default=3, help="of each code")
     parser.add_argument("--networks", nargs="+", default=[LAYERS, MODEL])
     parser.add_argument("--restart", action="store_true", help="measure all again")
     quick = {"clients": [2], "turns": 1, "out": OUT / "quick"}
@@ -74,6 +76,8 @@ class Loss(torch.nn.Module):
 
 def simulated(case, rounds, clock=time.process_time):
     """A code like those of ``benchmarks.loops``: seconds of each round."""
+    # In processes of another name it lacks a context that it then asks for.
+    multiprocessing.current_process().name = "MainProcess"
     from pfl.aggregate.simulate import SimulatedBackend
     from pfl.algorithm.base import NNAlgorithmParams
     from pfl.algorithm.federated_averaging import FederatedAveraging
@@ -183,26 +187,24 @@ def case_of(args, network, clients, folder):
 
 def beside(args, clock, case, network, clients):
     """Rows of a table: the codes in turns, on one case."""
-    turns = args.turns if clients < MANY else 1
-    rounds = 4 if network == LAYERS else 2
+    many = clients >= MANY and network != LAYERS
+    rounds, turns = (1, 1) if many else (3, args.turns)
     calls = {
         name: partial(code, copy.copy(case), rounds, clock)
         for name, code in CODES.items()
     }
     runs = measuring.alternate(calls, turns)
-    return [
-        {
-            "network": network,
-            "clients": clients,
-            "batches": args.batches,
-            "code": name,
-            "seconds": later(run),
-            "ours_to_this": ratio(runs["ours"], run),
-            "peak_memory_mb": args.peak_memory(CODES[name], case, 1),
-            "machine": measuring.machine(args),
-        }
-        for name, run in runs.items()
-    ]
+    if many:  # there is no round before
+        runs = {name: [[0.0, *run] for run in found] for name, found in runs.items()}
+    rows = []
+    for name, run in runs.items():
+        row = {"network": network, "clients": clients, "batches": args.batches}
+        row |= {"code": name, "seconds": later(run)}
+        row["ours_to_this"] = ratio(runs["ours"], run)
+        if not many or name == "ours":
+            row["peak_memory_mb"] = args.peak_memory(CODES[name], case, 1)
+        rows.append({**row, "machine": measuring.machine(args)})
+    return rows
 
 
 if __name__ == "__main__":

@@ -7,9 +7,6 @@
 The same corpus, network, optimizer and seconds for:
 
 - ``ours``: hparams/fedenhance.yaml;
-- ``original's settings``: the same, but clients weigh alike, and the data are read as
-  the original does (``benchmarks.original.WholeFiles``); that each update starts a new
-  Adam, and MixIT with the speech pinned to one mixture, are our defaults too;
 - ``centralised``: hparams/centralized.yaml, all recordings in one place.
 
 Nobody has clean references. Setting up and evaluating are not counted as training. One
@@ -25,27 +22,16 @@ from pathlib import Path
 import torch
 from speechbrain import Stage
 
-from benchmarks import measuring, original
+from benchmarks import measuring
 from benchmarks.loops import HERE, RUN_OPTS, Case
 from fed import recipe
 from fed.brain import join
 from fedenhance.data.datasets import dataio_prepare
-from fedenhance.data.manifests import (
-    assign_clients,
-    assign_groups,
-    load_manifest,
-    take_isolated_noises,
-)
 from fedenhance.recipes.LibriFSD50K.prepare import prepare
 from fedenhance.reports.figures import over_seconds
 from fedenhance.training.separation import mean_scores
 
 FOREVER = 10**6
-ORIGINAL = {
-    "weighting": "!name:fed.weighting.uniform",
-    "keep_optimizer": False,
-    "datasets": "!name:benchmarks.quality.read_as_the_original",
-}
 
 
 class TimeIsUp(Exception):
@@ -100,23 +86,6 @@ class Timed:
         return loss
 
 
-def read_as_the_original(hparams):
-    """The datasets of an experiment, training data as the original reads them."""
-    manifest = Path(hparams["manifest_folder"]) / "train.csv"
-    rows = load_manifest(manifest, hparams["data_folder"])
-    take_isolated_noises(rows, hparams["available_speech_percentage"])
-    assign_clients(rows, hparams["partition"])
-    assign_groups(rows, "client", hparams["client_groups"], hparams["seed"])
-    tree = Path(hparams["output_folder"]) / "tree"
-    numbers = original.write_tree(rows, tree, seconds=4.0)
-    groups = original.groups_of(rows)
-    mixing = hparams["mixing"]
-    train_set = original.WholeFiles(
-        tree, numbers, groups, mixing.segment, mixing.p_single_mix
-    )
-    return {**dataio_prepare(hparams), "train": train_set}
-
-
 def load(name, args, folder, **settings):
     """Load an experiment of hparams/ on prepared manifests."""
     settings = {
@@ -134,9 +103,9 @@ def load(name, args, folder, **settings):
     return Case(str(file), settings).load(folder)[0]
 
 
-def federated(args, snapshots, folder, **settings):
+def federated(args, snapshots, folder):
     """Train a federation until the time is up; return its hparams."""
-    hparams = load("fedenhance", args, folder, **settings)
+    hparams = load("fedenhance", args, folder)
     federation = hparams["federation"]
     federation.rounds = federation.evaluate_every = FOREVER
     federation.callbacks = [lambda _, brain, row: snapshots(brain.modules)]
@@ -214,21 +183,16 @@ def parse(argv):
 
 
 def main(argv=None):
-    """Train three times, score, draw."""
+    """Train twice, score, draw."""
     args = parse(argv)
     clock = measuring.begin(args)
     rows = []
-    trainings = {
-        "ours": (federated, {}),
-        "original's settings": (federated, ORIGINAL),
-        "centralised": (centralised, {}),
-    }
     with tempfile.TemporaryDirectory() as folder:
         args.manifests = Path(folder) / "manifests"
         prepare(args.data_folder, args.manifests, storage="packed")
-        for i, (name, (train, settings)) in enumerate(trainings.items()):
+        for name, train in {"ours": federated, "centralised": centralised}.items():
             snapshots = Snapshots(args.seconds, args.points, clock)
-            hparams = train(args, snapshots, Path(folder) / str(i), **settings)
+            hparams = train(args, snapshots, Path(folder) / name)
             scored = score(hparams, snapshots.kept)
             rows += [{"training": name, **row} for row in scored]
     measuring.report(args, "quality", rows)

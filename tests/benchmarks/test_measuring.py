@@ -1,8 +1,6 @@
 """What the benchmarks share measures what it says."""
 
 import csv
-import doctest
-import importlib
 import os
 import pickle
 import time
@@ -20,13 +18,6 @@ def take(megabytes):
     held = torch.ones(megabytes * 2**18)
     time.sleep(0.5)
     del held
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_examples_in_docstrings_hold(name):
-    module = importlib.import_module(f"benchmarks.{name}")
-    found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert found.attempted and not found.failed
 
 
 def test_cost_in_proportion_has_exponent_one_and_constant_cost_zero():

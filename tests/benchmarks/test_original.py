@@ -113,25 +113,3 @@ def test_noises_of_the_original_are_at_the_levels_asked_for(rows, tmp_path):
         for i in range(4):  # two recordings, then two noises beside them
             ratio = power["speech", i % 2] / power["noise", i]
             np.testing.assert_allclose(10 * np.log10(ratio), 6, atol=0.1)
-
-
-def test_whole_files_give_the_items_of_our_datasets(rows, tmp_path):
-    numbers = original.write_tree(rows, tmp_path, seconds=0.5)
-    groups = original.groups_of(rows)
-    dataset = original.WholeFiles(tmp_path, numbers, groups, seconds=0.5)
-    assert len(dataset) == 8
-    item = dataset[0]
-    assert set(item) == {"id", "group", "sources"}
-    assert item["group"] == groups["a"]
-    _, speech = wavfile.read(tmp_path / "train/0/speech/00000.wav")
-    np.testing.assert_array_equal(item["sources"][0], speech / np.float32(32768))
-    assert item["sources"].shape == (3, 8000) and item["sources"].abs().sum(1).all()
-
-
-def test_one_of_the_two_mixtures_is_left_out(rows, tmp_path):
-    numbers = original.write_tree(rows, tmp_path, seconds=0.5)
-    groups = dict.fromkeys(numbers, "unsupervised")
-    dataset = original.WholeFiles(tmp_path, numbers, groups, 0.25, p_single_mix=1.0)
-    for i in range(len(dataset)):
-        first, noise, extra = dataset[i]["sources"].abs().sum(1).bool().tolist()
-        assert first == noise != extra
