@@ -11,7 +11,7 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 
 import fed
-from fed import deployment
+from fed import serverapp
 from fed.command import Process
 from fed.files import load
 from fed.runtime import ProcessGrid
@@ -94,7 +94,7 @@ def test_nodes_of_a_run_configuration_give_the_same_weights(
         "nodes": 2,
     }
     grid = Nodes(run_config, {"partition-id": 0}, {"partition-id": 1})
-    deployment.main(grid, Context(1, 0, {}, RecordDict(), run_config))
+    serverapp.main(grid, Context(1, 0, {}, RecordDict(), run_config))
     assert_equal(tmp_path / "process", tmp_path / "deployed")
 
 

@@ -13,7 +13,7 @@ import soundfile
 import torch
 from flwr.app import Context, RecordDict
 
-from fed import deployment
+from fed import serverapp
 from fed.command import Process
 from fed.files import load
 from fedenhance.based_yaml import PACKAGE
@@ -283,7 +283,7 @@ def test_nodes_train_on_manifests_of_their_own(corpus, table, tmp_path, monkeypa
         for i in range(2)
     ]
     grid = Nodes(run_config, *nodes)
-    deployment.main(grid, Context(1, 0, {}, RecordDict(), run_config))
+    serverapp.main(grid, Context(1, 0, {}, RecordDict(), run_config))
     nodes_took_part(table("clients.csv", "deployed"), tmp_path / "deployed")
 
 
