@@ -19,12 +19,14 @@ import os
 import re
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, MappingNode, SequenceNode
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
 
+NO_TAG = SimpleNamespace(value=None)
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -65,17 +67,28 @@ def open_hparams(path):
     Raises
     ------
     FileNotFoundError, ValueError
-        If a file does not exist, is no mapping, or is based on itself.
+        If a file does not exist, is no mapping, is based on itself, or has a key that
+        looks like a misspelt one of its base.
     """
     path = find(path).resolve()
     text = path.read_text(encoding="utf-8")
     if not re.search("^base:", text, re.MULTILINE):
         return _named(text, path)
-    tree, *others = _layers(path)
-    for layer in others:
+    (_, tree), *others = _layers(path)
+    added = []
+    for file, layer in others:
+        added += [(file, key, [*tree]) for key in layer if key not in tree]
+        _check_within(layer, tree, file)
         _update(tree, layer)
     merged = io.StringIO()
     YAML().dump(tree, merged)
+    for file, key, keys in added:
+        near = difflib.get_close_matches(key, keys, n=1, cutoff=0.85)
+        if near and not re.search(rf"<{re.escape(key)}[>\[]", merged.getvalue()):
+            raise ValueError(
+                f"{file}: its base has no key {key}, and nothing refers to it; did you "
+                f"mean {near[0]}?"
+            )
     return _named(merged.getvalue(), path)
 
 
@@ -120,7 +133,8 @@ def check_overrides(path, overrides):
         Naming the unknown key, or saying what is no YAML.
     """
     try:
-        keys = list(YAML().load(open_hparams(path).getvalue()))
+        text = open_hparams(path).getvalue()
+        keys = list(YAML().load(text))
         given = _plain(overrides) or {}
     except YAMLError as error:
         problem = getattr(error, "problem", error)
@@ -132,6 +146,7 @@ def check_overrides(path, overrides):
             near = difflib.get_close_matches(key, keys, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"{path} has no key {key}{hint}")
+    _check_within(given, _plain(text), path)
     return given
 
 
@@ -190,7 +205,7 @@ def save_hparams(path, overrides, folder):
 
 
 def _layers(path, above=()):
-    """List the files that a file amounts to, itself last, as ruamel's mappings.
+    """List the files that a file amounts to, itself last, with ruamel's mappings.
 
     They include other files by paths relative to the first of those ``above`` it, which
     are based on it.
@@ -212,7 +227,46 @@ def _layers(path, above=()):
         if not file.is_file():
             raise FileNotFoundError(f"{path}: there is no base {base}")
         layers += _layers(file, (*above, path))
-    return [*layers, tree]
+    return [*layers, (path, tree)]
+
+
+def _check_within(own, base, file):
+    """Raise ValueError for a key within a mapping that is one letter off a base's.
+
+    There anything may be added, such as a group of clients, and misspelt.
+    """
+    for name, value in own.items():
+        inner = base.get(name)
+        mappings = isinstance(value, dict) and isinstance(inner, dict)
+        if not mappings or "!" in value or getattr(value, "tag", NO_TAG).value:
+            continue
+        for key in value.keys() - inner.keys():
+            for known in inner:
+                if _is_slip(str(key), str(known)):
+                    raise ValueError(
+                        f"{file}: {name} has no key {key}; did you mean {known}?"
+                    )
+        _check_within(value, inner, file)
+
+
+def _is_slip(word, other):
+    """Whether one letter is wrong, too much or missing, or two are swapped.
+
+    Example
+    -------
+    >>> _is_slip("unsupervized", "unsupervised"), _is_slip("btach", "batch")
+    (True, True)
+    >>> _is_slip("unsupervised", "supervised"), _is_slip("layer1", "layer2")
+    (False, False)
+    """
+    if min(len(word), len(other)) < 5:
+        return False
+    start = len(os.path.commonprefix([word, other]))
+    one, two = word[start:], other[start:]
+    end = len(os.path.commonprefix([one[::-1], two[::-1]]))
+    one, two = one[: len(one) - end], two[: len(two) - end]
+    swapped = len(one) == 2 and one == two[::-1]
+    return swapped or (max(len(one), len(two)) == 1 and (one + two).isalpha())
 
 
 def _base(path, base):

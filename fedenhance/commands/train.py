@@ -21,7 +21,7 @@ from fedenhance.deploy.trained import include_network
 from fedenhance.recipes.preparation import fixed
 from fedenhance.run_folder.environment import write_environment
 from fedenhance.run_folder.models import load_initial
-from fedenhance.run_folder.record import claimed, digests
+from fedenhance.run_folder.record import claimed, digests, is_used
 from fedenhance.training.brain import best_by
 from fedenhance.training.quiet import quieten_setup
 from fedenhance.training.settings import read_command
@@ -73,6 +73,8 @@ def main(argv):
     if start := command.values.get("start"):
         command.overrides += f"\n{include_network(start, command.values)}"
     check_device(command.run_opts.get("device"))
+    if command.run_opts.get("test_only") and (command.restart or not is_used(command)):
+        raise ValueError(f"{command.folder} holds no model that could be tested")
     with claimed(command) as claim:
         return run(command, claim)
 
@@ -87,8 +89,7 @@ def run(command, claim):
     if hparams.get("prepare"):
         with fixed(claim.refuse if claim.trained else None):
             run_on_main(hparams["prepare"])
-    folder = hparams.get("manifest_folder")
-    claim.check_data(digests(folder), folder)
+    claim.check_data(digests(hparams), hparams.get("manifest_folder"))
     datasets = hparams["datasets"](hparams)
     claim.check_splits(datasets)
     brain = train(hparams, run_opts, datasets)

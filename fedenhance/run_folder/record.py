@@ -61,14 +61,18 @@ class Claim:
         Arguments
         ---------
         data : dict
-            Name -> digest.
+            Name -> digest. Older versions did not record what is named by a path.
         place : str
             Where they are, for the message.
         """
         known = self.record["data"]
-        changed = [f for f in {**known, **data} if known.get(f) != data.get(f)]
+        own = {name: data.get(name) for name in data if "/" not in name}
+        changed = [f for f in {**own, **known} if known.get(f) != data.get(f)]
         if self.trained and changed:
-            self.refuse(f"{', '.join(changed)} in {place} is not what it was")
+            inside = ", ".join(name for name in changed if "/" not in name)
+            told = [f"{inside} in {place}"] if inside else []
+            told += [name for name in changed if "/" in name]
+            self.refuse(f"{', '.join(told)} is not what it was")
         self.write(data=data)
 
     def refuse(self, reason):
@@ -135,7 +139,8 @@ def claimed(command):
         save_hparams(command.hparams_file, command.overrides, folder)
         with as_worker():
             yield claim
-        claim.write(finished=True)
+        trained = not command.run_opts.get("test_only")
+        claim.write(finished=trained or is_whole(known, command))
 
 
 @contextmanager
@@ -215,7 +220,12 @@ def is_finished(command):
     if command.restart or command.debug or not known or not is_used(command):
         return False
     check(known, command)
-    return known["finished"] and known["settings"] == command.settings
+    return is_whole(known, command)
+
+
+def is_whole(known, command):
+    """Whether a record is of all that a command asks for, finished."""
+    return bool(known and known["finished"] and known["settings"] == command.settings)
 
 
 def check(known, command):
@@ -299,14 +309,40 @@ def locked(folder):
         yield
 
 
-def digests(manifest_folder):
-    """Digest the manifests of a folder, by name; there may be none."""
-    tables = sorted(Path(manifest_folder).glob("*.csv")) if manifest_folder else []
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        for path in tables
-        if path.name != "skipped.csv"
-    }
+def digests(hparams):
+    """Digest what is trained on, as far as that is quick.
+
+    Arguments
+    ---------
+    hparams : dict
+        With ``manifest_folder``, ``noise_folder`` and ``*_csv``, or without.
+
+    Returns
+    -------
+    dict
+        Name of each manifest, or path where it is not in the manifest folder ->
+        digest of what it says; path of the noise folder -> digest of what its files are
+        called and how long they are.
+    """
+    folder, noises = hparams.get("manifest_folder"), hparams.get("noise_folder")
+    tables = {*Path(folder).glob("*.csv")} if folder else set()
+    tables |= {Path(v) for key, v in hparams.items() if key.endswith("_csv") and v}
+    found = {}
+    for path in sorted(tables):
+        if path.name != "skipped.csv" and path.is_file():
+            inside = folder and path.parent == Path(folder)
+            text = path.read_bytes()
+            found[path.name if inside else str(path.absolute())] = digest_of(text)
+    if noises:
+        files = sorted(path for path in Path(noises).rglob("*") if path.is_file())
+        sizes = [(str(f.relative_to(noises)), f.stat().st_size) for f in files]
+        found[str(Path(noises).absolute())] = digest_of(repr(sizes).encode())
+    return found
+
+
+def digest_of(data):
+    """Digest bytes, in 16 letters."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def version():

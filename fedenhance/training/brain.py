@@ -25,7 +25,8 @@ class AudioBrain(KeepsProcesses, Stepping):
 
     Statistics it logs: ``loss``, the mean over the examples of a stage whatever batches
     they came in (NaN without any); in training ``hours`` of audio and ``skipped``
-    examples; in validation and test also ``evaluation_stats``.
+    examples; in validation and test also ``evaluation_stats``, and ``skipped`` if there
+    are any.
 
     Attributes
     ----------
@@ -112,6 +113,8 @@ class AudioBrain(KeepsProcesses, Stepping):
             self.train_stats["skipped"] = self.num_skipped
             return
         stats = {"loss": stage_loss, **self.evaluation_stats()}
+        if self.num_skipped:
+            stats["skipped"] = self.num_skipped
         if stage == Stage.TEST:
             self.test_stats = stats
             self.hparams.train_logger.log_stats({"stage": "test"}, test_stats=stats)

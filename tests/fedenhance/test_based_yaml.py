@@ -2,7 +2,12 @@
 
 import pytest
 
-from fedenhance.based_yaml import load_hparams, open_hparams, save_hparams
+from fedenhance.based_yaml import (
+    check_overrides,
+    load_hparams,
+    open_hparams,
+    save_hparams,
+)
 
 BASE = """
 seed: 1   # of all draws
@@ -110,3 +115,39 @@ def test_an_unknown_override_is_named(write):
     own = write("own.yaml", "base: base.yaml\n")
     with pytest.raises(ValueError, match=r"own.yaml has no key sed; did you mean seed"):
         load_hparams(own, "sed: 2")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "p_superviced: 1",
+            r"child.yaml: its base has no key p_superviced, .* p_superv",
+        ),
+        (
+            "groups: {unsupervized: 1}",
+            "groups has no key unsupervized; did you mean uns",
+        ),
+        ("groups: {semi-supervised: 1}", None),
+        ("p_supervised_too: 1\nmine: !ref <p_supervised_too>", None),
+        ("other: 1", None),
+    ],
+)
+def test_a_misspelt_key_of_a_child_is_not_added_in_silence(tmp_path, line, said):
+    text = "p_supervised: 0\ngroups:\n    unsupervised: 1\n"
+    (tmp_path / "base.yaml").write_text(text)
+    child = tmp_path / "child.yaml"
+    child.write_text(f"base: base.yaml\n{line}\n")
+    if said is None:
+        assert open_hparams(child)
+    else:
+        with pytest.raises(ValueError, match=said):
+            open_hparams(child)
+
+
+def test_a_misspelt_key_within_a_mapping_of_the_command_line_is_named(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("groups:\n    unsupervised: 1\n")
+    assert check_overrides(path, "groups: {supervised: 1}")
+    with pytest.raises(ValueError, match="did you mean unsupervised"):
+        check_overrides(path, "groups: {unsupervsied: 1}")

@@ -53,7 +53,8 @@ def start(tmp_path, monkeypatch):
         text = text.replace("valid_", "") + str(
             values["train_dataloader_opts"]["extra"]
         )
-        claim.check_data(digests(folder / "manifests"), folder / "manifests")
+        values["manifest_folder"] = folder / "manifests"
+        claim.check_data(digests(values), folder / "manifests")
         rows = state.read_text().splitlines() if state.exists() else []
         rows += [text] * (values["rounds"] - len(rows))
         state.write_text("\n".join(rows))
@@ -144,6 +145,34 @@ def test_other_data_are_refused(start, tmp_path):
     table.write_text("ID\nb\n")
     with pytest.raises(ValueError, match="train.csv in .*manifests is not what it was"):
         start()
+
+
+def test_tables_and_noises_that_lie_elsewhere_are_data_too(start, tmp_path):
+    noises = tmp_path / "noises"
+    noises.mkdir()
+    table = tmp_path / "mine.csv"
+    table.write_text("ID\na\n")
+    yaml = tmp_path / "mine.yaml"
+    yaml.write_text(f"{YAML}train_csv: {table}\nnoise_folder: {noises}\n")
+    start(yaml=yaml)
+    start(yaml=yaml)
+    (noises / "hiss.wav").write_bytes(b"RIFF")
+    with pytest.raises(ValueError, match=r"experiment: \S+/noises is not what it was"):
+        start(yaml=yaml)
+    (noises / "hiss.wav").unlink()
+    table.write_text("ID\nb\n")
+    with pytest.raises(ValueError, match=r"experiment: \S+/mine.csv is not what it w"):
+        start(yaml=yaml)
+
+
+def test_testing_finishes_no_run(start, tmp_path):
+    with pytest.raises(ValueError, match="out holds no model that could be tested"):
+        start("--test_only")
+    start()
+    told = tmp_path / "out/run.json"
+    for rounds, finished in ((2, True), (3, False)):
+        start("--test_only", "--rounds", str(rounds))
+        assert json.loads(told.read_text())["finished"] is finished
 
 
 def test_a_debug_run_leaves_a_real_one_as_it_is(start, tmp_path):

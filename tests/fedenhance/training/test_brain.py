@@ -108,6 +108,7 @@ def test_losses_are_means_over_examples(brain):
     (_, epoch), (_, test) = brain.hparams.train_logger
     for stats in (*epoch.values(), *test.values()):
         assert stats["loss"] == pytest.approx(2.0)
+        assert stats["skipped"] == 4
 
 
 def test_what_evaluation_leaves_out_is_said(brain, caplog):
