@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from fed import command, recipe
 from fed.loading import restrict, rows_of
-from fedenhance.based_yaml import load_hparams
+from fedenhance.based_yaml import build, load_hparams
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.data.tables import read_table
 from fedenhance.networks.scaling import separate
@@ -303,12 +303,7 @@ def flower(case, rounds, clock=time.process_time):
     with tempfile.TemporaryDirectory() as folder:
         hparams, _ = case.load(folder)
         train_set, clients = shares(hparams)
-        brain = hparams["brain"](
-            modules=hparams["modules"],
-            opt_class=hparams["opt_class"],
-            hparams=hparams,
-            run_opts=case.run_opts,
-        )
+        brain = build(hparams, case.run_opts, checkpointer=None)
         marks = []
         views = [restrict(train_set, ids) for ids in clients]
         options = hparams["train_dataloader_opts"]

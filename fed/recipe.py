@@ -3,7 +3,7 @@
 import speechbrain as sb
 
 from fed.loading import as_dict, loader_options
-from fedenhance.based_yaml import load_hparams
+from fedenhance.based_yaml import build, load_hparams
 from fedenhance.run_folder.environment import write_environment
 
 
@@ -61,17 +61,3 @@ def train(hparams, run_opts=None, datasets=None):
         datasets=datasets,
     )
     return brain
-
-
-def build(hparams, run_opts=None):
-    """Build the Brain that YAML names."""
-    for key in ("brain", "modules"):
-        if key not in hparams:
-            raise ValueError(f"The YAML of a federation needs the key '{key}'.")
-    return hparams["brain"](
-        modules=hparams["modules"],
-        opt_class=hparams.get("opt_class"),
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=hparams.get("checkpointer"),
-    )

@@ -326,3 +326,29 @@ def _named(text, path):
     stream = io.StringIO(text)
     stream.name = str(path)
     return stream
+
+
+def build(hparams, run_opts=None, **options):
+    """Build the Brain that YAML names.
+
+    Arguments
+    ---------
+    hparams : dict
+        With ``brain`` and ``modules``; where it has them, ``opt_class`` and
+        ``checkpointer``.
+    run_opts : dict
+        Of ``speechbrain.parse_arguments``.
+    **options
+        Of the Brain, in place of those.
+
+    Raises
+    ------
+    ValueError
+        Naming the key that is missing.
+    """
+    for key in ("brain", "modules"):
+        if key not in hparams:
+            raise ValueError(f"The YAML of a Brain needs the key '{key}'.")
+    given = {name: hparams.get(name) for name in ("opt_class", "checkpointer")}
+    given |= {"modules": hparams["modules"], "hparams": hparams, "run_opts": run_opts}
+    return hparams["brain"](**given | options)

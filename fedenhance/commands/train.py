@@ -14,7 +14,7 @@ from functools import partial
 import speechbrain as sb
 from speechbrain.utils.distributed import get_local_rank, run_on_main
 
-from fedenhance.based_yaml import load_hparams
+from fedenhance.based_yaml import build, load_hparams
 from fedenhance.data.available import check_device
 from fedenhance.deploy.description import vouch
 from fedenhance.deploy.trained import include_network
@@ -30,13 +30,7 @@ from fedenhance.training.settings import read_command
 def train(hparams, run_opts, datasets):
     """Fit the Brain, by the federation if there is one; return it."""
     federation = hparams.get("federation")
-    brain = hparams["brain"](
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=None if federation else hparams["checkpointer"],
-    )
+    brain = build(hparams, run_opts, **({"checkpointer": None} if federation else {}))
     if hparams.get("initial_model") and not federation:  # a federation loads it itself
         load_initial(brain.modules, hparams["initial_model"])
     fit = partial(federation.fit, brain, datasets=datasets) if federation else brain.fit
