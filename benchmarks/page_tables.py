@@ -120,7 +120,8 @@ def manifests(rows):
     for name, title in MANIFESTS.items():
         for row in those(rows, {"what": name}):
             count = f"{int(row['number']):,}"
-            lines.append([f"`{name}`", title, count, f"{float(row['hours']):.2f}"])
+            name = f"`{name}`".replace(", by voice`", "` with `--vad True`")
+            lines.append([name, title, count, f"{float(row['hours']):.2f}"])
     return markdown.table(["manifest", "", "recordings", "hours"], lines)
 
 

@@ -131,23 +131,24 @@ def table(rows):
     >>> rows = [{**row, "model": "global", "own": "3"}]
     >>> rows += [{**row, "model": "all", "own": "3.5", "test": ""}]
     >>> print(table(rows))
-    | statistics | model | own recordings | gain | clients that gain | new speakers |
-    |---|---|---|---|---|---|
-    | averaged | global | 3.00 |  |  | 4.00 |
-    | averaged | all | 3.50 | 0.50 | 1 of 1 |  |
+    | statistics | model | seeds | own recordings | gain | who gains | new speakers |
+    |---|---|---|---|---|---|---|
+    | averaged | global | 1 | 3.00 |  |  | 4.00 |
+    | averaged | all | 1 | 3.50 | 0.50 | 1 of 1 |  |
     """
     lines, keys = [], dict.fromkeys((r["statistics"], r["model"]) for r in rows)
     for statistics, model in keys:
         own, test = values_of(rows, statistics, model)
         shared = values_of(rows, statistics, "global")[0]
         shared = shared or values_of(rows, statistics, "local")[0]
-        line = [statistics, model, markdown.spread(by_seed(own)), "", ""]
+        means = by_seed(own)
+        line = [statistics, model, len(means), markdown.spread(means), "", ""]
         if own != shared:
             gains = {key: value - shared[key] for key, value in own.items()}
             better = sum(gain > 0 for gain in gains.values())
-            line[3:] = [markdown.spread(by_seed(gains)), f"{better} of {len(gains)}"]
+            line[4:] = [markdown.spread(by_seed(gains)), f"{better} of {len(gains)}"]
         lines.append([*line, markdown.spread(by_seed(test)) if test else ""])
-    header = ["statistics", "model", "own recordings", "gain", "clients that gain"]
+    header = ["statistics", "model", "seeds", "own recordings", "gain", "who gains"]
     return markdown.table([*header, "new speakers"], lines)
 
 

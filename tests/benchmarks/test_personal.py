@@ -26,10 +26,10 @@ def test_gains_are_over_the_shared_model(tmp_path, capsys, monkeypatch):
     argv = ["--runs", str(tmp_path), "--out", str(tmp_path / "all.csv")]
     personal.main([*argv, "--seeds", "1", "--data_folder", str(tmp_path)])
     told = capsys.readouterr().out
-    assert "| averaged | global | 2.00 |  |  | 4.00 |" in told
-    assert "| averaged | Ditto | 2.25 | 0.25 | 1 of 2 |  |" in told
-    assert "| local | local | 1.75 |  |  |  |" in told
-    assert "| local | all | 2.25 | 0.50 | 2 of 2 |  |" in told
+    assert "| averaged | global | 1 | 2.00 |  |  | 4.00 |" in told
+    assert "| averaged | Ditto | 1 | 2.25 | 0.25 | 1 of 2 |  |" in told
+    assert "| local | local | 1 | 1.75 |  |  |  |" in told
+    assert "| local | all | 1 | 2.25 | 0.50 | 2 of 2 |  |" in told
     with open(tmp_path / "all.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 2 * (4 + 2 + 2)
 
