@@ -8,6 +8,7 @@ refused there. --restart removes what a run left in its folder; --traceback show
 an error comes from.
 """
 
+import re
 import sys
 from functools import partial
 
@@ -65,7 +66,8 @@ def main(argv):
     quieten_setup()
     command = read_command(argv)
     if start := command.values.get("start"):
-        command.overrides += f"\n{include_network(start, command.values)}"
+        given = re.findall(r"^\w+", command.overrides, flags=re.MULTILINE)
+        command.overrides += f"\n{include_network(start, given)}"
     check_device(command.run_opts.get("device"))
     if command.run_opts.get("test_only") and (command.restart or not is_used(command)):
         raise ValueError(f"{command.folder} holds no model that could be tested")

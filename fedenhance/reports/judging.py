@@ -10,6 +10,7 @@ from speechbrain.utils.logger import get_logger
 
 from fedenhance.data.tables import read_json, write_json, write_table
 from fedenhance.reports.scores import bootstrap_interval
+from fedenhance.run_folder.checkpoints import Checkpoints
 from fedenhance.training.adaptation import Remixes, judge, summary
 
 logger = get_logger(__name__)
@@ -39,7 +40,8 @@ def keep_if_better(brain, datasets, hparams):
         With ``output_folder``, ``start_model``, ``judge``, ``ovrl_tolerance`` and
         ``sample_rate``. Writes ``judged.csv`` and ``verdict.json`` to the folder.
     """
-    if "judged" in best_of(brain.checkpointer).meta:
+    checkpointer = checkpoints_of(brain, Path(hparams["output_folder"]))
+    if "judged" in best_of(checkpointer).meta:
         return  # the same command again: nothing better was found since
     options = SimpleNamespace(**{k: hparams[k] for k in ("judge", "sample_rate")})
     tolerance, start = hparams["ovrl_tolerance"], hparams["start_model"]
@@ -69,7 +71,7 @@ def keep_if_better(brain, datasets, hparams):
         separator.load_state_dict(original)
     write_table(folder / "judged.csv", rows_of(heard, judged))
     write_json(folder / VERDICT, verdict)
-    replace_best(brain.checkpointer)
+    replace_best(checkpointer)
 
 
 @torch.no_grad()
@@ -99,6 +101,12 @@ def average(start, adapted, share):
         else weight
         for name, weight in adapted.items()
     }
+
+
+def checkpoints_of(brain, folder):
+    """Where the best model is; the Brain of a federation has no checkpointer."""
+    modules = {n: m for n, m in brain.modules.items() if m.state_dict()}
+    return brain.checkpointer or Checkpoints(folder / "save", modules)
 
 
 def best_of(checkpointer):

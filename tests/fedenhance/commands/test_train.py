@@ -300,3 +300,18 @@ def test_the_model_tested_is_the_best_by_what_was_asked(
 def test_a_metric_that_validation_lacks_is_named(arguments):
     with pytest.raises(ValueError, match="chosen by 'nonsense', but validation repor"):
         train.main(arguments("centralized", maximize="nonsense", epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("words", "number"), [([], "24.0"), (["--clean_above", "9"], "9")]
+)
+def test_what_a_start_says_holds_unless_the_command_line_does(
+    words, number, tmp_path, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(train, "run", lambda command, claim: seen.append(command))
+    folders = ["--recordings", tmp_path, "--output_folder", tmp_path / "out"]
+    train.main(["hparams/adapt.yaml", *map(str, folders), *words])
+    said = re.findall(r"^(clean_above|sample_rate): (.*)", seen[0].overrides, re.M)
+    assert dict(said) == {"clean_above": number, "sample_rate": "16000"}
+    assert len(said) == 2

@@ -1,8 +1,12 @@
 """An adapted model is kept only if it is better than its start."""
 
-import pytest
+from types import SimpleNamespace
 
-from fedenhance.reports.judging import describe
+import pytest
+import torch
+
+from fedenhance.reports.judging import best_of, checkpoints_of, describe
+from fedenhance.run_folder.checkpoints import Checkpoints
 from fedenhance.training.adaptation import Judged
 
 
@@ -33,3 +37,15 @@ def test_one_recording_tells_nothing():
     verdict = describe(Judged([], [], [], []), tolerance=0.05, share=1.0)
     assert not verdict["kept"] and "too few" in verdict["sentence"]
     assert "nan" not in verdict["sentence"]
+
+
+def test_the_best_model_of_a_federation_is_found_though_its_brain_has_no_checkpointer(
+    tmp_path,
+):
+    modules = {"separator": torch.nn.Linear(1, 1), "idle": torch.nn.Identity()}
+    checkpoints = Checkpoints(tmp_path / "save", {"separator": modules["separator"]})
+    checkpoints.save_checkpoint(meta={"round": 3})
+    brain = SimpleNamespace(checkpointer=None, modules=modules)
+    assert best_of(checkpoints_of(brain, tmp_path)).meta["round"] == 3
+    brain.checkpointer = checkpoints
+    assert checkpoints_of(brain, tmp_path) is checkpoints
