@@ -141,6 +141,9 @@ TABLES = {
     "attacks": Table("docs/federate.md", "attacks.csv", attacks.table),
     "recipes": Table("docs/recipes.md", "recipes.csv", recipes.markdown),
     "personal": Table("docs/federate.md", "personal.csv", personal.table),
+    "batch_normalisation": Table(
+        "docs/federate.md", "batch_normalisation.csv", personal.table
+    ),
     "udase": Table("fedenhance/recipes/UDASE/README.md", "udase.csv", manifests),
     "objectives": Table(REPRODUCE, "objectives.csv", objectives),
     "networks": Table(REPRODUCE, "networks.csv", networks),

@@ -2,6 +2,9 @@
 """What a client gains by a model of its own, and whose batch normalisation should be.
 
     python -m benchmarks.personal --data_folder FOLDER
+    python -m benchmarks.personal --data_folder FOLDER --rounds 2 --personal_epochs 0 \
+        --statistics averaged frozen local \
+        --out benchmarks/results/batch_normalisation.csv
     python -m benchmarks.personal --table
 
 FOLDER is what recipes/PackagedRecordings builds. GTCRN is trained on the built-in,
@@ -35,6 +38,7 @@ STATISTICS = {
 }
 """Name -> options of train.py."""
 
+AVERAGED = ["averaged"]
 PERSONAL = {
     "all": {},
     "last layers": {"train": ["separator.masknet.synthesis.*"]},
@@ -61,6 +65,7 @@ def parse(argv):
     """The command line."""
     made = measuring.parser(__doc__, out=COMMITTED / "personal.csv", data=True)
     made.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    made.add_argument("--statistics", nargs="+", choices=STATISTICS, default=AVERAGED)
     made.add_argument("--rounds", type=int, default=4)
     made.add_argument("--local_epochs", type=float, default=0.25, help="in a round")
     made.add_argument("--lr", type=float, default=0.001, help="of the federation")
@@ -88,13 +93,13 @@ def personal_tables(args, statistics, seed):
     """
     start = args.runs / "start" / "1"
     run(start, "hparams/centralized.yaml", 1, START)
-    folder = args.runs / statistics / str(seed)
+    folder = args.runs / f"{args.rounds}-{statistics}" / str(seed)
     options = STATISTICS[statistics] | {"rounds": args.rounds}
     options |= {"data_folder": str(args.data_folder), "initial_model": str(start)}
     options |= {"evaluate_every": args.rounds}
     options |= {"local_epoch_p": args.local_epochs, "learning_rate": args.lr}
     asked = {"epochs": args.personal_epochs, "lr": args.personal_lr}
-    for name in PERSONAL if statistics == "averaged" else ["all"]:
+    for name in PERSONAL if args.personal_epochs else ["all"]:
         kept = folder / f"personal_{name.replace(' ', '_')}.csv"
         if not kept.exists():
             personal = {"personal": {**asked, **PERSONAL[name]}}
@@ -111,10 +116,10 @@ def rows_of(folder, statistics, seed):
     for name in PERSONAL:
         path = folder / f"personal_{name.replace(' ', '_')}.csv"
         for row in read_table(path) if path.exists() else []:
-            found = {"global": row["global_si_sdri"]} if name == "all" else {}
-            if row.get("local_si_sdri"):
-                found = {"local": row["local_si_sdri"]}
-            found[name] = row["personal_si_sdri"]
+            shared = "local" if row.get("local_si_sdri") else "global"
+            found = {shared: row[f"{shared}_si_sdri"]} if name == "all" else {}
+            if "personal_si_sdri" in row:
+                found[name] = row["personal_si_sdri"]
             for model, value in found.items():
                 own = {"model": model, "client": row["client"], "own": float(value)}
                 own["test"] = float(test) if model == "global" else ""
@@ -180,7 +185,7 @@ def main(argv=None):
         measuring.begin(args)
         rows = []
         for seed in args.seeds:
-            for statistics in STATISTICS:
+            for statistics in args.statistics:
                 folder = personal_tables(args, statistics, seed)
                 rows += rows_of(folder, statistics, seed)
         measuring.save(args.out, rows, measuring.machine(args), COLUMNS)

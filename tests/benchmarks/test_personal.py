@@ -24,14 +24,15 @@ def test_gains_are_over_the_shared_model(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(personal, "is_done", lambda *_: False)
     monkeypatch.setattr(personal.measuring, "begin", lambda args: None)
     argv = ["--runs", str(tmp_path), "--out", str(tmp_path / "all.csv")]
-    personal.main([*argv, "--seeds", "1", "--data_folder", str(tmp_path)])
+    argv += ["--statistics", "averaged", "local", "--seeds", "1"]
+    personal.main([*argv, "--data_folder", str(tmp_path)])
     told = capsys.readouterr().out
     assert "| averaged | global | 1 | 2.00 |  |  | 4.00 |" in told
     assert "| averaged | Ditto | 1 | 2.25 | 0.25 | 1 of 2 |  |" in told
     assert "| local | local | 1 | 1.75 |  |  |  |" in told
     assert "| local | all | 1 | 2.25 | 0.50 | 2 of 2 |  |" in told
     with open(tmp_path / "all.csv", newline="") as file:
-        assert len(list(csv.DictReader(file))) == 2 * (4 + 2 + 2)
+        assert len(list(csv.DictReader(file))) == 2 * (4 + 4)
 
 
 def test_its_yaml_loads_and_its_patterns_are_gtcrns(tmp_path):
