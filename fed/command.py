@@ -3,7 +3,6 @@
 What ``python -m fed`` is given is also how other processes make a site of their own.
 """
 
-import argparse
 import ast
 import functools
 import io
@@ -20,13 +19,9 @@ from fed import recipe
 from fed.brain import Federated
 from fed.claim import held
 from fed.memory import keep_freed_memory
+from fed.words import parse
 from fedenhance.based_yaml import find, load_hparams
 from fedenhance.run_folder.record import as_worker
-
-DESCRIPTION = """Federates a SpeechBrain recipe: runs its script, as python would, up to
-the call to Brain.fit(); trains with the federation; goes on with the best model.
-Instead of a script, a YAML file that names brain and datasets will do."""
-
 
 CHOOSE = (
     "say by --fit, with a number or a class, which call to federate; others stay as "
@@ -58,22 +53,7 @@ def run(argv):
         ``train.py train.yaml --key value ...`` or ``train.yaml --key value ...``, and
         anywhere among them ``--federation``, ``--fit``.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m fed",
-        usage="%(prog)s [train.py] train.yaml [--key value ...]",
-        description=DESCRIPTION,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--federation", help="a YAML file that has the key 'federation'"
-    )
-    parser.add_argument("--fit", help="which call to fit(): its number, or the class")
-    parser.add_argument(
-        "--restart", action="store_true", help="remove what a federation left"
-    )
-    options, args = parser.parse_known_args([str(arg) for arg in argv])
-    if not args:
-        parser.error("which script, or which YAML file?")
+    options, args = parse([str(arg) for arg in argv])
     Process.command = [str(arg) for arg in argv]
     with held(args, options.federation, options.restart) as Process.claim:
         if not args[0].endswith(".py"):

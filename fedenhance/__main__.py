@@ -3,11 +3,12 @@
 Nothing is imported before it is known to be needed: help is there at once.
 """
 
-import argparse
 import sys
 import traceback
 from importlib import import_module
 from pathlib import Path
+
+from fedenhance.run_folder.arguments import TRACEBACK, in_a_line
 
 COMMANDS = {
     "train": ("commands.train", "train the experiment of a YAML file"),
@@ -21,9 +22,6 @@ COMMANDS = {
     "figures": ("commands.figures", "draw the paper's figures from result folders"),
 }
 """Name -> module of this package that has ``main(argv)``, and what it does."""
-
-TRACEBACK = "--traceback"
-"""Shows where an error comes from; any command takes it."""
 
 
 def start(name, argv):
@@ -54,77 +52,6 @@ def start(name, argv):
             raise
         sys.exit(f"{program(name)}: {in_a_line(error)} ({TRACEBACK} shows where)")
     sys.exit(int(isinstance(status, int) and status != 0))
-
-
-def in_a_line(error):
-    """Say an error in one line, whatever it says.
-
-    Arguments
-    ---------
-    error : Exception
-
-    Returns
-    -------
-    str
-
-    Example
-    -------
-    >>> in_a_line(FileNotFoundError(2, "No such file or directory", "noisy.wav"))
-    'noisy.wav: no such file or directory'
-    """
-    if "_torchaudio" in str(error):
-        path = str(error).rpartition(": ")[2]
-        return (
-            "torchaudio is built for CUDA, and PyTorch is not: install one that "
-            "fits (pip install torchaudio --index-url "
-            f"https://download.pytorch.org/whl/cpu), or rename {path} to "
-            f"{Path(path).name}.disabled"
-        )
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        reason = error.strerror[:1].lower() + error.strerror[1:]
-        return f"{error.filename}: {reason}"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-class Parser(argparse.ArgumentParser):
-    """Parses the arguments of a command; what it refuses is said in one line.
-
-    Arguments
-    ---------
-    **options : dict
-        Of ``argparse.ArgumentParser``.
-    """
-
-    def __init__(self, **options):
-        keep = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-        super().__init__(**{**keep, **options})
-
-    def error(self, message):
-        """End the process."""
-        self.exit(2, f"{self.prog}: {message} (--help says more)\n")
-
-
-def above_zero(kind):
-    """Make a type of arguments: numbers above 0.
-
-    Arguments
-    ---------
-    kind : type
-        int or float.
-
-    Returns
-    -------
-    callable
-    """
-
-    def convert(text):
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"it must be above 0, not {text}")
-        return value
-
-    convert.__name__ = kind.__name__  # what argparse calls it where it is no number
-    return convert
 
 
 def program(name):

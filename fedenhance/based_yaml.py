@@ -70,10 +70,16 @@ def open_hparams(path):
         If a file does not exist, is no mapping, is based on itself, or has a key that
         looks like a misspelt one of its base.
     """
+    if not find(path).is_file():
+        places = Path(path).parent, PACKAGE / Path(path).parent
+        others = {file.name for place in places for file in place.glob("*.yaml")}
+        near = difflib.get_close_matches(Path(path).name, others, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise FileNotFoundError(f"there is no {path}{hint}")
     path = find(path).resolve()
     text = path.read_text(encoding="utf-8")
     if not re.search("^base:", text, re.MULTILINE):
-        return _named(text, path)
+        return _named(well_formed(text), path)
     (_, tree), *others = _layers(path)
     added = []
     for file, layer in others:
@@ -89,7 +95,50 @@ def open_hparams(path):
                 f"{file}: its base has no key {key}, and nothing refers to it; did you "
                 f"mean {near[0]}?"
             )
-    return _named(merged.getvalue(), path)
+    return _named(well_formed(merged.getvalue()), path)
+
+
+def well_formed(text):
+    """Write otherwise what HyperPyYAML would misread: tags in lists of one line.
+
+    A tag would take a bracket after it for a part of its name, and the mapping of
+    ``[!name:a.b {c: 1}]`` would lose its tag.
+
+    Arguments
+    ---------
+    text : str
+        YAML.
+
+    Returns
+    -------
+    str
+        As given, where there is no such thing.
+
+    Example
+    -------
+    >>> well_formed("live: [!name:a.TensorBoard]")
+    'live: [!name:a.TensorBoard ]'
+    >>> print(well_formed("live: [!name:a.WandB {project: mine}]"), end="")
+    live:
+    - !name:a.WandB
+      project: mine
+    """
+    text = re.sub(r"(![a-z]+:[^\s,\[\]{}<>]+)(?=[\],}])", r"\1 ", text)
+    if not re.search(r"[\[,]\s*![a-z]+:[\w.]+\s*\{", text):
+        return text
+    tree = YAML().load(text)
+    _spread(tree)
+    stream = io.StringIO()
+    YAML().dump(tree, stream)
+    return stream.getvalue()
+
+
+def _spread(node):
+    """Give each element a line of its own."""
+    if isinstance(node, dict | list):
+        node.fa.set_block_style()
+        for part in node.values() if isinstance(node, dict) else node:
+            _spread(part)
 
 
 def load_hparams(path, overrides=""):
@@ -111,7 +160,12 @@ def load_hparams(path, overrides=""):
         Naming the unknown key.
     """
     check_overrides(path, overrides)
-    return load_hyperpyyaml(open_hparams(path), overrides)
+    try:
+        return load_hyperpyyaml(open_hparams(path), well_formed(overrides))
+    except TypeError as error:  # of what YAML makes
+        raise ValueError(f"{path}: {': '.join(map(str, error.args))}") from error
+    except ImportError as error:
+        raise ImportError(f"{path}: {error}") from error
 
 
 def check_overrides(path, overrides):
@@ -133,20 +187,25 @@ def check_overrides(path, overrides):
         Naming the unknown key, or saying what is no YAML.
     """
     try:
-        text = open_hparams(path).getvalue()
+        text = open_hparams(path)
         keys = list(YAML().load(text))
-        given = _plain(overrides) or {}
+        given = _plain(well_formed(overrides)) or {}
     except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        named = mark and mark.name.startswith("/")  # else it is text of our own
+        where = (
+            f"{mark.name}, line {mark.line + 1},"
+            if named
+            else f"{path}, or the command line,"
+        )
         problem = getattr(error, "problem", error)
-        raise ValueError(
-            f"{path}, or the command line, is no YAML: {problem}"
-        ) from error
+        raise ValueError(f"{where} is no YAML: {problem}") from error
     for key in given:
         if key not in keys:
             near = difflib.get_close_matches(key, keys, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"{path} has no key {key}{hint}")
-    _check_within(given, _plain(text), path)
+    _check_within(given, _plain(text.getvalue()), path)
     return given
 
 
@@ -166,7 +225,8 @@ def read_values(path, overrides=""):
     """
     text = open_hparams(path).getvalue().replace("!PLACEHOLDER", "null")
     try:
-        resolved = resolve_references(_named(text, find(path).resolve()), overrides)
+        named = _named(text, find(path).resolve())
+        resolved = resolve_references(named, well_formed(overrides))
     except ValueError as error:
         if not isinstance(error.__context__, TypeError):
             raise
@@ -196,7 +256,7 @@ def save_hparams(path, overrides, folder):
     folder : str or Path
         Of the experiment.
     """
-    text = resolve_references(open_hparams(path), overrides).getvalue()
+    text = resolve_references(open_hparams(path), well_formed(overrides)).getvalue()
     header = f"# Generated {date.today()} from:\n# {os.path.abspath(find(path))}\n"
     file = Path(folder) / "hyperparams.yaml"
     aside = file.with_name(f".{os.getpid()}.yaml")

@@ -19,8 +19,9 @@ reads (.m4a, .webm, ...) is taken where there is ffmpeg, and written as WAV.
 import sys
 from pathlib import Path
 
-from fedenhance.__main__ import Parser, above_zero, program
+from fedenhance.__main__ import program
 from fedenhance.commands import limits
+from fedenhance.run_folder.arguments import Parser, above_zero
 
 
 def parse(argv):

@@ -18,7 +18,8 @@ comparison.
 
 from pathlib import Path
 
-from fedenhance.__main__ import Parser, above_zero, program
+from fedenhance.__main__ import program
+from fedenhance.run_folder.arguments import Parser, above_zero
 
 LABELS = {
     "si_sdr": "SI-SDR (dB)",
@@ -68,7 +69,7 @@ def parse(argv):
     comparison.add_argument("b", type=Path, help=about)
     about = "default: comparison/"
     comparison.add_argument("--out", type=Path, default=Path("comparison"), help=about)
-    known = not argv or argv[0] in (*commands.choices, "-h", "--help")
+    known = argv and argv[0] in (*commands.choices, "-h", "--help")
     options = parser.parse_args(argv if known else ["score", *argv])
     if options.command == "score" and (options.folder is None) == (
         not options.enhanced
@@ -83,7 +84,12 @@ def read_mixtures(options, hparams):
     ``hparams`` gets ``loop_noise``, whether short noises are repeated in them.
     """
     from fedenhance.data.datasets import split_mixtures
-    from fedenhance.data.manifests import load_manifest, save_manifest
+    from fedenhance.data.manifests import (
+        SIGNALS,
+        check_files,
+        load_manifest,
+        save_manifest,
+    )
     from fedenhance.deploy.trained import EVALUATION, make, read_experiment
 
     described = read_experiment(options.folder / "hyperparams.yaml", EVALUATION)
@@ -98,7 +104,9 @@ def read_mixtures(options, hparams):
         save_manifest(options.out / "test_mixtures.csv", mixtures, root)
         return mixtures
     path = options.test_mixtures or options.folder / "test_mixtures.csv"
-    return load_manifest(path, options.data_root or hparams["data_folder"])
+    mixtures = load_manifest(path, options.data_root or hparams["data_folder"])
+    check_files(mixtures, path, SIGNALS)
+    return mixtures
 
 
 def enhance_all(mixtures, trained, device):

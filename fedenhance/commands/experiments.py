@@ -37,8 +37,9 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from fedenhance.__main__ import Parser, above_zero, program
+from fedenhance.__main__ import program
 from fedenhance.based_yaml import PACKAGE, find
+from fedenhance.run_folder.arguments import Parser, above_zero
 
 logger = logging.getLogger(__name__)
 

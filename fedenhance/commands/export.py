@@ -19,7 +19,8 @@ what it holds.
 
 from pathlib import Path
 
-from fedenhance.__main__ import Parser, above_zero, program
+from fedenhance.__main__ import program
+from fedenhance.run_folder.arguments import Parser, above_zero
 
 
 def parse(argv):

@@ -12,8 +12,9 @@ their seed alone become a mean with a range. Each figure is written as PNG and P
 import logging
 from pathlib import Path
 
-from fedenhance.__main__ import Parser, program
+from fedenhance.__main__ import program
 from fedenhance.reports.runs import FACTORS, find_runs
+from fedenhance.run_folder.arguments import Parser
 
 CHOICES = ("convergence", "transfer", "supervision", "snr")
 

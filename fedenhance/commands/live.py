@@ -17,8 +17,9 @@ the package sounddevice. At the end it says how long a block took.
 
 import sys
 
-from fedenhance.__main__ import Parser, above_zero, program
+from fedenhance.__main__ import program
 from fedenhance.commands import limits
+from fedenhance.run_folder.arguments import Parser, above_zero
 
 
 def parse(argv):

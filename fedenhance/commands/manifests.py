@@ -12,7 +12,8 @@ training.
 
 from argparse import BooleanOptionalAction
 
-from fedenhance.__main__ import Parser, above_zero, program
+from fedenhance.__main__ import program
+from fedenhance.run_folder.arguments import Parser, above_zero
 
 
 def parse(argv):

@@ -13,7 +13,8 @@ without training objects, its weights as tensors alone (``torch.load`` with
 
 from pathlib import Path
 
-from fedenhance.__main__ import Parser, program
+from fedenhance.__main__ import program
+from fedenhance.run_folder.arguments import Parser
 
 
 def parse(argv):

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torchaudio
 
 from fedenhance.data.folders import count_reasons, find_files
 from fedenhance.data.opening import (
@@ -93,7 +92,23 @@ def _packed(path):
 
 
 @functools.lru_cache(maxsize=16)
-def _resampler(ratio):
+def resampler(ratio):
+    """Return what resamples waveforms; nothing is imported where nothing is to be done.
+
+    Arguments
+    ---------
+    ratio : Fraction
+        The rate that there is over the one that is wanted.
+
+    Returns
+    -------
+    torch.nn.Module
+        ``(..., time)`` to ``(..., time)``.
+    """
+    if ratio == 1:
+        return torch.nn.Identity()
+    import torchaudio  # its libraries may not fit PyTorch's
+
     return torchaudio.transforms.Resample(*ratio.as_integer_ratio())
 
 
@@ -171,7 +186,7 @@ def read_segment(path, start, stop, sample_rate, num_samples, position=0.0, loop
     frames, rate = _read_window(path, start, stop, seconds, position)
     signal = torch.from_numpy(frames)
     if rate != sample_rate:
-        signal = _resampler(rate_ratio(rate, sample_rate, path))(signal)
+        signal = resampler(rate_ratio(rate, sample_rate, path))(signal)
     if loop and 0 < len(signal) < num_samples:
         signal = signal.repeat(-(-num_samples // len(signal)))
     signal = signal[:num_samples]
@@ -197,6 +212,8 @@ def noise_files(folder):
     """
     if folder is None:
         return []
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"noise_folder: there is no folder {folder}")
     files, left_out = find_files(folder, others={".npy"})
     told = f": {count_reasons(left_out)}" if left_out else ""
     if not files:

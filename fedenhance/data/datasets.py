@@ -9,8 +9,10 @@ from speechbrain.utils.logger import get_logger
 
 from fedenhance.data.audio import noise_files
 from fedenhance.data.manifests import (
+    SIGNALS,
     assign_clients,
     assign_groups,
+    check_files,
     group_by,
     hold_out,
     is_isolated_noise,
@@ -288,7 +290,10 @@ def manifest_of(hparams, split):
 
 def load_split(hparams, split):
     """Load the rows of one split of an experiment, see ``load_manifest``."""
-    return load_manifest(manifest_of(hparams, split), hparams["data_folder"])
+    path = manifest_of(hparams, split)
+    rows = load_manifest(path, hparams["data_folder"])
+    check_files(rows, path, SIGNALS)
+    return rows
 
 
 def split_mixtures(hparams, split):

@@ -119,7 +119,10 @@ def load_rows(path, data_root):
         must be: the message names file, line and column.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no manifest at {path}: run the preparation first")
+        raise FileNotFoundError(
+            f"there is no manifest {path}: the key prepare makes those of a corpus; of "
+            "your own, manifest_folder (or train_csv, ...) says where they are"
+        )
     rows, lines = {}, {}
     for line, row in numbered_rows(path, ["ID"]):
         try:
@@ -132,6 +135,36 @@ def load_rows(path, data_root):
     if not rows:
         raise ValueError(f"{path} lists no recordings")
     return rows
+
+
+def check_files(rows, path, columns):
+    """See that not all recordings of a manifest are missing.
+
+    Single ones that are missing are left out, and named, by who reads them.
+
+    Arguments
+    ---------
+    rows : dict
+        Of :func:`load_manifest` or :func:`load_rows`.
+    path : str or Path
+        Of the manifest, for the message.
+    columns : iterable of str
+        That name audio.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no file of a column exists, naming three.
+    """
+    for column in columns:
+        cells = (row.get(column) for row in rows.values())
+        files = dict.fromkeys(str(getattr(c, "path", c)) for c in cells if c)
+        if files and not any(Path(file).exists() for file in files):
+            some = ", ".join([*files][:3])
+            raise FileNotFoundError(
+                f"{path}: no file of column {column} exists, such as {some}; "
+                "data_folder is what $data_root stands for"
+            )
 
 
 def _checked_row(row, lines, data_root):

@@ -146,6 +146,16 @@ class MixtureOfMixtures:
             raise ValueError(
                 f"p_single_mix must lie in [0, 1], not {self.p_single_mix}"
             )
+        if self.snr_range is not None:
+            try:
+                low, high = map(float, self.snr_range)
+            except (TypeError, ValueError):
+                low, high = 1.0, 0.0
+            if not low <= high:
+                raise ValueError(
+                    "snr_range must be null or [low, high] in dB, not "
+                    f"{self.snr_range!r}"
+                )
         # Reading processes that outlive an epoch see what is written here.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 

@@ -7,6 +7,7 @@ of computing adds.
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -211,9 +212,14 @@ class OnnxBlocks:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # not what it cannot fold
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
-        )
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no {path}")
+        try:
+            self.session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # of its own, with no common base
+            raise ValueError(f"{path} is no ONNX model: {error}") from error
         about = self.session.get_modelmeta().custom_metadata_map
         if "block" not in about:
             raise ValueError(f"{path} takes no blocks: export it again with --block 16")

@@ -20,9 +20,8 @@ from itertools import islice
 
 import soundfile
 import torch
-import torchaudio
 
-from fedenhance.data.audio import rate_ratio, seconds_of
+from fedenhance.data.audio import rate_ratio, resampler, seconds_of
 from fedenhance.data.folders import (
     FFMPEG_SUFFIXES,
     Skipped,
@@ -355,9 +354,7 @@ def separate_pieces(pieces, ratio, trained, batch_size, num_sources):
     torch.Tensor
         ``(channel, source, time)`` for each piece.
     """
-    rate, network_rate = ratio.as_integer_ratio()
-    to_network = torchaudio.transforms.Resample(rate, network_rate)
-    back = torchaudio.transforms.Resample(network_rate, rate)
+    to_network, back = resampler(ratio), resampler(1 / ratio)
     pieces = iter(pieces)
     device = next(trained.separator.parameters()).device
     while group := list(islice(pieces, 1)):

@@ -193,7 +193,7 @@ def run(x, state, weights):
 
 def _run_both_ways(x, state, weights):
     """Run two directions in the same steps: as two groups of one direction."""
-    (size,) = {each[1].shape[1] for each in weights}
+    size = weights[0][1].shape[1]
     w_hh = torch.stack([each[1].view(3, size, size) for each in weights])
     w_hh = ungrouped(w_hh.unsqueeze(0))[0].T.contiguous()
     b_hh = torch.stack([each[3].view(3, size) for each in weights], 1).flatten()

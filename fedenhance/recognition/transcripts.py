@@ -8,7 +8,7 @@ from speechbrain.utils.logger import get_logger
 
 from fedenhance.data import datasets
 from fedenhance.data.audio import read_segment
-from fedenhance.data.manifests import load_rows
+from fedenhance.data.manifests import check_files, load_rows
 from fedenhance.recognition.tokenizer import BLANK
 
 logger = get_logger(__name__)
@@ -38,6 +38,7 @@ def load_transcripts(path, data_root):
     for key, row in rows.items():
         if not row.get("wav"):
             raise ValueError(f"{path}: {key} names no wav")
+    check_files(rows, path, ["wav"])
     spoken = {key: row for key, row in rows.items() if (row.get("wrd") or "").strip()}
     if not spoken:
         raise ValueError(f"{path} has no transcripts in a column wrd")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +115,11 @@ def parse_words(words):
         Those that are given.
     overrides : str
     """
+    if not words or words[0].startswith("-"):
+        raise ValueError("which YAML file? Name it first, then --key value")
+    for word in words[1:]:
+        if re.match(r"-?[a-z]\w*=|-[a-z]\w+$", word):
+            raise ValueError(f"{word}: options begin with --, as --{word.lstrip('-')}")
     said = io.StringIO()
     try:
         with redirect_stderr(said):

@@ -7,7 +7,12 @@ import re
 import sys
 from pathlib import Path
 
-from fedenhance.based_yaml import check_overrides, open_hparams, read_values
+from fedenhance.based_yaml import (
+    check_overrides,
+    open_hparams,
+    read_values,
+    sources_of,
+)
 from fedenhance.run_folder.commands import GROWING, HARMLESS, Command, parse_words
 
 FLAGS = ("--restart", "--traceback")
@@ -62,6 +67,7 @@ def read_command(argv):
     check_values(given, defaults, file)
     values = read_values(file, overrides)
     check_values(values, defaults, file)
+    check_placeholders(values, file)
     folder = values["output_folder"]
     if Path(values.get("save_folder", f"{folder}/save")) != Path(folder, "save"):
         raise ValueError(
@@ -153,9 +159,21 @@ def check_values(values, defaults, file):
             OBJECT,
         ):
             here = f", such as {default!r}" if len(repr(default)) < 50 else ""
+            if key == "models":
+                name = Path(str(value)).name.removesuffix(".yaml")
+                here = f", such as '!include:models/{name}.yaml'"
             raise ValueError(
                 f"{key} is {value!r}; it must be {kind_of(default)}{here} (of {file})"
             )
+
+
+def check_placeholders(values, file):
+    """Raise ValueError for a key that the user must give, saying what it is."""
+    text = "\n".join(Path(source).read_text() for source in sources_of(file))
+    for key, about in re.findall(r"(?m)^(\w+): *!PLACEHOLDER *(?:# *(.*))?$", text):
+        if values.get(key) is None:
+            told = f" ({about})" if about else ""
+            raise ValueError(f"{file} needs --{key} VALUE{told}")
 
 
 def kind_of(value):

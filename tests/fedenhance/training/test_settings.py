@@ -1,7 +1,11 @@
 """What a command line asks for: which values are refused, where results go."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from fedenhance.based_yaml import sources_of
 from fedenhance.data.available import check_device
 from fedenhance.training.settings import read_command
 from tests.test_yaml import ROOT
@@ -69,7 +73,11 @@ def test_what_is_no_yaml_is_told_in_a_line():
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("**/hparams/*.yaml")), ids=str)
 def test_the_values_of_every_experiment_are_allowed(path):
-    read_command([str(path), "--output_folder", "out"])
+    words = [str(path), "--output_folder", "out"]
+    for source in map(Path, sources_of(path)):
+        for key in re.findall(r"(?m)^(\w+): *!PLACEHOLDER", source.read_text()):
+            words += [f"--{key}", "here"] if key != "output_folder" else []
+    read_command(words)
 
 
 @pytest.mark.parametrize(
