@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from speechbrain import Brain
+from speechbrain.utils.logger import get_logger
 
 from fed import recipe
 from fed.brain import Federated
@@ -21,12 +22,14 @@ from fed.claim import held
 from fed.memory import keep_freed_memory
 from fed.words import parse
 from fedenhance.based_yaml import find, load_hparams
-from fedenhance.run_folder.record import as_worker
+from fedenhance.run_folder.record import as_server, as_worker
 
 CHOOSE = (
     "say by --fit, with a number or a class, which call to federate; others stay as "
     "they are."
 )
+
+logger = get_logger(__name__)
 
 
 class Reached(BaseException):
@@ -41,6 +44,7 @@ class Process:
     """What this process runs, whether it goes on after ``fit()``, what it has made."""
 
     command, stops_at_fit, sites = None, False, {}
+    serve = None  # what takes the place of clients in this process, on a server
     claim = None  # of the output folder
 
 
@@ -186,6 +190,52 @@ def load(command):
         else:
             raise ValueError(f"{command} ends without a call to fit().")
     return Process.sites[command]
+
+
+def serve(command, train):
+    """Run a command on the server of real machines, to its end.
+
+    What the script does after ``fit()``, such as its tests, may need data that are not
+    here; the model is trained then all the same, and the log says what has failed.
+
+    Arguments
+    ---------
+    command : str
+        Of :func:`deployed`.
+    train : callable
+        Takes a site, and trains on those of others.
+    """
+    trained = []
+
+    def fit(site):
+        train(site)
+        trained.append(site)
+
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    Process.serve = fit
+    try:
+        with as_server():
+            run(json.loads(command))
+    except (Exception, SystemExit) as error:
+        exits = isinstance(error, SystemExit)
+        if not trained and not exits:
+            raise
+        if not trained:
+            raise RuntimeError(f"the script exits: {error}") from error
+        if exits and not error.code:  # as a command that is done does
+            return
+        logger.warning(
+            "The model is trained, and in %s; what the script does after fit() failed "
+            "on this machine: %s",
+            trained[0].output_folder,
+            error,
+            exc_info=error,
+        )
+    finally:
+        Process.serve = None
+    if not trained:
+        raise ValueError(f"{command} ends without a call to fit().")
 
 
 def deployed(context):

@@ -82,6 +82,7 @@ def start(argv):
     )
     add = parser.add_argument
     add("--nodes", type=int, default=2, help="to wait for, before each round")
+    add("--patience", type=int, default=3600, help="seconds to wait for them")
     add("--server", default="", metavar="YAML", help="keys for the server alone")
     add("--superlink", default="federation", help="its name in Flower's config.toml")
     add("command", nargs=argparse.REMAINDER, help="what to federate")
@@ -91,6 +92,7 @@ def start(argv):
         parser.error("which script and YAML file?")
     script = in_app(words.pop(0)) if words[0].endswith(".py") else ""
     config = {"script": script, "hparams": in_app(words[0]), "nodes": options.nodes}
+    config["patience"] = options.patience
     _, run_options, overrides = sb.parse_arguments(words)
     config |= {"server": options.server, "overrides": overrides}
     config |= {"device": run_options.get("device") or ""}

@@ -283,25 +283,12 @@ class Federation:
         site = Site(self, brain, train_set, valid_set, *options, datasets)
         if command.Process.stops_at_fit:
             raise command.Reached(site)
-        name = command.current()
-        command.keep(name, site)
+        command.keep(command.current(), site)
         claim = command.Process.claim
         try:
             if claim is not None:
                 claim.check_data(fingerprint(site), "the training data")
-            start = self.runtime if callable(self.runtime) else RUNTIMES[self.runtime]
-            roster = [(client, None) for client in site.names()]
-            if self.holdings:
-                rows = rows_of(site.train_set)
-                self.holdings(rows, site.partition, site.output_folder)
-            if not site.state_file.exists():
-                site.rehearse()
-
-            def serve(grid):
-                Server(self, site, name, lambda: roster, grid).run()
-
-            # With privacy each client is drawn by itself, so that all may be.
-            start(serve, len(roster) if self.privacy else self.sampled(len(roster)))
+            (command.Process.serve or self.simulate)(site)
             if claim is not None:  # the recipe may have said what is best
                 way = "maximize" if self.maximize else "minimize"
                 claim.write(metric=f"{way} {self.metric.removeprefix('valid_')}")
@@ -309,6 +296,22 @@ class Federation:
             site.leave()
         if brain.checkpointer is not None:  # evaluate() finds the best model there
             brain.checkpointer = best_checkpointer(site)
+
+    def simulate(self, site):
+        """Train on clients that live nowhere in particular, whose data are all here."""
+        start = self.runtime if callable(self.runtime) else RUNTIMES[self.runtime]
+        roster = [(client, None) for client in site.names()]
+        if self.holdings:
+            rows = rows_of(site.train_set)
+            self.holdings(rows, site.partition, site.output_folder)
+        if not site.state_file.exists():
+            site.rehearse()
+
+        def serve(grid):
+            Server(self, site, command.current(), lambda: roster, grid).run()
+
+        # With privacy each client is drawn by itself, so that all may be.
+        start(serve, len(roster) if self.privacy else self.sampled(len(roster)))
 
 
 def quieten_rounds():

@@ -23,6 +23,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import yaml
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode, SubStatus
@@ -208,7 +209,13 @@ class Node:
             try:
                 message, context, run, fab = pull_task_input(client)
                 reply = self.reply(message, context, fab.content)
-                push_message(client, reply, context)
+                try:
+                    push_message(client, reply, context)
+                except httpx.HTTPError:
+                    raise
+                except Exception as error:  # nothing that Flower could send
+                    logger.error("The reply cannot be sent", exc_info=error)
+                    push_message(client, failure(message, error), context)
                 push_task_output(client, context, SubStatus.COMPLETED, "")
             finally:
                 heartbeat.stop()
@@ -221,14 +228,19 @@ class Node:
             context.node_config = {**self.config, "command": command}
             reply = app(message, context)
         except (Exception, SystemExit) as error:  # the server's datum, and our log's
-            told = in_a_line(error)
             known = isinstance(error, ValueError)
-            logger.error("%s: %s", kind, told, exc_info=None if known else error)
-            code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
-            return Message(Error(code, told), reply_to=message)
+            told = kind, in_a_line(error)
+            logger.error("%s: %s", *told, exc_info=None if known else error)
+            return failure(message, error)
         seconds = time.perf_counter() - start
         logger.info("%s: answered in %.1f s", kind, seconds)
         return reply
+
+
+def failure(message, error):
+    """Make an error the reply to a message."""
+    code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+    return Message(Error(code, in_a_line(error)), reply_to=message)
 
 
 @contextmanager

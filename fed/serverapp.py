@@ -1,27 +1,26 @@
 """The ServerApp, and the process that runs it for ``fed.superlink``."""
 
-import json
 import sys
 import time
 from importlib import import_module
 from pathlib import Path
 from queue import Queue
 
-import speechbrain as sb
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.logger import mirror_output_to_queue, restore_output
 from flwr.serverapp import ServerApp
 from speechbrain.utils.logger import get_logger
 
 from fed import command
-from fed.claim import held
 from fed.federation import quieten_rounds
 from fed.installed import ROOT, digests, require_same
 from fed.packing import PackingGrid
 from fed.replies import introduced, pull
 from fed.schema import line
 from fed.server import Server
-from fedenhance.run_folder.environment import write_environment
+
+PATIENCE = 3600.0
+"""Seconds to wait for enough nodes, by default."""
 
 AGAIN = 60.0
 """Seconds after which a node that does not take part is asked again."""
@@ -34,17 +33,14 @@ server = ServerApp()
 def main(grid, context):
     """Train on the SuperNodes that are connected, and those that join later."""
     quieten_rounds()
-    context.node_config["overrides"] = context.run_config.get("server", "")
-    name = command.deployed(context)
-    with held(json.loads(name)):
-        site = command.load(name)
-        with held(json.loads(name), folder=site.output_folder):
-            folder = str(site.output_folder)
-            sb.create_experiment_directory(folder, save_env_desc=False)
-            write_environment(folder)
-            grid = PackingGrid(grid)
-            roster = Roster(grid, int(context.run_config["nodes"]))
-            Server(site.federation, site, name, roster, grid).run()
+    config = context.run_config
+    context.node_config["overrides"] = config.get("server", "")
+    name, packing = command.deployed(context), PackingGrid(grid)
+    patience = float(config.get("patience", PATIENCE))
+    roster = Roster(packing, int(config["nodes"]), patience=patience)
+    command.serve(
+        name, lambda site: Server(site.federation, site, name, roster, packing).run()
+    )
 
 
 class Roster:
@@ -57,25 +53,49 @@ class Roster:
         SuperNodes to wait for before a round.
     timeout : float
         Seconds that a node may take to say who it is.
+    patience : float
+        Seconds to wait for enough nodes.
     """
 
-    def __init__(self, grid, nodes, timeout=300.0):
+    def __init__(self, grid, nodes, timeout=300.0, patience=PATIENCE):
         self.grid = grid
         self.nodes = nodes
         self.timeout = timeout
+        self.patience = patience
         self.known = {}
         self.questions = {}  # id -> message, of those without an answer
         self.refused = {}  # node -> (why, when)
 
     def __call__(self):
-        """List (client, node id) by client, once enough nodes are there."""
-        told = None
+        """List (client, node id) by client, once enough nodes are there.
+
+        Raises
+        ------
+        RuntimeError
+            When they do not come, naming those that have, and what others answer.
+        """
+        told, start = None, time.monotonic()
         while len(clients := self.update()) < self.nodes:
-            if len(clients) != told:
-                logger.info("%d of %d SuperNodes are there.", len(clients), self.nodes)
-                told = len(clients)
+            if (waited := self.waited_for(clients)) != told:
+                logger.info("%s", waited)
+                told = waited
+            if time.monotonic() - start >= self.patience:
+                raise RuntimeError(
+                    f"After {self.patience:.0f} s: {waited}. Start those that are "
+                    "missing (their logs say what is wrong), or give fewer --nodes or "
+                    "more --patience; the same command goes on from here"
+                )
             time.sleep(1)
         return clients
+
+    def waited_for(self, clients):
+        """Say who is there, and what of those who are not."""
+        names = ", ".join(name for name, _ in clients) or "none"
+        parts = [f"{len(clients)} of {self.nodes} SuperNodes are there ({names})"]
+        silent = {q.metadata.dst_node_id for q in self.questions.values()}
+        parts += [f"{node} does not say yet who it is" for node in sorted(silent)]
+        parts += [f"{node} refuses: {why}" for node, (why, _) in self.refused.items()]
+        return "; ".join(parts)
 
     def update(self):
         """Ask new nodes who they are, hear their answers; forget those that are gone.

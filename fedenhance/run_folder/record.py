@@ -24,7 +24,7 @@ from fedenhance.run_folder.files import sweep, whole_file
 logger = logging.getLogger(__name__)
 
 RECORD, LOCK = "run.json", ".lock"
-WORKER = "FED_WORKER"
+WORKER, SERVER = "FED_WORKER", "FED_SERVER"
 
 
 class Claim:
@@ -82,7 +82,8 @@ class Claim:
 
     def check_splits(self, datasets):
         """Raise ValueError for what the whole of an experiment does not do without."""
-        if missing := [s for s in ("train", "valid", "test") if s not in datasets]:
+        missing = [s for s in ("train", "valid", "test") if s not in datasets]
+        if missing and not os.environ.get(SERVER):
             raise ValueError(
                 f"{missing[0]}_csv is null: only machines of a federation "
                 "(docs/real-machines.md) do without"
@@ -143,17 +144,27 @@ def claimed(command):
         claim.write(finished=trained or is_whole(known, command))
 
 
-@contextmanager
 def as_worker():
     """Let what is called or started within leave claims to this process."""
-    before = os.environ.get(WORKER)
-    os.environ[WORKER] = "1"
+    return told(WORKER)
+
+
+def as_server():
+    """Let what is called within do without data that the machines of others hold."""
+    return told(SERVER)
+
+
+@contextmanager
+def told(name):
+    """Set a variable of the environment."""
+    before = os.environ.get(name)
+    os.environ[name] = "1"
     try:
         yield
     finally:
-        os.environ.pop(WORKER)
+        os.environ.pop(name)
         if before is not None:
-            os.environ[WORKER] = before
+            os.environ[name] = before
 
 
 def describe(command, known):

@@ -14,8 +14,8 @@ SHARED = """
     stand_ins tables transducer
 """
 BY_THEMSELVES = """
-    adaptation attacks bare_folder compression enhancement experiments first_step
-    from_scratch gpu kills pairs peers personal pfl_research privacy recipes
+    adaptation attacks bare_folder compression deployed enhancement experiments
+    first_step from_scratch gpu kills pairs peers personal pfl_research privacy recipes
     recipes_exact recognition udase
 """
 NO_PART = {*SHARED.split(), *BY_THEMSELVES.split()}

@@ -5,6 +5,7 @@ part of what the server says of it.
 """
 
 import copy
+from functools import partial
 
 import numpy as np
 from flwr.app import Array, ConfigRecord, MetricRecord
@@ -226,14 +227,28 @@ FORGERIES = {
 }
 
 
-def forging(message, context, call_next, client="client01"):
-    """Forge a client's replies, in each round another way: a mod for ``mods``.
+def forging(message, context, call_next, clients=("client01",)):
+    """Forge the replies of some clients, each in another way: a mod for ``mods``.
 
     Forgeries that Flower itself cannot send, or that speak of numbers, which are not
     sent with mods, become error replies; they have to be left out as well.
     """
     reply, config = call_next(message, context), message.content["config"]
-    if config["client"] == client:
-        edit, _ = [*FORGERIES.values()][(config["server-round"] - 1) % len(FORGERIES)]
+    if config["client"] in clients:
+        edit, _ = FORGERIES[forged(config["server-round"], config["client"], clients)]
         edit(reply.content)
     return reply
+
+
+def forged(server_round, client, clients):
+    """Name the forgery that is a client's turn in a round."""
+    turn = (int(server_round) - 1) * len(clients) + clients.index(client)
+    return [*FORGERIES][turn % len(FORGERIES)]
+
+
+CLIENTS = ("client01", "client02", "client03")
+
+
+def mods(forge):
+    """List the mods of a node that forges, as YAML names them."""
+    return [partial(forging, clients=CLIENTS)] if forge else []

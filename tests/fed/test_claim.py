@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from flwr.app import Context, RecordDict
 
-import fed.deployment
+import fed.serverapp
 from fed.claim import fingerprint, held
 from fed.command import Process, deployed
 from fed.runtime import ProcessGrid
@@ -110,9 +110,11 @@ def serve(tmp_path, monkeypatch):
     monkeypatch.setattr(Process, "stops_at_fit", False)
     monkeypatch.setattr("fed.command.keep_freed_memory", lambda: None)
     monkeypatch.setattr(
-        fed.deployment,
+        fed.serverapp,
         "Roster",
-        lambda grid, nodes: lambda: [(f"client{i:02d}", None) for i in range(nodes)],
+        lambda grid, nodes, patience: (
+            lambda: [(f"client{i:02d}", None) for i in range(nodes)]
+        ),
     )
 
     def serve(**overrides):
@@ -122,7 +124,7 @@ def serve(tmp_path, monkeypatch):
         monkeypatch.setattr("fed.client.site_of", lambda *_: site(context))
         Process.sites.clear()
         Process.stops_at_fit = False
-        fed.deployment.server(ProcessGrid(4), context)
+        fed.serverapp.server(ProcessGrid(4), context)
 
     def site(context):
         return Process.sites[deployed(context)]

@@ -9,7 +9,8 @@ import pytest
 import speechbrain as sb
 import torch
 
-from fed.command import load, run, run_as_main
+from fed import command
+from fed.command import Process, load, run, run_as_main
 from fed.files import load as load_state
 from tests.fed import recipe
 from tests.fed.conftest import YAML
@@ -167,6 +168,60 @@ def test_other_processes_run_the_script_up_to_fit(script, tmp_path, monkeypatch)
     assert site.names() == ["client00", "client01", "client02", "client03"]
     assert site.brain.modules.state_dict().keys() == trained["arrays"].keys()
     assert not (tmp_path / "other/rounds.csv").exists()
+
+
+@pytest.fixture
+def serve(tmp_path, as_main, monkeypatch):
+    """Run the recipe's script on a server whose clients learn nothing."""
+    monkeypatch.setattr("fed.command.Process.sites", {})
+    monkeypatch.setattr("fed.command.keep_freed_memory", lambda: None)
+    script = f"--federation={HERE / 'federation.yaml'}"
+    words = [*SCRIPT, f"--output_folder={tmp_path / 'out'}", script]
+
+    def serve(train):
+        command.serve(json.dumps([str(word) for word in words]), train)
+        return (tmp_path / "out/train_log.txt").read_text()
+
+    return serve
+
+
+def train_here(site):
+    """Train on clients in this process instead."""
+    site.federation.simulate(site)
+
+
+def test_a_server_runs_the_script_to_its_end(serve):
+    assert serve(train_here).splitlines()[-1].startswith("stage: test")
+
+
+def test_what_fails_on_a_server_after_training_is_told(serve, tmp_path):
+    def train(site):
+        train_here(site)
+        site.brain.evaluate = None  # as where there are no test data
+
+    assert serve(train).splitlines()[-1].startswith("round: 3")
+    said = (tmp_path / "out/log.txt").read_text()
+    assert "out; what the script does after fit() failed on this machine" in said
+
+
+def test_a_script_that_exits_with_zero_is_done(serve, tmp_path):
+    def train(site):
+        train_here(site)
+        site.brain.evaluate = lambda *args, **kwargs: sys.exit(0)
+
+    serve(train)
+    assert "failed on this machine" not in (tmp_path / "out/log.txt").read_text()
+
+
+def test_what_fails_on_a_server_in_training_fails(serve):
+    def train(site):
+        raise RuntimeError("no nodes")
+
+    with pytest.raises(RuntimeError, match="no nodes"):
+        serve(train)
+    assert Process.serve is None
+    with pytest.raises(RuntimeError, match="the script exits: no data"):
+        serve(lambda site: sys.exit("no data"))
 
 
 def test_a_run_builds_its_brain_and_its_datasets_once(tmp_path, monkeypatch):

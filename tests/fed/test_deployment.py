@@ -2,9 +2,7 @@
 
 import json
 import logging
-import os
-import subprocess
-import sys
+import re
 import tomllib
 from pathlib import Path
 
@@ -12,9 +10,7 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
 from fed import deployment, serverapp
-from fed.files import load
 from fed.runtime import ProcessGrid
-from tests.fed.conftest import YAML
 
 
 class Nodes:
@@ -99,6 +95,20 @@ def test_a_refusal_is_told_once_and_asked_about_again(caplog, monkeypatch):
     assert roster() == [("a", 1), ("b", 2)]
 
 
+def test_waiting_for_nodes_ends_with_a_line_that_names_them(caplog, monkeypatch):
+    grid = Nodes(n1="clinic-a", n2=None, n3=Error(1, "other code"))
+    roster, clock = serverapp.Roster(grid, 3, patience=90), [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.sleep", lambda s: clock.append(clock.pop() + 30 * s))
+    waited = r"1 of 3 SuperNodes are there \(clinic-a\); 2 does not say yet who it is; "
+    waited += "3 refuses: other code"
+    with caplog.at_level(logging.INFO), pytest.raises(RuntimeError) as caught:
+        roster()
+    assert re.match(f"After 90 s: {waited}. Start those", str(caught.value))
+    told = [r.message for r in caplog.records if r.levelname == "INFO"]
+    assert len(told) == 1 and re.fullmatch(waited, told[0])
+
+
 @pytest.fixture
 def flower(monkeypatch):
     """Stand for Flower's command line; keep the run configurations it was given."""
@@ -153,33 +163,3 @@ def test_the_configuration_has_the_keys_that_flower_lets_a_run_set(flower):
     project = tomllib.loads((deployment.ROOT / "pyproject.toml").read_text())
     assert flower[0].keys() == project["tool"]["flwr"]["app"]["config"].keys()
     assert json.dumps(flower[0])
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_nodes_that_run_their_own_code_give_the_same_weights(train, tmp_path):
-    small = {"n_clients": 2, "rounds": 2, "dropout": 0.5}
-    train(folder="process", **small)
-    words = [word for key, value in small.items() for word in (f"--{key}", str(value))]
-    out = tmp_path / "deployed"
-    command = [YAML.relative_to(deployment.ROOT), *words, "--output_folder", out]
-    done = subprocess.run(
-        [deployment.ROOT / "deploy" / "up", *command],
-        env={
-            **os.environ,
-            "FED_HOME": str(tmp_path / "home"),
-            "PORT": "9760",
-            "PYTHON": sys.executable,
-        },
-        capture_output=True,
-        text=True,
-        timeout=590,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    ours, theirs = (
-        load(tmp_path / folder / "save" / "federation.pt")["arrays"]
-        for folder in ("process", "deployed")
-    )
-    assert ours.keys() == theirs.keys()
-    assert all((ours[name] == theirs[name]).all() for name in ours)
-    assert "HTTP Request" not in (out / "log.txt").read_text()

@@ -5,8 +5,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -24,76 +22,14 @@ from flwr.proto.fleet_pb2 import (
 )
 from flwr.proto.message_pb2 import PullObjectRequest
 from flwr.proto.node_pb2 import Node
-from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.primitives.asymmetric import (
     generate_key_pairs,
     public_key_to_bytes,
 )
 from flwr.superlink.main import create_app
-from flwr.supernode.fleet_http_client import FleetHttpClient
-from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from fed import superlink
-
-ROOT = Path(__file__).resolve().parents[2]
-CERTIFICATES = ROOT / "deploy" / "certificates"
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-class Deployed:
-    """A SuperLink in a process of its own."""
-
-    def __init__(self, home):
-        self.home, self.ca = home, home / "ca.crt"
-        self.control, self.nodes = free_ports(2)
-        subprocess.run([CERTIFICATES, home, "localhost"], check=True, timeout=60)
-        self.log = open(home / "log", "w")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fed.superlink", "--home", home]
-            + ["--port", str(self.control), "--nodes-port", str(self.nodes)],
-            cwd=ROOT,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
-        deadline = time.monotonic() + 250
-        while f"running on https://127.0.0.1:{self.control}" not in self.said():
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
-            time.sleep(0.2)
-
-    def said(self):
-        return (self.home / "log").read_text()
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(timeout=60)
-        self.log.close()
-
-    def operator(self, port=None):
-        """Connect as the operator does, if need be at the wrong door."""
-        address = f"127.0.0.1:{port or self.control}"
-        return ControlHttpClient.from_server_address(
-            address, False, self.ca.read_bytes(), interceptors=[]
-        )
-
-    def node(self, keys):
-        """Connect as a node with a pair of keys does."""
-        address = f"127.0.0.1:{self.nodes}"
-        return FleetHttpClient.from_server_address(
-            address,
-            False,
-            self.ca.read_bytes(),
-            interceptors=[NodeAuthHttpInterceptor(*keys)],
-        )
+from tests.fed.deployed import ROOT, Deployed
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from fedenhance.commands import train
 from fedenhance.data.datasets import dataio_prepare
 from fedenhance.deploy.trained import find_best
 from fedenhance.reports.runs import Run
+from fedenhance.run_folder.record import as_server
 from tests.conftest import RATE
 from tests.fedenhance.recipes.conftest import make_corpus
 
@@ -315,3 +316,11 @@ def test_what_a_start_says_holds_unless_the_command_line_does(
     said = re.findall(r"^(clean_above|sample_rate): (.*)", seen[0].overrides, re.M)
     assert dict(said) == {"clean_above": number, "sample_rate": "16000"}
     assert len(said) == 2
+
+
+def test_a_server_without_test_data_says_how_to_test(arguments, tmp_path):
+    with as_server():
+        train.main(arguments(test_csv="null", rounds=1))
+    assert "evaluate.py" in (tmp_path / "out/log.txt").read_text()
+    assert list((tmp_path / "out/save").glob("CKPT+*"))
+    assert not (tmp_path / "out/test_metrics.csv").exists()
