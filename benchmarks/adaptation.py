@@ -13,7 +13,7 @@ among other sounds; and by input SNR. Whether the run kept what came of it is a 
 where it did not, its user has the start. Methods are chosen by ``--part valid``.
 
 Rows of a method, part and seed that are in the CSV are not done again; ``--table``
-prints it as docs/your-data.md has it.
+prints it in Markdown.
 """
 
 import resource

@@ -4,7 +4,7 @@ import math
 
 from fedenhance.data.folders import count_reasons
 
-BUDGET = 1.5
+BUDGET = 1.0
 """Hours of audio that a proposal lets clients train on altogether."""
 
 
@@ -57,10 +57,10 @@ def propose(rows):
     -------
     >>> rows = [{"client": who, "duration": 10.0} for who in "ab" for _ in range(50)]
     >>> propose(rows)
-    {'clients': 2, 'segment': 4.0, 'rounds': 14, 'local_epochs': 1.0}
+    {'clients': 2, 'segment': 2.0, 'rounds': 18, 'local_epochs': 1.0}
     """
     median = sorted(row["duration"] for row in rows)[len(rows) // 2]
-    segment = min(4.0, max(1.0, math.floor(2 * median) / 2))
+    segment = min(2.0, max(1.0, math.floor(2 * median) / 2))
     rounds = BUDGET * 3600 / (len(rows) * segment)
     local_epochs = 1.0 if rounds >= 6 else max(0.01, round(rounds / 6, 2))
     return {
