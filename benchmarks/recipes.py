@@ -10,8 +10,6 @@ table has are not run again. Nothing is downloaded: noise and impulse responses 
 samples' own, and what needs more says so.
 """
 
-import argparse
-import csv
 import glob
 import json
 import os
@@ -25,6 +23,11 @@ import tempfile
 import time
 from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_CPU, setrlimit
+
+from benchmarks import measuring
+from fedenhance.data.tables import read_table as table
+from fedenhance.data.tables import write_table
+from fedenhance.reports.markdown import table as in_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks/results/recipes.csv"
@@ -87,12 +90,6 @@ COLUMNS = (
     "yaml",
     *(way + what for way in WAYS for what in ("", "_losses", "_seconds")),
 )
-
-
-def table(path):
-    """Reads the rows of a csv file."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file, skipinitialspace=True))
 
 
 def recipes(checkout):
@@ -172,18 +169,13 @@ def lengthened(path, folder, samples, rows=ROWS):
 
 
 def arguments(recipe, checkout):
-    """Makes a recipe's command line: its flags, adapted to a CPU without a network.
+    """Makes a recipe's command line: flags for a CPU without a network; no output folder.
 
     Arguments
     ---------
     recipe : dict
     checkout : Path
         The copy to run in.
-
-    Returns
-    -------
-    list of str
-        Without the output folder.
     """
     text = (checkout / recipe["yaml"]).read_text()
     words = []
@@ -271,10 +263,6 @@ def verdict(status, output, trained):
     output : str
     trained : bool
         Whether all epochs or rounds are done.
-
-    Returns
-    -------
-    str
 
     Example
     -------
@@ -416,32 +404,19 @@ def counted(rows):
 
 def markdown(rows):
     """Makes the sentence and the table of docs/recipes.md of the rows of the CSV."""
-    lines = [counted(rows), ""]
-    lines += ["| recipe | task | central | losses | federated | losses of rounds |"]
-    lines += ["|---|---|---|---|---|---|"]
+    lines = []
     for row in rows:
         path = f"`{row['script'].removeprefix('recipes/')} {Path(row['yaml']).name}`"
         cells = [path, row["task"]]
         cells += [row[way + what] for way in WAYS for what in ("", "_losses")]
-        cells = [c.replace("|", "\\|").replace("<", "&lt;") for c in cells]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def write(path, rows):
-    """Writes the rows, in the order of their names."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([row[c] for c in COLUMNS] for _, row in sorted(rows.items()))
+        lines.append([c.replace("|", "\\|").replace("<", "&lt;") for c in cells])
+    heads = "recipe", "task", "central", "losses", "federated", "losses of rounds"
+    return f"{counted(rows)}\n\n{in_markdown(heads, lines)}"
 
 
 def main(argv=None):
     """Runs what the table lacks, and writes it after each recipe."""
-    made = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = measuring.describe(__doc__)
     made.add_argument("--speechbrain", type=Path, required=True, metavar="DIR")
     made.add_argument("--only", nargs="+", default=[], metavar="NAME")
     made.add_argument("--central", action="store_true", help="not federated")
@@ -463,7 +438,7 @@ def main(argv=None):
             ways = [way for way in WAYS[: 1 if args.central else 2] if not row[way]]
             row.update(tried(recipe, checkout, ways, args.limit) if ways else {})
             print(*(row[name] for name in COLUMNS), sep=" | ", flush=True)
-            write(args.out, rows)
+            write_table(args.out, [row for _, row in sorted(rows.items())], COLUMNS)
     print(counted([*rows.values()]))
 
 
