@@ -169,7 +169,7 @@ def lengthened(path, folder, samples, rows=ROWS):
 
 
 def arguments(recipe, checkout):
-    """Makes a recipe's command line: flags for a CPU without a network; no output folder.
+    """Makes a recipe's command line: flags for a CPU without a network, no folder.
 
     Arguments
     ---------
