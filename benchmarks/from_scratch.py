@@ -37,9 +37,10 @@ from fedenhance.reports import figures, markdown
 from fedenhance.run_folder.files import whole_file
 
 RECORDED = {"snr_range": [-5, 10], "loop_noise": True, "local_epoch_p": 0.25}
+KEPT = {"keep_optimizer": True, "patience": 0, "average": 0.95}
 TRAININGS = {
     "fedenhance.yaml": ("hparams/fedenhance.yaml", RECORDED),
-    "recorded.yaml": ("hparams/recorded.yaml", {}),
+    "fedenhance.yaml, optimizers kept": ("hparams/fedenhance.yaml", RECORDED | KEPT),
     "recorded_gtcrn.yaml": ("hparams/recorded_gtcrn.yaml", {}),
 }
 """Name -> YAML file, and what is changed of it."""
