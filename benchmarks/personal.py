@@ -32,9 +32,12 @@ NORMS = ("norm", "expand_norm", "depthwise_norm", "reduce_norm")
 """Batch normalisation in GTCRN; layer normalisation has no statistics."""
 
 STATISTICS = {
-    "averaged": {},
+    "averaged": {"frozen_statistics": False},
     "frozen": {"frozen_statistics": True},
-    "local": {"local": [f"separator.masknet.*.{name}.*" for name in NORMS]},
+    "local": {
+        "frozen_statistics": False,
+        "local": [f"separator.masknet.*.{name}.*" for name in NORMS],
+    },
 }
 """Name -> options of train.py."""
 

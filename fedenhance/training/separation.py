@@ -50,7 +50,8 @@ class Separation(AudioBrain):
     - ``mixing``: told the epoch, so that it draws new mixtures;
     - ``sample_rate``, ``train_logger``;
     - ``frozen_statistics``, if it is there: whether batch normalisation trains with the
-      statistics that it has, which then never change;
+      statistics that it has, which then never change; None: where there is an
+      ``initial_model``, whose they are;
     - ``cuda_graphs``, if it is there: whether the separator's training steps are
       recorded on a GPU after the first epoch, see ``fedenhance.training.graphs``.
 
@@ -79,7 +80,10 @@ class Separation(AudioBrain):
 
     def fit_batch(self, batch):
         """Fit one batch; statistics of batch normalisation may stay as they are."""
-        if getattr(self.hparams, "frozen_statistics", self.frozen_statistics):
+        frozen = getattr(self.hparams, "frozen_statistics", self.frozen_statistics)
+        if frozen is None:
+            frozen = getattr(self.hparams, "initial_model", None) is not None
+        if frozen:
             for module in self.modules.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()

@@ -225,15 +225,24 @@ def test_recordings_of_unequal_length_have_one_loss_whatever_the_batch(brain, hp
     assert len(brain.utterances) == 2 * len(examples)
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_frozen_statistics_of_any_network_stay(hparams, frozen):
+@pytest.mark.parametrize(
+    ("options", "frozen"),
+    [
+        ({"frozen_statistics": False, "initial_model": "start"}, False),
+        ({"frozen_statistics": True}, True),
+        ({"frozen_statistics": None, "initial_model": "start"}, True),
+        ({"frozen_statistics": None, "initial_model": None}, False),
+        ({}, False),
+    ],
+)
+def test_frozen_statistics_of_any_network_stay(hparams, options, frozen):
     network = TinySeparator()
     network.norm = torch.nn.BatchNorm1d(3)
     network.forward = lambda mixture: network.norm(network.conv(mixture.unsqueeze(1)))
     brain = Separation(
         modules={"separator": network},
         opt_class=lambda parameters: torch.optim.Adam(parameters, lr=0.01),
-        hparams=hparams | {"frozen_statistics": frozen},
+        hparams=hparams | options,
         run_opts={"device": "cpu", "noprogressbar": True},
     )
     fit(brain, dataio_prepare(hparams), range(1, 2))
