@@ -1,5 +1,6 @@
 """The ServerApp, and the process that runs it for ``fed.superlink``."""
 
+import os
 import sys
 import time
 from importlib import import_module
@@ -137,7 +138,7 @@ class Roster:
         return Message(content, node_id, "query", ttl=self.timeout)
 
 
-def serve(address, certificate, parent):
+def serve(address, certificate, parent, ready):
     """Run one ServerApp, whose token comes by standard input; end this process.
 
     Flower's own program would run the code that was submitted. This one runs what is
@@ -151,6 +152,8 @@ def serve(address, certificate, parent):
         File of the authority that vouches for it.
     parent : str
         Process with which this one ends.
+    ready : str
+        Number of the file to write to when a token is welcome.
     """
     flower = import_module("flwr.superlink.runtime.run_serverapp")
 
@@ -164,6 +167,7 @@ def serve(address, certificate, parent):
     flower.install_from_fab = lambda app, skip_prompt: submitted.put(app)
     flower.get_project_dir = lambda *names: ROOT
     flower.run_ = run
+    os.write(int(ready), b".")
     token, log = sys.stdin.readline().strip(), Queue()
     if not token:  # nothing was to be run
         return

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import uvicorn
@@ -74,7 +75,8 @@ def kept_in(home):
 class ServerApps:
     """Runs the server's side of each run in a process of its own.
 
-    The first one is started before it is needed: it has PyTorch to load.
+    Each is started before it is needed, and gets its task when it is ready: it has
+    PyTorch to load, which may take longer than a task waits.
 
     Arguments
     ---------
@@ -82,27 +84,40 @@ class ServerApps:
         Arguments of ``fed.serverapp``.
     """
 
+    LATER = 60.0
+    """Seconds for which a run has the machine's cores before the next is prepared."""
+
     def __init__(self, words):
         self.words, self.running = words, []
-        self.ready = self.start()
+        self.start()
 
     def start(self):
-        """Start a process that waits for a token."""
-        command = [sys.executable, "-m", "fed.serverapp", *self.words]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+        """Start a process that says when it is ready, and waits for a token then."""
+        told, tells = os.pipe()
+        os.set_blocking(told, False)
+        command = [sys.executable, "-m", "fed.serverapp", *self.words, str(tells)]
+        options = {"stdin": subprocess.PIPE, "pass_fds": [tells], "text": True}
+        self.next, self.told = subprocess.Popen(command, **options), open(told, "rb", 0)
+        os.close(tells)
+        self.ready, self.begun = False, time.monotonic()
+
+    def is_free(self):
+        """Tell whether a process is ready; see that there is one, now or later."""
+        self.running = [p for p in self.running if p.poll() is None]
+        if self.next is not None and self.next.poll() is None:
+            self.ready = self.ready or bool(self.told.read(1))
+            return self.ready
+        idle = self.next is None and not self.running
+        if idle or time.monotonic() - self.begun > self.LATER:
+            self.start()
+        return False
 
     def serve(self, tokens):
-        """Give each token to a process; start the next one when all have ended."""
-        for token in tokens:
-            self.running = [p for p in self.running if p.poll() is None]
-            if token:
-                if self.ready is None or self.ready.poll() is not None:
-                    self.ready = self.start()
-                print(token, file=self.ready.stdin, flush=True)
-                self.running.append(self.ready)
-                self.ready = None
-            elif not self.ready and not self.running:
-                self.ready = self.start()
+        """Give each token to the process that is ready."""
+        for token in filter(None, tokens):
+            print(token, file=self.next.stdin, flush=True)
+            self.running.append(self.next)
+            self.next, self.begun = None, time.monotonic()
 
 
 def main(argv):
@@ -145,8 +160,9 @@ def main(argv):
     sockets = [door.bind_socket()]  # ends the program where the port is not free
     address, authority = f"{LOOPBACK}:{config.port}", config.ssl_ca_certfile
     certificate = Path(authority).read_bytes()
-    tokens = tasks(TaskType.SERVER_APP, address, certificate, secret, lambda: True)
     apps = ServerApps([address, authority, str(os.getpid())])
+    kind, place = TaskType.SERVER_APP, (address, certificate, secret)
+    tokens = tasks(kind, *place, lambda: True, apps.is_free)
     background(uvicorn.Server(door).run, sockets)
     background(apps.serve, tokens)
     uvicorn.run(app, host=LOOPBACK, port=config.port, **tls)

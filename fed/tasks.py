@@ -39,7 +39,7 @@ def connected(address, certificate, *interceptors, **options):
         client.close()
 
 
-def tasks(kind, address, certificate, secret, is_alive):
+def tasks(kind, address, certificate, secret, is_alive, is_free=lambda: True):
     """Yield the tokens of tasks of a kind, as long as the server lives.
 
     Arguments
@@ -52,6 +52,8 @@ def tasks(kind, address, certificate, secret, is_alive):
         That the server knows as well.
     is_alive : callable
         Asked before each question.
+    is_free : callable
+        Asked as well: a task has to be begun within seconds, or it is lost.
 
     Yields
     ------
@@ -65,7 +67,7 @@ def tasks(kind, address, certificate, secret, is_alive):
     with connected(address, certificate, signed) as client:
         while is_alive():
             try:
-                token = client.AcquireTask(question).token or None
+                token = is_free() and client.AcquireTask(question).token or None
             except httpx.TransportError:  # it starts, or it stops
                 token = None
             yield token
