@@ -4,6 +4,8 @@ What ``python -m fed`` is given is also how other processes make a site of their
 """
 
 import ast
+import dataclasses
+import difflib
 import functools
 import io
 import json
@@ -21,7 +23,7 @@ from fed.brain import Federated
 from fed.claim import held
 from fed.memory import keep_freed_memory
 from fed.words import parse
-from fedenhance.based_yaml import find, load_hparams
+from fedenhance.based_yaml import find, load_hparams, read_values
 from fedenhance.run_folder.record import as_server, as_worker
 
 CHOOSE = (
@@ -58,12 +60,31 @@ def run(argv):
         anywhere among them ``--federation``, ``--fit``.
     """
     options, args = parse([str(arg) for arg in argv])
+    if options.federation:
+        check_federation(options.federation)
     Process.command = [str(arg) for arg in argv]
     with held(args, options.federation, options.restart) as Process.claim:
         if not args[0].endswith(".py"):
             return recipe.main(args)
         with fit_federated(options.federation, options.fit):
             return run_as_main(args)
+
+
+def check_federation(file):
+    """Raise ValueError for a key of a federation's YAML file that there is not.
+
+    Said before a recipe prepares anything.
+    """
+    from fed.federation import Federation
+
+    given = read_values(file).get("federation")
+    known = [field.name for field in dataclasses.fields(Federation)]
+    if not isinstance(given, dict) or "Federation" not in str(given.get("!")):
+        return  # said at fit(), or made by what is the recipe's own
+    for key in given.keys() - {"!", *known}:
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{file}: federation has no key {key}{hint}")
 
 
 def run_as_main(args):

@@ -92,9 +92,11 @@ class Checkpoints(Checkpointer):
         return super().recover_if_possible(*args, **kwargs)
 
     def tidy(self):
-        """Remove what a kill between saving and removing has left."""
+        """Remove what a kill between saving and removing, or within it, has left."""
+        own = {f"{name}.ckpt" for name in self.recoverables}
         for path in self.checkpoints_dir.glob("CKPT+*"):
-            if not (path / METAFNAME).exists():  # half removed
+            files = {file.name for file in path.iterdir()} if path.is_dir() else {None}
+            if files <= own:  # without CKPT.yaml
                 shutil.rmtree(path)
         newest = self.find_checkpoint()
         if newest is not None and KEYS <= newest.meta.keys():

@@ -29,6 +29,7 @@ def test_other_settings_are_refused_and_nothing_is_touched(script, tmp_path):  #
     told = json.loads((tmp_path / "out/run.json").read_text())
     assert (told["finished"], told["settings"]["lr"]) == (True, 0.01)
     assert told["settings"]["federation.rounds"] == 3
+    assert told["metric"] == "minimize loss"
     assert told["sources"] == [str(HERE / f"{n}.yaml") for n in ("train", "federation")]
     before = snapshot(tmp_path / "out")
     with pytest.raises(

@@ -247,3 +247,12 @@ def test_a_file_without_a_federation_is_refused(tmp_path):
     path.write_text("output_folder: results\n")
     with pytest.raises(ValueError, match=r"train\.yaml.*federation"):
         run([path])
+
+
+def test_a_misspelt_key_of_a_federation_is_named_before_anything_is_made(tmp_path):
+    path = tmp_path / "federation.yaml"
+    path.write_text("federation: !new:fed.Federation\n    roundz: 3\n")
+    with pytest.raises(ValueError, match=r"has no key roundz; did you mean rounds\?"):
+        run([*SCRIPT, "--federation", str(path)])
+    with pytest.raises(ValueError, match=r"there is no file \S+none.yaml"):
+        run([*SCRIPT, "--federation", str(tmp_path / "none.yaml")])

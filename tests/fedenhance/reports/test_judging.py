@@ -5,7 +5,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fedenhance.reports.judging import best_of, checkpoints_of, describe
+from fedenhance.reports.judging import (
+    best_of,
+    checkpoints_of,
+    describe,
+    keep_if_better,
+    replace_best,
+)
 from fedenhance.run_folder.checkpoints import Checkpoints
 from fedenhance.training.adaptation import Judged
 
@@ -49,3 +55,21 @@ def test_the_best_model_of_a_federation_is_found_though_its_brain_has_no_checkpo
     assert best_of(checkpoints_of(brain, tmp_path)).meta["round"] == 3
     brain.checkpointer = checkpoints
     assert checkpoints_of(brain, tmp_path) is checkpoints
+
+
+def test_what_was_judged_is_not_judged_again(tmp_path):
+    """The same command again would average what is averaged, and judge the start."""
+    layer = torch.nn.Linear(1, 1)
+    checkpoints = Checkpoints(tmp_path, {"layer": layer})
+    for score in (2.0, 1.0):
+        checkpoints.save_and_keep_only(meta={"score": score}, max_keys=["score"])
+    torch.nn.init.constant_(layer.weight, 7)
+    replace_best(checkpoints)
+    checkpoints.recover_if_possible()
+    assert layer.weight != 7  # what goes on, goes on from the newest
+    checkpoints.recover_if_possible(max_key="score")
+    assert layer.weight == 7
+    before = sorted(tmp_path.rglob("*"))
+    brain = SimpleNamespace(checkpointer=checkpoints, modules={"layer": layer})
+    keep_if_better(brain, None, {"output_folder": tmp_path})
+    assert sorted(tmp_path.rglob("*")) == before
