@@ -134,7 +134,9 @@ def hostile(home, code=None):
     project = (ROOT / "pyproject.toml").read_text()
     project = project.replace("fed.serverapp:server", "hostile:server")
     project = project.replace("fed.client:app", "hostile:app")
-    (folder / "pyproject.toml").write_text(project.replace("train.py", "", 1))
+    project = project.replace('script = "train.py"', 'script = ""')
+    project = project.replace("fedenhance/hparams/fedenhance.yaml", FILE)
+    (folder / "pyproject.toml").write_text(project)
     if code:
         (folder / installed.NAME).write_text(json.dumps(code))
     fab = build_fab_from_disk(folder)
