@@ -151,3 +151,16 @@ def test_a_misspelt_key_within_a_mapping_of_the_command_line_is_named(tmp_path):
     assert check_overrides(path, "groups: {supervised: 1}")
     with pytest.raises(ValueError, match="did you mean unsupervised"):
         check_overrides(path, "groups: {unsupervsied: 1}")
+
+
+@pytest.mark.parametrize(
+    ("live", "options"),
+    [
+        ("[!name:fedenhance.reports.live.TensorBoard]", {}),
+        ("[!name:fedenhance.reports.live.WandB {project: mine}]", {"project": "mine"}),
+    ],
+)
+def test_what_watches_may_be_named_on_the_command_line(live, options, tmp_path):
+    words = f"live: {live}\noutput_folder: {tmp_path}"
+    (sink,) = load_hparams("hparams/fedenhance.yaml", words)["live"]
+    assert getattr(sink, "keywords", {}) == options
