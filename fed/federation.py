@@ -305,6 +305,8 @@ class Federation:
             rows = rows_of(site.train_set)
             self.holdings(rows, site.partition, site.output_folder)
         if not site.state_file.exists():
+            if site.brain.test_only:
+                raise ValueError(f"{site.save_folder} holds no model to test")
             site.rehearse()
 
         def serve(grid):

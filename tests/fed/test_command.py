@@ -58,6 +58,11 @@ def test_a_script_is_federated_as_it_is(script, tmp_path):
     assert [line.split(" - ")[0][:9] for line in log[-2:]] == ["round: 3,", "stage: te"]
 
 
+def test_a_new_folder_holds_nothing_to_test(script):
+    with pytest.raises(ValueError, match="save/federated holds no model to test"):
+        script("--test_only")
+
+
 def test_clients_get_what_a_ready_loader_has(script):
     whole = script()
     ready = script("--restart", "--ready", "True", f"--seed={7}")
