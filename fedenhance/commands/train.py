@@ -21,10 +21,10 @@ from fedenhance.data.available import check_device
 from fedenhance.deploy.description import vouch
 from fedenhance.deploy.trained import include_network
 from fedenhance.recipes.preparation import fixed
+from fedenhance.run_folder.best import best_by
 from fedenhance.run_folder.environment import write_environment
 from fedenhance.run_folder.models import load_initial
 from fedenhance.run_folder.record import claimed, digests, is_used
-from fedenhance.training.brain import best_by
 from fedenhance.training.quiet import quieten_setup
 from fedenhance.training.settings import read_command
 

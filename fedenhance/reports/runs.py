@@ -16,7 +16,7 @@ import yaml
 
 from fedenhance.data.tables import grouped, read_table
 from fedenhance.reports import markdown
-from fedenhance.training.brain import best_by
+from fedenhance.run_folder.best import best_by
 
 logger = logging.getLogger(__name__)
 

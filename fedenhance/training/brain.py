@@ -7,6 +7,7 @@ from speechbrain import Stage
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.logger import get_logger
 
+from fedenhance.run_folder.best import best_by
 from fedenhance.run_folder.checkpoints import check_reported
 from fedenhance.training.loading import KeepsProcesses
 from fedenhance.training.stepping import Stepping
@@ -143,36 +144,3 @@ class AudioBrain(KeepsProcesses, Stepping):
             self.checkpointer.save_and_keep_only(meta=meta, **{f"{way}_keys": [key]})
         else:
             self.checkpointer.save_checkpoint(meta=meta)
-
-
-def best_by(hparams):
-    """Tell by which statistic of validation a model is the best.
-
-    Arguments
-    ---------
-    hparams : dict
-        With ``maximize`` or ``minimize``, or neither.
-
-    Returns
-    -------
-    way : str
-        ``max`` or ``min``.
-    key : str
-
-    Raises
-    ------
-    ValueError
-        If there are both.
-
-    Example
-    -------
-    >>> best_by({"maximize": "valid_si_sdri"}), best_by({"maximize": None})
-    (('max', 'si_sdri'), ('min', 'loss'))
-    """
-    given = {way: hparams.get(way) for way in ("maximize", "minimize")}
-    if all(given.values()):
-        raise ValueError("Give maximize or minimize, not both.")
-    for way, key in given.items():
-        if key:
-            return way[:3], key.removeprefix("valid_")
-    return "min", "loss"
