@@ -40,8 +40,6 @@ KINDS = {
     "speakers": "other people there",
     "noises": "other people, other sounds",
 }
-COLUMNS = "method part seed kept group n start adapted gain low high estoi_gain"
-COLUMNS = [*COLUMNS.split(), "seconds", "cpu_seconds", "machine"]
 
 
 def adapt(folder, out, seed, words):
@@ -204,8 +202,8 @@ def main(argv=None):
 def fill(args, seed, work):
     """Add one run to the CSV, unless it is there."""
     key = {"method": args.method, "part": args.part, "seed": seed}
-    done = read_table(args.out) if args.out.exists() else []
-    if any(all(row[k] == str(v) for k, v in key.items()) for row in done):
+    kept_rows = measuring.Kept(args.out, [*key])
+    if not kept_rows.lacks(*key.values()):
         return
     out = work / f"{args.method}-{seed}"
     seconds, cpu = adapt(work / "folder", out, seed, args.words)
@@ -214,7 +212,7 @@ def fill(args, seed, work):
     before, after = score(load_trained(None), rows), score(model, rows)
     took = {"seconds": seconds, "cpu_seconds": cpu, "machine": measuring.machine(args)}
     lines = [{**key, "kept": kept, **row, **took} for row in compare(before, after)]
-    measuring.append(args.out, lines, COLUMNS)
+    kept_rows.add(*lines)
     print(measuring.table([{**key, **row} for row in lines]), flush=True)
 
 

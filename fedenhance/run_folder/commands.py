@@ -179,8 +179,8 @@ def of_now(settings):
 
     Example
     -------
-    >>> of_now({"manifest_folder": "/m", "test_csv": None})
-    {'train_csv': '/m/train.csv', 'valid_csv': '/m/valid.csv', 'test_csv': None,
+    >>> of_now({"manifest_folder": "/m", "test_csv": ["a.csv"]})
+    {'train_csv': '/m/train.csv', 'valid_csv': '/m/valid.csv', 'test_csv': ['a.csv'],
      'manifest_folder': '/m'}
     """
     folder = settings.get("manifest_folder")
@@ -189,6 +189,6 @@ def of_now(settings):
     relative = [
         key
         for key, value in settings.items()
-        if key.endswith("_csv") and str(value or "<")[0] not in "</"
+        if key.endswith("_csv") and isinstance(value, str) and value[:1] not in "</"
     ]
     return settings | {key: str(Path(settings[key]).absolute()) for key in relative}

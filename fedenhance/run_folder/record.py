@@ -337,7 +337,9 @@ def digests(hparams):
     """
     folder, noises = hparams.get("manifest_folder"), hparams.get("noise_folder")
     tables = {*Path(folder).glob("*.csv")} if folder else set()
-    tables |= {Path(v) for key, v in hparams.items() if key.endswith("_csv") and v}
+    given = [value for key, value in hparams.items() if key.endswith("_csv") and value]
+    lists = (value if isinstance(value, list) else [value] for value in given)
+    tables |= {Path(table) for value in lists for table in value}
     found = {}
     for path in sorted(tables):
         if path.name != "skipped.csv" and path.is_file():

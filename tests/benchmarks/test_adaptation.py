@@ -78,3 +78,26 @@ def test_a_gain_is_of_the_same_recordings():
         "10 to 15 dB": 1.0,
     }
     assert rows["all"]["low"] < 1.0 < rows["all"]["high"]
+
+
+def test_a_run_is_scored_once(tmp_path, monkeypatch):
+    (tmp_path / "test/truth").mkdir(parents=True)
+    (tmp_path / "test/truth/truth.csv").write_text("kind\nown\nfolder\n")
+    scored = {"kind": "own", "si_sdr_in": 1.0, "si_sdri": 5.0, "estoi": 0.5}
+    better = iter([0.0, 1.0])
+    monkeypatch.setattr(adaptation, "adapt", lambda *_: (60.0, 90.0))
+    monkeypatch.setattr(adaptation, "adapted_model", lambda _: (None, True))
+    monkeypatch.setattr(adaptation, "load_trained", lambda _: None)
+    monkeypatch.setattr(
+        adaptation,
+        "score",
+        lambda _, rows: [{**scored, "si_sdri": 5.0 + next(better)} for _ in rows],
+    )
+    words = ["--out", tmp_path / "a.csv", "--work", tmp_path, "--seeds", "1"]
+    for _ in range(2):
+        adaptation.main([str(word) for word in words])
+    rows = read_table(tmp_path / "a.csv")
+    assert [row["group"] for row in rows] == ["own", "all", "0 to 5 dB"]
+    assert {(row["gain"], row["cpu_seconds"], row["kept"]) for row in rows} == {
+        ("1", "90", "True")
+    }

@@ -153,7 +153,7 @@ def test_tables_and_noises_that_lie_elsewhere_are_data_too(start, tmp_path):
     table = tmp_path / "mine.csv"
     table.write_text("ID\na\n")
     yaml = tmp_path / "mine.yaml"
-    yaml.write_text(f"{YAML}train_csv: {table}\nnoise_folder: {noises}\n")
+    yaml.write_text(f"{YAML}test_csv: [{table}]\nnoise_folder: {noises}\n")
     start(yaml=yaml)
     start(yaml=yaml)
     (noises / "hiss.wav").write_bytes(b"RIFF")
