@@ -67,7 +67,7 @@ class Claim:
         """
         known = self.record["data"]
         own = {name: data.get(name) for name in data if "/" not in name}
-        changed = [f for f in {**own, **known} if known.get(f) != data.get(f)]
+        changed = sorted(f for f in {**own, **known} if known.get(f) != data.get(f))
         if self.trained and changed:
             inside = ", ".join(name for name in changed if "/" not in name)
             told = [f"{inside} in {place}"] if inside else []

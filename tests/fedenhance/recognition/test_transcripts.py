@@ -71,8 +71,16 @@ def test_audio_is_resampled(tokenizer, tmp_path):
     assert dataset[0]["sig"].shape == (16000,)
 
 
-def test_empty_transcripts_are_counted(tmp_path, caplog):
-    path = tmp_path / "m.csv"
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """Of a manifest, beside recordings that it may name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).touch()
+    return tmp_path / "m.csv"
+
+
+def test_empty_transcripts_are_counted(path, caplog):
     lines = ["ID,duration,wav,spk_id,wrd", "a,1,a.wav,x,FOX", "b,1,b.wav,x, "]
     path.write_text("\n".join(lines))
     with caplog.at_level(logging.WARNING):
@@ -88,8 +96,7 @@ def test_empty_transcripts_are_counted(tmp_path, caplog):
         ("ID,duration,wav,wrd\na,1,a.wav,", "no transcripts"),
     ],
 )
-def test_a_bad_manifest_is_named(content, culprit, tmp_path):
-    path = tmp_path / "m.csv"
+def test_a_bad_manifest_is_named(content, culprit, path):
     path.write_text(content)
     with pytest.raises(ValueError, match=rf"m\.csv.*{culprit}"):
         transcripts.load_transcripts(path, ".")
