@@ -90,10 +90,7 @@ def to_record(arrays):
 def pack(array):
     """Packs one numpy array; its header is written once for all of its kind."""
     dtype, start = header(array.dtype, array.shape)
-    packed = Array.__new__(Array)  # whose constructor takes as long as all the rest
-    data = start + array.tobytes()
-    vars(packed).update(dtype=dtype, shape=array.shape, stype=NUMPY, data=data)
-    return packed
+    return Array(dtype, array.shape, NUMPY, start + array.tobytes())
 
 
 @functools.lru_cache(maxsize=4096)

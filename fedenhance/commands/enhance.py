@@ -54,10 +54,7 @@ def parse(argv):
     )
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--trust", action="store_true", help="run a model's own code")
-    limits.add_options(parser)
-    options = parser.parse_args(argv)
-    options.dry = limits.share_of(options, parser)
-    return options
+    return limits.parse(parser, argv)
 
 
 def main(argv):

@@ -1,8 +1,11 @@
 """The options of programs that say how much of the noise is taken away."""
 
 
-def add_options(parser):
-    """Add ``--attenuation_limit`` and ``--dry`` to a parser."""
+def parse(parser, argv):
+    """Parse a command line that also takes ``--attenuation_limit`` and ``--dry``.
+
+    What comes of both is ``dry``: a share, or None.
+    """
     how_much = parser.add_mutually_exclusive_group()
     how_much.add_argument(
         "--attenuation_limit",
@@ -18,6 +21,9 @@ def add_options(parser):
         metavar="SHARE",
         help="the same as a share of the recording that stays in it; 0: none",
     )
+    options = parser.parse_args(argv)
+    options.dry = share_of(options, parser)
+    return options
 
 
 def share_of(options, parser):

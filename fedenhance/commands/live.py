@@ -34,10 +34,7 @@ def parse(argv):
     parser.add_argument("--device", help="of sounddevice (default: the system's)")
     about = "run a model's own code"
     parser.add_argument("--trust", action="store_true", help=about)
-    limits.add_options(parser)
-    options = parser.parse_args(argv)
-    options.dry = limits.share_of(options, parser)
-    return options
+    return limits.parse(parser, argv)
 
 
 def main(argv):

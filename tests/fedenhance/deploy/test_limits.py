@@ -76,13 +76,12 @@ def test_an_option_takes_the_place_of_what_the_model_says():
 )
 def test_options(words, share, capsys):
     parser = argparse.ArgumentParser()
-    limits.add_options(parser)
     if isinstance(share, str):
         with pytest.raises(SystemExit):
-            limits.share_of(parser.parse_args(words), parser)
+            limits.parse(parser, words)
         assert share in capsys.readouterr().err
     else:
-        assert limits.share_of(parser.parse_args(words), parser) == share
+        assert limits.parse(parser, words).dry == share
 
 
 def test_live_the_share_is_that_of_what_was_heard():
