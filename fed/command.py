@@ -63,11 +63,15 @@ def run(argv):
     if options.federation:
         check_federation(options.federation)
     Process.command = [str(arg) for arg in argv]
-    with held(args, options.federation, options.restart) as Process.claim:
-        if not args[0].endswith(".py"):
-            return recipe.main(args)
-        with fit_federated(options.federation, options.fit):
-            return run_as_main(args)
+    with held(args, options.federation, options.restart) as claim:
+        before, Process.claim = Process.claim, claim
+        try:
+            if not args[0].endswith(".py"):
+                return recipe.main(args)
+            with fit_federated(options.federation, options.fit):
+                return run_as_main(args)
+        finally:
+            Process.claim = before
 
 
 def check_federation(file):

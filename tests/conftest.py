@@ -1,5 +1,6 @@
 """One thread and a quiet environment for every test; a corpus of a few seconds."""
 
+import contextlib
 import logging
 import os
 import random
@@ -18,6 +19,11 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
 import torch  # noqa: E402
+
+# absl, which the accountant of privacy brings, closes the standard error that it was
+# first imported with, unless it is the process's own; pytest's capture is not.
+with contextlib.suppress(ImportError), contextlib.redirect_stderr(sys.__stderr__):
+    import absl.logging  # noqa: F401
 
 RATE = 8000
 SPLITS = {"train": ["a", "b", "c", "d"], "valid": ["e"], "test": ["f"]}

@@ -111,8 +111,6 @@ FILES = {
     "strange/train.csv": "name\na.wav\n",
 }
 
-pytestmark = pytest.mark.slow  # after some other files it upsets the capture
-
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):

@@ -52,6 +52,14 @@ def test_a_longer_federation_goes_on_and_another_is_refused(script, tmp_path):  
         script(federation=longer)
 
 
+def test_a_folder_is_held_for_one_command_alone(script, train, tmp_path):  # noqa: F811
+    script()
+    before = (tmp_path / "out/run.json").read_bytes()
+    train("other", rounds=1)  # in the same process
+    assert (tmp_path / "out/run.json").read_bytes() == before
+    assert Process.claim is None
+
+
 def test_restart_removes_what_the_federation_left_alone(script, tmp_path):  # noqa: F811
     script()
     (tmp_path / "out/notes.txt").write_text("mine")
