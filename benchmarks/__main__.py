@@ -16,24 +16,18 @@ from benchmarks import OUT, measuring
 
 WHOLE = {
     "networks": "--threads 1 --clock cpu --batch-size 1 --repeats 3".split(),
-    "objectives": ["cost"],
     "rounds": ["--repeats", "1"],
-    "data": ["scan", "load", "switch"],
-    "quality": ["--seconds", "60"],
-    "scale": [],
-    "profiling": [],
+    "data": [],
+    "start": [],
 }
 """Benchmark -> its arguments in a whole run."""
 QUICK = {
     "networks": ["sudormrf_groupcomm", "--threads", "1", "--quick"],
-    "objectives": ["cost", "--batch_size", "1", "--seconds", "1", "--repeats", "2"],
     "rounds": ["--quick", "--no-ray"],
-    "data": ["scan", "load", "switch", "--quick"],
-    "quality": ["--quick"],
-    "scale": ["--quick"],
-    "profiling": ["--quick"],
+    "data": ["--quick"],
+    "start": ["--quick"],
 }
-MINUTES = {"networks": 8, "rounds": 12, "data": 7, "quality": 10}
+MINUTES = {"networks": 8, "rounds": 12, "data": 7}
 """The most that a benchmark may take; 5 where nothing is said."""
 WITH_AUTHORS = {"networks", "rounds", "data"}
 TABLES = {"networks": "networks_one_thread.csv"}
@@ -60,15 +54,13 @@ def command(name, args):
 
     Example
     -------
-    >>> command("scale", parse(["--quick", "--out", "o"]))[1:]
-    ['-m', 'benchmarks.scale', '--quick', '--out', 'o']
+    >>> command("start", parse(["--quick", "--out", "o"]))[1:]
+    ['-m', 'benchmarks.start', '--quick', '--out', 'o']
     """
     words = [sys.executable, "-m", f"benchmarks.{name}"]
     words += (QUICK if args.quick else WHOLE)[name]
     if args.authors and name in WITH_AUTHORS:
         words += ["--authors", str(args.authors)]
-    if name == "objectives":
-        return words
     note = ["--note", args.note] if args.note else []
     return [*words, "--out", str(args.out / TABLES.get(name, "")), *note]
 

@@ -20,14 +20,13 @@ import numpy as np
 from flwr.serverapp import strategy as flower
 
 from benchmarks import COMMITTED, OUT, measuring
-from benchmarks.loops import HERE, RUN_OPTS
-from benchmarks.quality import load
+from benchmarks.loops import HERE, RUN_OPTS, Case
 from fed import recipe
 from fed.arrays import pack, to_arrays
 from fed.runtime import ProcessGrid
 from fedenhance.based_yaml import open_hparams
+from fedenhance.recipes.LibriFSD50K.prepare import prepare
 from fedenhance.reports import markdown
-from recipes.LibriFSD50K.prepare import prepare
 
 KEYS = ["attack", "strategy", "seed"]
 KRUM = {"num_malicious_nodes": 1, "num_nodes_to_select": 6}
@@ -112,21 +111,26 @@ def run(args, attack, strategy, seed, folder):
     float
         Test SI-SDRi in dB; NaN if the run came to its end before.
     """
-    args.seed = seed
-    hparams = load(
-        "fedenhance",
-        args,
-        folder,
-        p_supervised=0.5,
-        p_available_users=1.0,
-        local_epoch_p=args.epochs,
-        rounds=args.rounds,
-        evaluate_every=10**6,
-        average=0.0,
-        learning_rate=args.lr,
-        batch_size=2,
-        models=f"!include:{args.network}",
-    )
+    settings = {
+        "data_folder": args.data_folder,
+        "manifest_folder": args.manifests,
+        "prepare": "null",
+        "models": f"!include:{args.network}",
+        "test_size": args.test_size,
+        "valid_size": 1,
+        "seed": seed,
+        "p_supervised": 0.5,
+        "p_available_users": 1.0,
+        "local_epoch_p": args.epochs,
+        "rounds": args.rounds,
+        "evaluate_every": 10**6,
+        "average": 0.0,
+        "learning_rate": args.lr,
+        "batch_size": 2,
+    }
+    folder.mkdir()
+    file = HERE.parent / "hparams" / "fedenhance.yaml"
+    hparams, _ = Case(str(file), settings).load(folder)
     federation, rows = hparams["federation"], []
     vars(federation).update(STRATEGIES[strategy])
     federation.callbacks = [lambda server_round, brain, row: rows.append(row)]

@@ -1,12 +1,10 @@
 #!/usr/bin/env python
-"""What the preparation of LibriFSD50K costs, and how fast its storages are read.
+"""How fast recordings are read, and what switching clients costs.
 
     python -m benchmarks.data                      # everything, on the built-in corpus
     python -m benchmarks.data load --authors DIR   # DIR holds fedenhance
-    python -m benchmarks.data prepare scan switch
+    python -m benchmarks.data switch
 
-- ``prepare``: against reading and rewriting every file of the corpora;
-- ``scan``: headers of 5,000 and of 50,000 files;
 - ``load``: batches of 6 x (speech, noise, noise) x 4 s from each storage, for one
   client and for a new loader with every client, and the bytes that a batch makes the
   system read or map. ``as recorded`` is the corpora, whose noise is resampled from
@@ -21,13 +19,10 @@ Files are in the page cache; all is read by one process on one thread.
 import contextlib
 import statistics
 import tempfile
-import time
 from functools import partial
-from itertools import count
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import soundfile
 import speechbrain as sb
 import torch
@@ -36,7 +31,6 @@ from benchmarks import loops, measuring, original
 from fed.loading import restrict
 from fedenhance.data import audio
 from fedenhance.data.datasets import collate, training_set
-from fedenhance.data.folders import find_files
 from fedenhance.data.manifests import (
     assign_clients,
     assign_groups,
@@ -45,58 +39,10 @@ from fedenhance.data.manifests import (
     take_isolated_noises,
 )
 from fedenhance.data.mixing import MixtureOfMixtures
-from fedenhance.recipes.audio_files import read_headers
 from fedenhance.recipes.LibriFSD50K.prepare import prepare
 from fedenhance.recipes.storage import read_at_16k
 
 BATCH_SIZE, SECONDS = 6, 4.0
-
-
-def rewrite(files, target):
-    """Read and write every file with soundfile, one after the other."""
-    for path in files:
-        soundfile.write(target, *soundfile.read(path))
-
-
-def preparation(args, clock):
-    """Preparation against rewriting, in turns, by the wall clock."""
-    with tempfile.TemporaryDirectory() as folder:
-        saves = (Path(folder, str(number)) for number in count())
-        prepare(args.data_folder, next(saves))  # makes the built-in corpus
-        corpora = sorted(Path(args.data_folder).rglob("*"))
-        files = [path for path in corpora if path.suffix in (".flac", ".wav")]
-        calls = {
-            "rewrite": lambda: rewrite(files, Path(folder, "x.wav")),
-            "prepare": lambda: prepare(args.data_folder, next(saves), jobs=2),
-        }
-        found = measuring.median_seconds(calls, args.repeats, time.perf_counter)
-    rows = [{"what": n, "files": len(files), "seconds": s} for n, s in found.items()]
-    rows[1]["speed_up"] = found["rewrite"] / found["prepare"]
-    measuring.report(args, "preparation", rows)
-
-
-def scan(args, clock):
-    """Listing and reading headers of files that are hardly more than headers."""
-    rows = []
-    for number in (500, 2000) if args.quick else (5000, 50000):
-        with tempfile.TemporaryDirectory() as folder:
-            for i in range(number):
-                place = Path(folder, "audio", str(i // 100))
-                if i % 100 == 0:
-                    place.mkdir(parents=True)
-                soundfile.write(place / f"{i}.wav", np.zeros(16), 16000)
-
-            def read(folder=folder):
-                files = list(find_files(folder, "audio")[0])
-                read_headers(folder, files, jobs=2)
-
-            # The first one reads the directory from the disk.
-            seconds = measuring.median_seconds(
-                {"read": read}, args.repeats, time.perf_counter, warm_up=1
-            )["read"]
-        row = {"files": number, "seconds": seconds}
-        rows.append({**row, "microseconds_per_file": 1e6 * seconds / number})
-    measuring.report(args, "scan", rows)
 
 
 # ------------------------------------------------------------------------- loading
@@ -307,7 +253,7 @@ def step_seconds(hparams, batch, clock, repeats=10):
     return measuring.median_seconds({"": step}, repeats - 1, clock, warm_up=1)[""]
 
 
-SECTIONS = {"prepare": preparation, "scan": scan, "load": load, "switch": switch}
+SECTIONS = {"load": load, "switch": switch}
 
 
 def parse(argv):

@@ -3,7 +3,7 @@
     python -m benchmarks.first_step hparams/fedenhance.yaml --output_folder FOLDER
 
 Prints one line of JSON: seconds of the wall clock and of the processor since the start
-of this module, at the end of each phase. ``benchmarks.profiling`` runs it.
+of this module, at the end of each phase. ``benchmarks.start`` runs it.
 """
 
 import json

@@ -26,15 +26,18 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import COMMITTED, measuring, original, quality
+from benchmarks import COMMITTED, measuring, original
+from benchmarks.loops import RUN_OPTS
 from fed import recipe
-from fedenhance.based_yaml import find, load_hparams
-from fedenhance.data.datasets import client_rows
+from fed.brain import join
+from fedenhance.based_yaml import build, find, load_hparams
+from fedenhance.data.datasets import client_rows, dataio_prepare
 from fedenhance.data.tables import grouped, read_json, write_json
 from fedenhance.networks.authors import load_reference
 from fedenhance.objectives.consistency import uniform
 from fedenhance.reports import figures, markdown
 from fedenhance.run_folder.files import whole_file
+from fedenhance.training.separation import mean_scores
 
 RECORDED = {"snr_range": [-5, 10], "loop_noise": True, "local_epoch_p": 0.25}
 KEPT = {"keep_optimizer": True, "patience": 0, "average": 0.95}
@@ -48,6 +51,11 @@ TRAININGS = {
 ORIGINAL = "the original"
 MODEL = "sudormrf_groupcomm_small"
 KEYS = ["training", "p_supervised", "seed", "seconds"]
+FOREVER = 10**6
+
+
+class TimeIsUp(Exception):
+    """Ends training; it is no error."""
 
 
 class Copies:
@@ -57,8 +65,8 @@ class Copies:
     ---------
     folder : Path
     marks : list of float
-        Seconds of training of each copy, ascending. After the last,
-        :class:`benchmarks.quality.TimeIsUp` is raised.
+        Seconds of training of each copy, ascending. After the last, :class:`TimeIsUp`
+        is raised.
     clock : callable
     """
 
@@ -85,7 +93,7 @@ class Copies:
             self.measured[str(mark)] = self.spent
         write_json(self.file, [self.spent, self.measured])
         if not self.left():
-            raise quality.TimeIsUp
+            raise TimeIsUp
         self.last = self.clock()
 
     def left(self):
@@ -112,8 +120,8 @@ def load(file, options, args, folder, seed, p_supervised):
         "valid_size": 1,
         "seed": seed,
         "p_supervised": p_supervised,
-        "rounds": quality.FOREVER,
-        "evaluate_every": quality.FOREVER,
+        "rounds": FOREVER,
+        "evaluate_every": FOREVER,
         **options,
     }
     hparams = load_hparams(find(file), json.dumps(settings))
@@ -133,8 +141,8 @@ def train_ours(hparams, copies):
     federation.schedule = begin
     federation.callbacks = [lambda _, brain, row: copies(brain.modules.state_dict())]
     try:
-        recipe.train(hparams, quality.RUN_OPTS)
-    except quality.TimeIsUp:
+        recipe.train(hparams, RUN_OPTS)
+    except TimeIsUp:
         return
 
 
@@ -157,7 +165,7 @@ def train_original(hparams, copies, authors):
         p_supervised=hparams["p_supervised"],
         p_available_users=hparams["p_available_users"],
         local_epoch_p=hparams["local_epoch_p"],
-        n_global_epochs=quality.FOREVER,
+        n_global_epochs=FOREVER,
         patience=0,
     )
     latest = copies.folder / "latest.pt"
@@ -172,23 +180,32 @@ def train_original(hparams, copies, authors):
     copies.begin()
     try:
         original.rounds_of(authors, tree, argv, copies.clock, after_round=after_round)
-    except quality.TimeIsUp:
+    except TimeIsUp:
         return
 
 
 def score(name, hparams, copies, marks):
     """Score copies on the test set; tell the time that each was kept at as well."""
-    states = []
+    states, rows = {}, []
     for mark in marks:
-        weights = torch.load(copies.path(mark), weights_only=True)
+        states[mark] = torch.load(copies.path(mark), weights_only=True)
         if name == ORIGINAL:
-            separator = load_reference(weights, "groupcomm")
-            weights = torch.nn.ModuleDict({"separator": separator}).state_dict()
-        states.append((mark, weights))
+            separator = load_reference(states[mark], "groupcomm")
+            modules = torch.nn.ModuleDict({"separator": separator})
+            states[mark] = modules.state_dict()
     if name == ORIGINAL:
         hparams |= {"modules": {"separator": separator}, "consistency": uniform}
-    rows = quality.score(hparams, states)
-    return [{**row, "measured": copies.measured[str(row["seconds"])]} for row in rows]
+    brain = build(hparams, RUN_OPTS)
+    join(brain)
+    test_set = dataio_prepare(hparams)["test"]
+    for mark, state in states.items():
+        brain.modules.load_state_dict(state)
+        brain.test(test_set, hparams["test_dataloader_opts"])
+        found = mean_scores(brain.utterances)
+        scores = {key: found[key] for key in ("si_sdri_1", "si_sdri_2")}
+        measured = copies.measured[str(mark)]
+        rows.append({"seconds": mark, **scores, "measured": measured})
+    return rows
 
 
 def run(name, p_supervised, seed, marks, args, clock):

@@ -1,10 +1,9 @@
 #!/usr/bin/env python
-"""What the objectives reach on the built-in corpus, and what MixIT costs.
+"""What the objectives reach on the built-in corpus.
 
-    python -m benchmarks.objectives cost
-    python -m benchmarks.objectives train --seeds 1 2 3
+    python -m benchmarks.objectives --seeds 1 2 3
 
-``train`` runs train.py and evaluate.py for every objective and seed. Finished runs are
+Runs train.py and evaluate.py for every objective and seed. Finished runs are
 kept, so that an interrupted benchmark goes on. It writes, into the output folder, one
 row a run to objectives.csv, means over seeds to objectives.md, and the scores of every
 utterance to <objective>/<seed>/evaluation/.
@@ -14,17 +13,10 @@ import argparse
 import statistics
 import subprocess
 import sys
-import time
-from functools import partial
 from pathlib import Path
-
-import torch
-from hyperpyyaml import load_hyperpyyaml
 
 from benchmarks import measuring
 from benchmarks.experiments import trained
-from fedenhance.networks.scaling import separate
-from fedenhance.objectives.mixit import mixit
 from fedenhance.reports.markdown import spread, table
 from fedenhance.reports.scores import read_rows, write_rows
 
@@ -55,23 +47,14 @@ RUNS = {
 def parse(argv):
     """The command line."""
     parser = measuring.describe(__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train with every objective")
-    train.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    train.add_argument("--objectives", nargs="+", choices=RUNS, default=list(RUNS))
-    train.add_argument("--hparams", default="hparams/fedenhance.yaml")
-    train.add_argument("--rounds", type=int, default=30)
-    train.add_argument("--out", type=Path, default=Path("results/objectives"))
-    train.add_argument(
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--objectives", nargs="+", choices=RUNS, default=list(RUNS))
+    parser.add_argument("--hparams", default="hparams/fedenhance.yaml")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--out", type=Path, default=Path("results/objectives"))
+    parser.add_argument(
         "--options", nargs=argparse.REMAINDER, default=[], help="more, for train.py"
     )
-    cost = commands.add_parser("cost", help="time MixIT and a training step")
-    cost.add_argument("--model", default="hparams/models/sudormrf_groupcomm.yaml")
-    cost.add_argument("--batch_size", type=int, default=6)
-    cost.add_argument("--seconds", type=float, default=4.0)
-    cost.add_argument("--threads", type=int, default=1)
-    cost.add_argument("--device", default="cpu")
-    cost.add_argument("--repeats", type=int, default=5)
     return parser.parse_args(argv)
 
 
@@ -116,8 +99,9 @@ def tabulate(rows):
     )
 
 
-def train(options):
+def main(argv=None):
     """Train with every objective and seed; write the tables anew after each."""
+    options = parse(argv)
     options.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in options.seeds:
@@ -128,41 +112,5 @@ def train(options):
     print(tabulate(rows))
 
 
-def cost(options):
-    """Time the objective alone and the network's training step."""
-    torch.set_num_threads(options.threads)
-    with open(options.model, encoding="utf-8") as file:
-        separator = load_hyperpyyaml(file)["separator"].to(options.device)
-    optimizer = torch.optim.Adam(separator.parameters())
-    size = options.batch_size, 2, round(16000 * options.seconds)
-    mixtures = torch.randn(size, device=options.device)
-    estimates = separate(separator, mixtures.sum(1)).detach().requires_grad_()
-
-    def objective():
-        mixit(estimates, mixtures).mean().backward()
-
-    def step():
-        loss = separate(separator, mixtures.sum(1)).square().mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    clock = time.perf_counter if options.device == "cpu" else measuring.synchronized
-    calls = {
-        function: partial(measuring.seconds_of, function, clock)
-        for function in (objective, step)
-    }
-    times = measuring.alternate(calls, 2 + options.repeats)
-    # The fastest: what other programs add is left out.
-    of_mixit, of_step = (min(found[2:]) for found in times.values())
-    print(
-        f"{Path(options.model).stem}, batch {size[0]} of {options.seconds:g} s, "
-        f"{estimates.shape[1]} sources, {options.device}, {options.threads} thread(s): "
-        f"MixIT {1000 * of_mixit:.1f} ms, training step {1000 * of_step:.0f} ms, "
-        f"{100 * of_mixit / (of_mixit + of_step):.2f} % of the step"
-    )
-
-
 if __name__ == "__main__":
-    arguments = parse(sys.argv[1:])
-    {"train": train, "cost": cost}[arguments.command](arguments)
+    main()

@@ -125,7 +125,37 @@ def manifests(rows):
     return markdown.table(["manifest", "", "recordings", "hours"], lines)
 
 
+CODES = {
+    "ours": "ours",
+    "bare": "bare loop, without CUDA graphs",
+    "flower": "Flower's own around the same Brain",
+    "original": "the original",
+    "authors": "the authors'",
+}
+
+
+def code(row):
+    """The code of a row in words."""
+    return CODES[row["code"]]
+
+
+def busy(rows):
+    """What a GPU does while clients train."""
+    heads = ["", "examples a second", "the GPU is busy, %"]
+    columns = [("examples_per_second", "{:.0f}"), ("busy_percent", "{:.0f}")]
+    return cells(rows, heads, [code, *columns])
+
+
+def steps(rows):
+    """What a training step is on a GPU."""
+    heads = ["", "ms", "kernels", "ms in them", "GB read and written"]
+    ms = [lambda row, key=key: f"{1e3 * float(row[key]):.0f}" for key in SECONDS]
+    return cells(rows, heads, [code, ms[0], "kernels", ms[1], "gigabytes"])
+
+
+SECONDS = ("seconds", "kernel_seconds")
 SIMULATED = ("bare", "pfl-research")
+SPLITS = ("train", "test")
 THOUSANDS = ("clients", "{:,.0f}")
 TABLES = {
     "experiments": Table(
@@ -151,7 +181,18 @@ TABLES = {
     "rounds": Table(BENCHMARKS, "rounds.csv", compared),
     "rounds_gpu": Table(BENCHMARKS, "rounds_gpu.csv", compared),
     "rounds_pfl": Table(BENCHMARKS, "rounds_pfl.csv", simulators),
+    "gpu_training": Table(BENCHMARKS, "gpu_training.csv", busy),
+    "gpu_steps": Table(BENCHMARKS, "gpu_steps.csv", steps),
     "peers": Table(BENCHMARKS, "peers.csv", peers),
+    "recognition": Table(
+        "fedenhance/recipes/LibriSpeech/ASR/README.md",
+        "recognition.csv",
+        lambda rows: cells(
+            rows,
+            ["training", "rounds or epochs", "training speech", "test speakers"],
+            ["training", "epochs", *((f"{s}_WER", "{:.1f}") for s in SPLITS)],
+        ),
+    ),
     "privacy_clients": Table(
         "docs/privacy.md",
         "privacy_clients.csv",

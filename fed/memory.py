@@ -12,11 +12,11 @@ def keep_freed_memory():
     """Keep the memory of tensors that are freed, for those that follow.
 
     By default glibc gives large blocks back to the system at once, which hands them out
-    again page by page, filled with zeros; `python -m benchmarks.profiling memory`
-    measures what that takes of a training step. The process then keeps what it once
-    had, and where sizes vary it can come to have more. Nothing is done without glibc,
-    nor where environment variables (``MALLOC_...``, ``GLIBC_TUNABLES``) say how memory
-    is to be had.
+    again page by page, filled with zeros; `python -m benchmarks.networks`, with
+    ``--keep-memory`` and without, tells what that takes of a training step. The process
+    then keeps what it once had, and where sizes vary it can come to have more. Nothing
+    is done without glibc, nor where environment variables (``MALLOC_...``,
+    ``GLIBC_TUNABLES``) say how memory is to be had.
 
     Returns
     -------

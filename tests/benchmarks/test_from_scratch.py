@@ -5,7 +5,7 @@ import argparse
 import pytest
 import torch
 
-from benchmarks import from_scratch, quality
+from benchmarks import from_scratch
 from fedenhance.data.tables import read_table
 
 
@@ -18,7 +18,7 @@ def test_a_training_goes_on_where_it_stopped(tmp_path):
     assert again.spent == 3 and again.left() == [6.0, 9.0]
     again.begin()  # the time in between does not count
     again({"weight": torch.zeros(1)})  # 7 s
-    with pytest.raises(quality.TimeIsUp):
+    with pytest.raises(from_scratch.TimeIsUp):
         again({"weight": torch.zeros(1)})  # 10 s
     assert again.measured == {"2.0": 3, "6.0": 7, "9.0": 10}
     assert torch.load(again.path(2.0))["weight"] == 1

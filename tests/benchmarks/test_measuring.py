@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import measuring
 
-MODULES = ["__main__", "gpu", "measuring", "loops", "rounds", "scale", "profiling"]
+MODULES = ["__main__", "gpu", "measuring", "loops", "rounds", "start"]
 
 
 def take(megabytes):

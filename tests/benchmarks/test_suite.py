@@ -15,8 +15,8 @@ SHARED = """
 """
 BY_THEMSELVES = """
     adaptation attacks bare_folder compression deployed enhancement experiments
-    first_step from_scratch gpu kills pairs peers personal pfl_research privacy recipes
-    recipes_exact recognition udase
+    first_step from_scratch gpu kills objectives pairs peers personal pfl_research
+    privacy recipes recipes_exact recognition udase
 """
 NO_PART = {*SHARED.split(), *BY_THEMSELVES.split()}
 
@@ -43,7 +43,7 @@ def test_a_benchmark_that_fails_does_not_stop_the_others(outcomes, capsys):
     printed = capsys.readouterr().out
     assert end.value.code == 1
     assert "networks: failed (1)" in printed and "rounds: stopped after" in printed
-    assert "scale: done" in printed and "profiling: done" in printed
+    assert "data: done" in printed and "start: done" in printed
 
 
 def test_all_well_ends_with_zero(outcomes):
