@@ -7,9 +7,13 @@ To train an older experiment again, convert its YAML::
 Whoever renames what a YAML file may name adds a line to ``RENAMED``.
 """
 
+import hashlib
+import os
 import re
 import sys
 from pathlib import Path
+
+from fedenhance.run_folder.files import whole_file
 
 #: Beginnings of dotted names, old -> new. The longest that fits counts.
 RENAMED = {
@@ -57,6 +61,13 @@ _OLD_MASK_NETWORK = re.compile(
 )
 
 
+#: Now said once, to the Brain: ``frozen_statistics`` of the experiment.
+_OLD_SETTING = re.compile(
+    r"(!new:fedenhance\.networks\.gtcrn\.MaskNet\n( +).*\n(?:\2.*\n)*?)"
+    r"\2frozen_statistics: .*\n"
+)
+
+
 def current_names(text):
     """Bring the names in an experiment's YAML up to date.
 
@@ -75,7 +86,31 @@ def current_names(text):
     'consistency: !name:fedenhance.objectives.consistency.by_power'
     """
     text = _OLD_MASK_NETWORK.sub(_name_block, text)
+    text = _OLD_SETTING.sub(r"\1", text)
     return _OLD_NAME.sub(lambda name: name[1] + RENAMED[name[2]], text)
+
+
+def current_file(path):
+    """Find a YAML file with today's names, for others to include.
+
+    Arguments
+    ---------
+    path : Path
+
+    Returns
+    -------
+    Path
+        The file itself or, where its names are older, a copy in the user's cache.
+    """
+    text = path.read_text(encoding="utf-8")
+    current = current_names(text)
+    if current == text:
+        return path
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    digest = hashlib.sha256(current.encode()).hexdigest()[:16]
+    with whole_file(Path(home) / "fedenhance" / f"{digest}.yaml") as file:
+        file.write_text(current, encoding="utf-8")
+    return Path(home).resolve() / "fedenhance" / f"{digest}.yaml"
 
 
 def _name_block(old):

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from fedenhance.data.available import check_device, require
 from fedenhance.deploy.description import UntrustedError, check_names, is_own
-from fedenhance.deploy.renamed import current_names
+from fedenhance.deploy.renamed import current_file, current_names
 from fedenhance.networks.scaling import separate
 from fedenhance.objectives.consistency import keep_some
 from fedenhance.objectives.nearly_clean import share_of
@@ -396,4 +396,4 @@ def include_network(start, given=()):
     described = read_experiment(path)
     keys = {"sample_rate", "clean_above"}.difference(given)
     lines = [f"{k}: {described[k]}" for k in keys if described.get(k) is not None]
-    return "\n".join([f"models: !include:{path.as_posix()}", *lines, ""])
+    return "\n".join([f"models: !include:{current_file(path).as_posix()}", *lines, ""])

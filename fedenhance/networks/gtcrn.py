@@ -248,9 +248,6 @@ class MaskNet(nn.Module):
         come again in reverse.
     num_blocks : int
         Dual-path blocks.
-    frozen_statistics : bool
-        Whether batch normalisation trains with the statistics it has, as when a trained
-        network is adapted to a few recordings. They then never change.
 
     Example
     -------
@@ -274,7 +271,6 @@ class MaskNet(nn.Module):
         hidden_channels,
         dilations,
         num_blocks,
-        frozen_statistics=False,
     ):
         super().__init__()
         check_positive(num_blocks=num_blocks, channels=channels)
@@ -290,7 +286,6 @@ class MaskNet(nn.Module):
                 f"that they halve twice, got {num_low_bins} + {num_bands}."
             )
         self.num_sources = num_sources
-        self.frozen_statistics = frozen_statistics
         self.num_bands = total // 4 + 1  # in the blocks
         self.bands = Bands(fft_length, num_low_bins, num_bands, sample_rate)
         self.analysis = nn.ModuleList(
@@ -325,15 +320,6 @@ class MaskNet(nn.Module):
         norm = self.synthesis[-1].norm
         norm.weight.fill_(0.1)
         norm.bias[::2] = math.atanh(1 / self.num_sources)  # real parts
-
-    def train(self, mode=True):
-        """Switch to training, but for statistics that are frozen."""
-        super().train(mode)
-        if self.frozen_statistics:
-            for module in self.modules():
-                if isinstance(module, Norm):
-                    module.training = False
-        return self
 
     def initial_state(self, batch_size):
         """Return what stands for the frames before a signal, a list of tensors."""

@@ -177,6 +177,8 @@ def flat(values, folder="", key=""):
 def of_now(settings):
     """Name each manifest, and absolutely, as older versions and other YAML do not.
 
+    Networks said whether their statistics are frozen, which the experiment says now.
+
     Example
     -------
     >>> of_now({"manifest_folder": "/m", "test_csv": ["a.csv"]})
@@ -191,4 +193,6 @@ def of_now(settings):
         for key, value in settings.items()
         if key.endswith("_csv") and isinstance(value, str) and value[:1] not in "</"
     ]
+    said = [key for key in settings if key.endswith(".frozen_statistics")]
+    settings = {k: v for k, v in settings.items() if k not in said or v}
     return settings | {key: str(Path(settings[key]).absolute()) for key in relative}

@@ -16,10 +16,12 @@ from hyperpyyaml import load_hyperpyyaml
 
 from fedenhance.deploy.packaging import package
 from fedenhance.deploy.renamed import RENAMED, current_names
-from fedenhance.deploy.trained import load_trained
+from fedenhance.deploy.trained import include_network, load_trained
+from fedenhance.networks.separator import Separator
 from fedenhance.objectives.mixit import constrained_mixit
 from fedenhance.training.separation import Separation
 
+HPARAMS = Path(__file__).parents[3] / "fedenhance" / "hparams"
 RUN = Path(__file__).parents[2] / "fixtures" / "older_run"
 MIXTURE = torch.linspace(0, 60, 800).sin().unsqueeze(0)
 
@@ -71,6 +73,22 @@ def test_a_mask_network_of_its_own_class_names_its_block(old, sizes, blocks):
     masknet = load_hyperpyyaml(current_names(text))["masknet"]
     assert [type(block).__name__ for block in masknet.blocks] == [blocks] * 3
     assert masknet(torch.randn(1, 8, 4)).shape == (2, 1, 8, 4)
+
+
+def test_an_older_gtcrn_says_what_the_brain_says_now():
+    text = (HPARAMS / "models/gtcrn.yaml").read_text()
+    place = "        num_blocks: !ref <num_blocks>\n"
+    old = text.replace(place, f"{place}        frozen_statistics: false\n")
+    assert current_names(old) == text != old
+
+
+def test_an_older_package_can_be_started_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    overrides = include_network(RUN)
+    models = load_hyperpyyaml("{models: 0, sample_rate: 0}", overrides)["models"]
+    assert type(models["separator"]) is Separator
+    assert include_network(RUN) == overrides
+    assert len([*tmp_path.rglob("*.yaml")]) == 1
 
 
 @pytest.mark.parametrize("name", RENAMED.values())

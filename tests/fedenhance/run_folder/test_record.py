@@ -9,6 +9,7 @@ import pytest
 
 from fedenhance.commands import train
 from fedenhance.run_folder import record
+from fedenhance.run_folder.commands import of_now
 from fedenhance.run_folder.record import claimed, digests, locked
 from fedenhance.training.settings import read_command
 
@@ -252,3 +253,9 @@ def test_what_trains_for_a_run_leaves_its_folder_to_it(start, tmp_path):
     assert record.WORKER not in os.environ
     told = json.loads((tmp_path / "out/run.json").read_text())
     assert told["settings"]["n_clients"] == 4
+
+
+def test_networks_that_said_their_statistics_are_not_frozen_say_what_they_say_now():
+    said = {"models.frozen_statistics": False, "a.masknet.frozen_statistics": False}
+    assert of_now({"frozen_statistics": False, **said}) == {"frozen_statistics": False}
+    assert of_now({"models.frozen_statistics": True})
