@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How busy a GPU is while clients train, how much fits, what a step costs.
+"""How busy a GPU is while clients train, and what a step costs.
 
     python -m benchmarks.gpu --authors DIR       # DIR holds sudo_rm_rf and fedenhance
     python -m benchmarks.gpu steps training --precision bf16
@@ -15,11 +15,7 @@ Of FedEnhance's full network, in batches of 6 mixtures of 4 s:
 ``steps``
     Seconds of a training step of the network alone, and of the first one, in which
     ``--compile`` compiles the repeated block; the seconds and the number of its
-    kernels, and the bytes that its operations read and write, beside what a copy on
-    this card reaches. Bytes are those of all inputs and outputs, once each, as if
-    nothing stayed in a cache.
-``largest``
-    The largest batch whose training step fits the memory.
+    kernels.
 
 Recordings come again where the corpus is small. It needs a GPU with CUDA.
 """
@@ -35,17 +31,12 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from benchmarks import loops, measuring, models
 from benchmarks.rounds import CODES, original_code
 
 SECONDS = 4.0
 SAMPLED = "utilization.gpu,memory.used,power.draw"
-MOVES_NOTHING = {"empty", "empty_like", "empty_strided", "new_empty", "_unsafe_view"}
-MOVES_NOTHING |= {"new_empty_strided"}
-"""Operations that PyTorch does not call views."""
 
 
 def parse(argv):
@@ -191,28 +182,10 @@ def suffix(args):
 # ------------------------------------------------------------------------- steps
 
 
-class Traffic(TorchDispatchMode):
-    """Counts the bytes that operations read and write; views move nothing."""
-
-    def __init__(self):
-        super().__init__()
-        self.bytes = self.calls = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        """Count the tensors of one operation."""
-        result = function(*args, **(kwargs or {}))
-        if not function.is_view and function._opname not in MOVES_NOTHING:
-            tensors = {id(leaf): leaf for leaf in tree_leaves((args, kwargs, result))}
-            tensors = [t for t in tensors.values() if isinstance(t, torch.Tensor)]
-            self.bytes += sum(t.numel() * t.element_size() for t in tensors)
-            self.calls += 1
-        return result
-
-
 def steps(args, clock):
     """Rows of a table: a training step of our network and the authors'."""
-    args.seconds, copied = SECONDS, copy_bandwidth(clock)
-    batch, rows = models.make_batch(args), []
+    args.seconds, rows = SECONDS, []
+    batch = models.make_batch(args)
     for code in ("ours",) if args.compile else ("ours", "authors"):
         network = models.build(args.model, code, args)
         if network is None:
@@ -224,23 +197,8 @@ def steps(args, clock):
         kernels, launches = kernel_time(step)
         row = {"code": code, "precision": args.precision, "compiled": args.compile}
         row |= {"seconds": found[code], "kernels": launches}
-        row |= {"kernel_seconds": kernels, "first_seconds": first}
-        if not args.compile:  # what a compiled kernel moves is not to be seen
-            with Traffic() as traffic:
-                step()
-            row["gigabytes"] = traffic.bytes / 1e9
-            row["gigabytes_per_second"] = row["gigabytes"] / kernels
-            row["copy_gigabytes_per_second"] = copied
-        rows.append(row)
+        rows.append({**row, "kernel_seconds": kernels, "first_seconds": first})
     measuring.report(args, f"gpu_steps{suffix(args)}", rows)
-
-
-def copy_bandwidth(clock, size=2**28, repeats=10):
-    """Return the GB a second that a copy from memory to memory reads and writes."""
-    source, target = torch.randn(2, size, device="cuda")
-    copy = partial(target.copy_, source)
-    seconds = measuring.median_seconds({"copy": copy}, repeats, clock, warm_up=1)
-    return 2 * 4 * size / 1e9 / seconds["copy"]
 
 
 def kernel_time(call):
@@ -255,55 +213,7 @@ def kernel_time(call):
     return sum(e.time_range.elapsed_us() for e in kernels) / 1e6, len(kernels)
 
 
-# ----------------------------------------------------------------------- largest
-
-
-def largest(args, clock):
-    """Rows of a table: the largest batch of our network and of the authors'."""
-    args.seconds, rows = SECONDS, []
-    for code in ("ours", "authors"):
-        network = models.build(args.model, code, args)
-        if network is not None:
-            fits = partial(fits_memory, network, args)
-            found = bisect(fits, tolerance=0.25 if args.quick else 0.02)
-            row = {"code": code, "precision": args.precision, "batch_size": found}
-            gib = torch.cuda.get_device_properties(0).total_memory / 2**30
-            rows.append({**row, "audio_seconds": SECONDS, "memory_gib": gib})
-    measuring.report(args, f"gpu_largest{suffix(args)}", rows)
-
-
-def fits_memory(network, args, batch_size):
-    """Whether a training step of a batch fits the memory of the GPU."""
-    args.batch_size, kept = batch_size, args.batch_size
-    try:
-        models.train(network, models.make_batch(args), args)
-        return True
-    except torch.cuda.OutOfMemoryError:
-        return False
-    finally:
-        args.batch_size = kept
-        network.zero_grad(set_to_none=True)
-        torch.cuda.empty_cache()
-
-
-def bisect(fits, tolerance):
-    """Find the largest size that fits, to a relative tolerance.
-
-    Example
-    -------
-    >>> bisect(lambda size: size <= 100, tolerance=0.001)
-    100
-    """
-    low, high = 0, 1
-    while fits(high):
-        low, high = high, 2 * high
-    while high - low > max(1, tolerance * low):
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
-
-
-SECTIONS = {f.__name__: f for f in (training, steps, largest)}
+SECTIONS = {"training": training, "steps": steps}
 
 
 def main(argv=None):

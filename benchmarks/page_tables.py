@@ -53,16 +53,46 @@ def peers(rows):
     rows = [row for row in rows if row["n_noises"] in ("1", "2")]
     lines = []
     for name, pair in grouped(rows, lambda row: row["enhancer"]).items():
-        found = [
-            " / ".join(f"{float(row[key]):.{digits}f}" for row in pair)
-            for key, digits in MEASURES
-        ]
+        found = [both(pair, key, digits) for key, digits in MEASURES]
         count = int(float(pair[0]["parameters"]))
         took = float(pair[0]["realtime_factor"])
         last = [f"{took:.3f}" if name != "nothing" else "–", f"{count:,}" or "–"]
         lines.append([PEERS.get(name, name), *found, *last])
     heads = ["enhancer", "SI-SDRi, dB", "PESQ", "ESTOI", "DNSMOS", "of real time"]
     return markdown.table([*heads, "weights"], lines)
+
+
+def enhanced(rows):
+    """What the model that comes along makes of noisy recordings."""
+    names = {"nothing": "noisy", "pretrained": "enhanced"}
+    pairs = {name: those(rows, {"enhancer": name})[:2] for name in names}
+    lines = [
+        [names[name], *(both(pair, key, digits) for key, digits in MEASURES)]
+        for name, pair in pairs.items()
+    ]
+    heads = ["", "SI-SDR improvement, dB", "PESQ", "ESTOI", "DNSMOS"]
+    return markdown.table(heads, lines)
+
+
+def both(pair, key, digits):
+    """A number with one and with two noises."""
+    return " / ".join(f"{float(row[key]):.{digits}f}" for row in pair)
+
+
+def pretrained(rows):
+    """What the model that comes along gains, by number of noises and input."""
+    lines = []
+    for row in those(rows, {"metric": "si_sdri"}):
+        same = {key: row[key] for key in ("grouping", "group")}
+        if row["grouping"] in ("n_noises", "input_snr"):
+            noises = {"1": "one noise", "2": "two noises"}
+            title = noises.get(row["group"], f"input of {row['group']} dB")
+            gain, low, high = (float(row[key]) for key in ("mean", "low", "high"))
+            estoi = float(those(rows, {"metric": "estoii", **same})[0]["mean"])
+            reached = f"{gain:.2f} ({low:.2f} to {high:.2f})"
+            lines.append([title, row["n"], reached, f"{estoi:.3f}"])
+    heads = ["", "recordings", "SI-SDR gained, dB (95 % interval)", "ESTOI gained"]
+    return markdown.table(heads, lines)
 
 
 def compared(rows):
@@ -148,9 +178,9 @@ def busy(rows):
 
 def steps(rows):
     """What a training step is on a GPU."""
-    heads = ["", "ms", "kernels", "ms in them", "GB read and written"]
+    heads = ["", "ms", "kernels", "ms in them"]
     ms = [lambda row, key=key: f"{1e3 * float(row[key]):.0f}" for key in SECONDS]
-    return cells(rows, heads, [code, ms[0], "kernels", ms[1], "gigabytes"])
+    return cells(rows, heads, [code, ms[0], "kernels", ms[1]])
 
 
 SECONDS = ("seconds", "kernel_seconds")
@@ -184,6 +214,21 @@ TABLES = {
     "gpu_training": Table(BENCHMARKS, "gpu_training.csv", busy),
     "gpu_steps": Table(BENCHMARKS, "gpu_steps.csv", steps),
     "peers": Table(BENCHMARKS, "peers.csv", peers),
+    "enhanced": Table("README.md", "peers.csv", enhanced),
+    "pretrained": Table(
+        "fedenhance/pretrained/gtcrn/README.md",
+        "fedenhance/recipes/PackagedRecordings/results/pretrained.csv",
+        pretrained,
+    ),
+    "input_snr": Table(
+        "fedenhance/recipes/MiniLibriFSD50K/README.md",
+        "fedenhance/recipes/MiniLibriFSD50K/results/statistics.csv",
+        lambda rows: cells(
+            rows,
+            ["split", "chunks", "lower quartile", "median", "upper quartile"],
+            ["split", "chunks", *(f"snr_one_q{q}" for q in (25, 50, 75))],
+        ),
+    ),
     "recognition": Table(
         "fedenhance/recipes/LibriSpeech/ASR/README.md",
         "recognition.csv",

@@ -11,10 +11,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from fedenhance.data.tables import read_table
-
 ROOT = Path(__file__).resolve().parent.parent
-SCORES = ("si_sdri", "pesq", "estoi", "dnsmos")
 PAGES = sorted(
     path
     for path in ROOT.rglob("*.md")
@@ -36,24 +33,6 @@ def test_links_lead_to_files(page):
 
 def test_the_readme_is_a_short_read():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
-
-
-def test_the_readme_has_the_scores_that_were_measured():
-    """Of the model that comes along: all four of them, beside the recordings'."""
-    rows = {
-        (row["enhancer"], row["n_noises"]): row
-        for row in read_table(ROOT / "benchmarks/results/peers.csv")
-        if row["noise_db"] == "-5 to 10"
-    }
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, enhancer in (("noisy", "nothing"), ("enhanced", "pretrained")):
-        cells = [
-            "{:.1f} dB, {:.2f}, {:.2f}, {:.2f}".format(
-                *(float(rows[enhancer, count][key]) for key in SCORES)
-            )
-            for count in "12"
-        ]
-        assert f"| {name} | {' | '.join(cells)} |" in text
 
 
 def test_modules_that_pages_name_exist():
