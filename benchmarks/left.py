@@ -6,9 +6,9 @@ import re
 import torch
 from speechbrain.utils.checkpoints import ckpt_recency
 
-from fed.files import load
 from fedenhance.data.tables import read_table
 from fedenhance.run_folder.checkpoints import Checkpoints, is_archive
+from fedenhance.run_folder.states import load
 
 LOGS = {"log.txt", "env.log", "train.py", ".lock", ".origin"}
 """What a run says while it runs, and what is noted of where."""

@@ -27,7 +27,7 @@ from speechbrain import Brain
 
 from benchmarks.recipes import ROOT, copied, prepared, recipes, run
 from fed.command import run_as_main
-from fed.files import load
+from fedenhance.run_folder.states import load
 
 OUT = ROOT / "benchmarks/results/recipes_exact.csv"
 ROUNDS = 3

@@ -8,11 +8,12 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fed import command, members, personal
+from fed import command, personal
 from fed.arrays import to_arrays, to_record
 from fed.compression import compress
 from fed.intact import intact
 from fed.packing import packing
+from fed.secure import members
 from fed.site import Task
 
 app = ClientApp(mods=[packing])

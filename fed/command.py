@@ -19,10 +19,10 @@ from speechbrain import Brain
 from speechbrain.utils.logger import get_logger
 
 from fed import recipe
+from fed.__main__ import parse
 from fed.brain import Federated
 from fed.claim import held
 from fed.memory import keep_freed_memory
-from fed.words import parse
 from fedenhance.based_yaml import find, load_hparams, read_values
 from fedenhance.run_folder.record import as_server, as_worker
 

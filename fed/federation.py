@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fed import command, secure
+from fed import command
 from fed import weighting as weightings
 from fed.claim import fingerprint
 from fed.compression import FORMATS
@@ -15,6 +15,7 @@ from fed.loading import rows_of
 from fed.memory import keep_freed_memory
 from fed.personal import settings_of
 from fed.runtime import RUNTIMES
+from fed.secure.server import refuse
 from fed.server import Server
 from fed.site import Site
 from fed.strategy import compares_replies
@@ -201,7 +202,7 @@ class Federation:
                     "secure and mods are to hide."
                 )
         if self.secure:
-            secure.refuse(self)
+            refuse(self)
         if self.privacy and self.weighting is not weightings.uniform:
             raise ValueError(
                 "Differential privacy bounds what one client can change only if all "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fed import files
+from fed.ledger import Table
 from fed.partition import values
 
 
@@ -26,7 +26,7 @@ def report(rows, clients, folder, amount=None, columns=()):
     columns : list of str
         Columns whose distributions to show.
     """
-    table = files.Table(Path(folder, "clients_data.csv"))
+    table = Table(Path(folder, "clients_data.csv"))
     table.rewrite(tabulate(rows, clients, amount, columns))
     for column in columns:
         plot(rows, clients, column, Path(folder, "figures", f"clients_{column}.png"))

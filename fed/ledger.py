@@ -1,16 +1,19 @@
 """What a run leaves on disk: tables, the best model, and a state to go on from."""
 
+import csv
+import io
 import shutil
+from pathlib import Path
 from uuid import uuid4
 
 import torch
 from speechbrain.utils.logger import get_logger
 
-from fed import files
 from fed.arrays import get_arrays, set_arrays
 from fed.strategy import restore_strategy, strategy_state
+from fedenhance.run_folder import states
 from fedenhance.run_folder.checkpoints import Checkpoints, check, check_reported
-from fedenhance.run_folder.files import sweep
+from fedenhance.run_folder.files import inert, sweep, whole_file
 from fedenhance.run_folder.models import load_initial
 
 logger = get_logger(__name__)
@@ -32,8 +35,8 @@ class Ledger:
         self.site = site
         self.strategy = strategy
         folder = site.output_folder
-        self.rounds_table = files.Table(folder / "rounds.csv")
-        self.clients_table = files.Table(folder / "clients.csv")
+        self.rounds_table = Table(folder / "rounds.csv")
+        self.clients_table = Table(folder / "clients.csv")
         self.checkpointer = best_checkpointer(site)
         self.rows = []
         self.best = None
@@ -50,7 +53,7 @@ class Ledger:
         """
         site, numbers, average = self.site, self.site.brain.numbers(), None
         if site.state_file.exists():
-            state = files.load(site.state_file)
+            state = states.load(site.state_file)
             arrays, self.rows = state["arrays"], state["rows"]
             numbers |= state.get("numbers", {})
             if self.federation.average:  # else one of before would be evaluated
@@ -99,7 +102,7 @@ class Ledger:
         state = {"arrays": arrays, "numbers": numbers, "average": average}
         state |= {"rows": self.rows, "best": self.best, "identity": self.identity}
         state["strategy"] = strategy_state(self.strategy)
-        files.save(self.site.state_file, state)
+        states.save(self.site.state_file, state)
         # Only now: what was best before is needed if the round is done again.
         self.checkpointer.delete_checkpoints(max_keys=["round"], importance_keys=[])
         self.rounds_table.rewrite(self.rows)
@@ -181,3 +184,87 @@ def best_checkpointer(site):
         if id(module) not in covered and not empty:
             recoverables[name] = module
     return BestModel(site.save_folder, recoverables)
+
+
+class ClientStates:
+    """What clients keep from round to round, in one file a client and round.
+
+    A client that is asked to train round r goes on from its newest state before r, so
+    that a round that is repeated after a crash starts from the same state.
+
+    Arguments
+    ---------
+    folder : Path
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def _files(self, key):
+        folder = self.folder.joinpath(*map(states.file_name, key))
+        return folder, {int(path.stem): path for path in folder.glob("[0-9]*.pt")}
+
+    def load(self, key, server_round):
+        """Return the state of a (run, client) before a round, or nothing."""
+        _, files = self._files(key)
+        rounds = [r for r in files if r < server_round]
+        if not rounds:
+            return {}
+        state = states.load_tensors(files[max(rounds)])
+        names = ("arrays", "numbers")
+        return state | {n: states.with_arrays(state.get(n, {})) for n in names}
+
+    def save(self, key, server_round, state):
+        """Save the state of a (run, client) after a round; keep the one before."""
+        folder, files = self._files(key)
+        states.save(folder / f"{server_round}.pt", state)
+        for old in sorted(r for r in files if r < server_round)[:-1]:
+            files[old].unlink()
+
+
+class Table:
+    """A csv file of rows that have a ``round``.
+
+    Arguments
+    ---------
+    path : Path
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.columns = []
+
+    def start(self, last_round):
+        """Drop what was written after a round; forget everything for round -1."""
+        rows = []
+        if self.path.exists():
+            with open(self.path, newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                # A line that was cut off by a kill belongs to a later round.
+                complete = (r for r in reader if None not in r.values())
+                rows = [r for r in complete if int(r["round"]) <= last_round]
+        self.rewrite(rows)
+
+    def rewrite(self, rows):
+        """Write all rows anew."""
+        self.columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(map(inert_row, rows))
+        with whole_file(self.path) as partial:
+            partial.write_bytes(text.getvalue().encode())
+
+    def append(self, rows):
+        """Add rows; new columns make it write the file anew."""
+        if any(key not in self.columns for row in rows for key in row):
+            with open(self.path, newline="", encoding="utf-8") as file:
+                self.rewrite([*csv.DictReader(file), *rows])
+            return
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns).writerows(map(inert_row, rows))
+
+
+def inert_row(row):
+    """Clients may call themselves what a spreadsheet takes for a formula."""
+    return {key: inert(cell) for key, cell in row.items()}

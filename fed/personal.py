@@ -24,13 +24,14 @@ import torch
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from speechbrain.utils.logger import get_logger
 
-from fed import files
 from fed.arrays import get_arrays, matching, set_arrays, to_arrays, to_record
+from fed.ledger import Table
 from fed.loading import loader_options, restrict
 from fed.replies import client_row, collect, require_content
 from fed.schema import Schema, line, require_names
 from fed.site import Task
 from fedenhance.run_folder.files import whole_file
+from fedenhance.run_folder.states import file_name
 
 logger = get_logger(__name__)
 
@@ -217,7 +218,7 @@ def training_alone(weights, chosen):
 def keep(site, arrays, client):
     """Write a client's model as ``<module>.ckpt`` files, beside the run's YAML."""
     set_arrays(site.brain, arrays)
-    folder = site.save_folder / FOLDER / files.file_name(client)
+    folder = site.save_folder / FOLDER / file_name(client)
     for name, module in site.brain.modules.items():
         if state := module.state_dict():
             with whole_file(folder / f"{name}.ckpt") as partial_file:
@@ -272,7 +273,7 @@ def ask(server):
     ]
     set_arrays(brain, best[0])
     brain.set_numbers(best[1])
-    files.Table(site.output_folder / TABLE).rewrite(rows)
+    Table(site.output_folder / TABLE).rewrite(rows)
     tell(rows, server.federation)
     return rows
 

@@ -28,7 +28,7 @@ from fed.replies import (
     withhold,
 )
 from fed.schema import Schema, line, may_set
-from fed.secure import SecureAggregation
+from fed.secure.server import SecureAggregation
 from fed.site import Task
 from fed.strategy import Mixture, build, cast, follow, layers, put_back, remember
 from fed.weighting import uniform

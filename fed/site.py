@@ -16,7 +16,7 @@ from speechbrain.utils.logger import get_logger
 from fed import partition as partitions
 from fed.arrays import get_arrays, matching, set_arrays
 from fed.brain import join
-from fed.files import ClientStates
+from fed.ledger import ClientStates
 from fed.loading import (
     LOADERS,
     as_dict,

@@ -11,7 +11,7 @@ import torch
 
 from fed import command
 from fed.command import Process, load, run, run_as_main
-from fed.files import load as load_state
+from fedenhance.run_folder.states import load as load_state
 from tests.fed import recipe
 from tests.fed.conftest import YAML
 

@@ -10,8 +10,8 @@ from flwr.serverapp import strategy as flower
 import fed
 from fed.arrays import to_record
 from fed.compression import FORMATS, decode, encode, layout
-from fed.files import load
 from fed.schema import Schema
+from fedenhance.run_folder.states import load
 from tests.fed import recipe
 
 # A small network's: weights, biases, and a counter of BatchNorm.
@@ -126,7 +126,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(train, tmp_path):
 
 def test_clients_remember_what_was_lost(train, tmp_path, monkeypatch):
     train(folder="with", federation={"compress": "int8"})
-    monkeypatch.setattr("fed.files.ClientStates.save", lambda *args: None)
+    monkeypatch.setattr("fed.ledger.ClientStates.save", lambda *args: None)
     train(folder="without", federation={"compress": "int8"})
     a, b = (arrays_of(tmp_path / folder) for folder in ("with", "without"))
     assert any((a[key] != b[key]).any() for key in a)

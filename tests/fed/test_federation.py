@@ -12,7 +12,7 @@ from speechbrain import Stage
 import fed
 from fed.arrays import get_arrays
 from fed.brain import join
-from fed.files import load
+from fedenhance.run_folder.states import load
 from tests.fed import recipe
 from tests.fed.conftest import YAML
 

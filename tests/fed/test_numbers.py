@@ -15,9 +15,9 @@ from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.epoch_loop import EpochCounter
 
 from fed.brain import join
-from fed.files import load
 from fed.numbers import numbers_of, set_numbers
 from fed.strategy import Mixture
+from fedenhance.run_folder.states import load
 from tests.fed import recipe
 
 

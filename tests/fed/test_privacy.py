@@ -11,10 +11,10 @@ from flwr.serverapp import strategy as flower
 
 import fed
 from fed.arrays import to_arrays
-from fed.files import load
 from fed.privacy import Clipping, central, epsilon_of, noise_for
 from fed.runtime import ProcessGrid
 from fed.strategy import as_reply, build
+from fedenhance.run_folder.states import load
 from tests.fed import recipe
 
 pytest.importorskip("dp_accounting")

@@ -13,8 +13,8 @@ from flwr.app import Context, Message, RecordDict
 import fed
 from fed import serverapp
 from fed.command import Process
-from fed.files import load
 from fed.runtime import ProcessGrid
+from fedenhance.run_folder.states import load
 from tests.fed.conftest import YAML
 from tests.fed.nodes import Nodes
 

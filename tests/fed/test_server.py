@@ -11,8 +11,8 @@ from flwr.serverapp import strategy as flower
 
 import fed
 from fed.arrays import get_arrays, to_arrays, to_record
-from fed.files import load
 from fedenhance.run_folder.models import load_folder
+from fedenhance.run_folder.states import load
 from tests.fed import recipe
 
 

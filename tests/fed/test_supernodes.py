@@ -16,7 +16,7 @@ from flwr.proto.control_pb2 import ListRunsRequest, StartRunRequest
 from flwr.proto.fab_pb2 import Fab
 
 from fed import installed
-from fed.files import load
+from fedenhance.run_folder.states import load
 from tests.fed.conftest import YAML
 from tests.fed.deployed import ROOT, Deployed, free_ports
 from tests.fed.forgeries import CLIENTS, FORGERIES, forged

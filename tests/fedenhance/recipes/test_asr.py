@@ -15,11 +15,11 @@ from flwr.app import Context, RecordDict
 
 from fed import serverapp
 from fed.command import Process
-from fed.files import load
 from fedenhance.based_yaml import PACKAGE
 from fedenhance.commands import train
 from fedenhance.recipes.CommonVoice.ASR.prepare import prepare
 from fedenhance.recognition.tokenizer import Tokenizer
+from fedenhance.run_folder.states import load
 from tests.fed.nodes import Nodes
 
 ROOT = PACKAGE.parent

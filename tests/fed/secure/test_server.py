@@ -19,14 +19,14 @@ from flwr.app import (
 from flwr.serverapp import strategy as flower
 
 import fed
-from fed import masking, members
 from fed.arrays import to_arrays, to_record
-from fed.files import load
 from fed.guard import NORMS
 from fed.replies import accept
 from fed.runtime import ProcessGrid
-from fed.secure import SecureAggregation, threshold_of
+from fed.secure import masking, members
+from fed.secure.server import SecureAggregation, threshold_of
 from fed.strategy import Mixture, build
+from fedenhance.run_folder.states import load
 from tests.fed import recipe
 
 START = {"w": np.ones(5, "float32"), "b": np.zeros((), "float32")}

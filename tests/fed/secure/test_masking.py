@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fed import masking
+from fed.secure import masking
 
 SESSION = b"session of a test"
 

@@ -1,4 +1,4 @@
-"""What a client does in secure aggregation; :mod:`fed.secure` is the server's part.
+"""What a client does in secure aggregation.
 
 Between messages a client keeps its seeds in the state that Flower keeps for its node.
 It answers each question once, and only such as leave its update hidden.
@@ -7,11 +7,11 @@ It answers each question once, and only such as leave its update hidden.
 import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
-from fed import masking
 from fed.arrays import to_record, view
 from fed.guard import groups_of
 from fed.replies import Checker, client_row, metrics_of
 from fed.schema import Schema
+from fed.secure import masking
 
 NAME = "secure"
 """Of the record in messages, and in the state that a client keeps."""
@@ -124,22 +124,14 @@ def summands(site, start, reply):
     """
     federation = site.federation
     row = client_row(reply.content["config"]["client"])
-    schema, groups = (
-        Schema(start, None, federation.totals),
-        groups_of(start, site.trained),
-    )
-    Checker(federation, schema, start, groups)(reply, row)
-    arrays = view(reply.content["arrays"])
-    steps = [
-        np.subtract(arrays[n], a, dtype="float64").ravel() for n, a in start.items()
-    ]
-    metrics = {key: row[key] for key in sorted(metrics_of([row]))}
+    schema = Schema(start, None, federation.totals)
+    Checker(federation, schema, start, groups_of(start, site.trained))(reply, row)
+    arrays, names = view(reply.content["arrays"]), sorted(metrics_of([row]))
+    steps = [np.subtract(arrays[n], a, dtype=float).ravel() for n, a in start.items()]
     examples, weight = row["examples"], row["weight"]
-    added = [
-        v * (1 if n in federation.totals else examples) for n, v in metrics.items()
-    ]
+    added = [row[n] * (1 if n in federation.totals else examples) for n in names]
     values = [weight * np.concatenate(steps), [weight, examples], added]
-    return np.concatenate(values), [*metrics]
+    return np.concatenate(values), names
 
 
 def send_seeds(message, context):

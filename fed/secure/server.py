@@ -1,17 +1,4 @@
-"""Secure aggregation: the server learns sums over clients, and nothing of one alone.
-
-The protocol of Bonawitz et al. (CCS 2017) for a server that is curious but follows it,
-in four exchanges a round: keys, shares, training, and seeds to unmask the sum; its
-cryptography is :mod:`fed.masking`. Up to a third of the clients may vanish after the
-keys. Updates, the weights of the mean, counts of examples and metrics are all in the
-sum, so that tables show them of all clients together.
-
-What a single reply would have to be looked at for is excluded: weights made of metrics,
-the median and other robust means, clipping by the server, limits on the size of one
-update. Clients hold themselves to the latter, and the server checks the mean. So
-nothing stops a client that lies, and nothing stops a server that hands out keys of its
-own making: clients do not know each other's.
-"""
+"""What the server does in secure aggregation."""
 
 import math
 import os
@@ -20,14 +7,14 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from speechbrain.utils.logger import get_logger
 
-from fed import masking
 from fed import weighting as weightings
 from fed.arrays import view
 from fed.guard import groups_of
-from fed.masking import KEY_BYTES, SEED_BYTES, SHARE_BYTES
-from fed.members import NAME
 from fed.replies import Checker, collect, require_content, size
 from fed.schema import MOST_METRICS, RESERVED, Schema, is_fair
+from fed.secure import masking
+from fed.secure.masking import KEY_BYTES, SEED_BYTES, SHARE_BYTES
+from fed.secure.members import NAME
 from fed.strategy import Wrapper, as_reply, compares_replies
 
 logger = get_logger(__name__)
