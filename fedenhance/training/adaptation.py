@@ -50,6 +50,11 @@ class Adaptation(RemixIT):
         self.heard = {}  # estimates of the stage, by id
         self.remixes = None
 
+    @property
+    def first_teacher(self):
+        """torch.nn.Module: the start, in whatever round a client joins."""
+        return self.hparams.start_model.separator
+
     def bootstrap(self, batch):
         """Remix; isolated noise, where there is some, makes the remix noisier."""
         isolated = batch.sources.data[:, 2]

@@ -206,11 +206,16 @@ class RemixIT(Separation):
         """bool: whether the teacher follows epochs, not steps."""
         return getattr(self.hparams, "teacher_each_epoch", False)
 
+    @property
+    def first_teacher(self):
+        """torch.nn.Module: whose weights a new teacher has: the student's."""
+        return self.modules.separator
+
     def on_fit_start(self):
-        """Start a new teacher from the weights that training starts with."""
+        """Start a new teacher."""
         super().on_fit_start()
         if self.modules.teacher.num_updates == 0:
-            self.modules.teacher.reset(self.modules.separator)
+            self.modules.teacher.reset(self.first_teacher)
 
     def compute_forward(self, batch, stage):
         """Replace the sources of self-training examples, then separate their sum."""

@@ -37,6 +37,14 @@ def test_training_starts_from_the_start_and_the_anchor_pulls_to_it():
     assert brain().distance() == 0.0
 
 
+def test_who_joins_late_is_taught_by_the_start_too():
+    own = brain()
+    with torch.no_grad():
+        own.modules.separator.share.fill_(0.75)  # of the round that it joins in
+    own.on_fit_start()
+    assert own.modules.teacher.network.share == 0.5
+
+
 def test_without_a_change_there_is_no_gain_and_remixes_follow_the_recordings():
     own = brain(
         judge=lambda signals, rate: [{"sig": 1, "bak": 2, "ovrl": 3}] * len(signals)
