@@ -31,7 +31,7 @@ from fedenhance.recipes.LibriFSD50K.corpora import (
 from fedenhance.recipes.PackagedRecordings import packages as debian
 from fedenhance.recipes.PackagedRecordings import sounds, speech
 
-VERSION = 1
+VERSION = 2
 MARKER = "PackagedRecordings.json"
 FIRST_CLIP = 910001
 
@@ -167,10 +167,15 @@ def _write_sounds(folder, packages, seed, more):
         names = {f"{c.source.kind}:{c.source.name}#{c.number}": c for c in further}
         order += hash_order(names, seed)
         clips, left_out, by_name = clips + further, left_out + others, by_name | names
-    rows, written = [], []
+    tested = [c for c in clips if splits[c.group] == "eval"]
+    rows, written, kept = [], [], []
     for number, key in enumerate(tqdm(order, "sounds", disable=None), FIRST_CLIP):
         clip = by_name[key]
         split = splits[clip.group]
+        if split != "eval" and any(sounds.are_same(clip, other) for other in tested):
+            left_out.append((clip.source.kind, clip.source.name, "tested"))
+            continue
+        kept.append(clip)
         write_clip(folder, "eval" if split == "eval" else "dev", number, clip.wave)
         written.append((number, clip.labels, split))
         rows.append(
@@ -187,8 +192,8 @@ def _write_sounds(folder, packages, seed, more):
     names = ["kind", "name", "reason"]
     left_out = [dict(zip(names, entry, strict=True)) for entry in left_out]
     write_table(folder / "left_out_sounds.csv", left_out, names)
-    minutes = sum(clip.wave.size for clip in clips) / sounds.SAMPLE_RATE / 60
-    return {"clips": len(clips), "noise_minutes": round(minutes, 2)}
+    minutes = sum(clip.wave.size for clip in kept) / sounds.SAMPLE_RATE / 60
+    return {"clips": len(kept), "noise_minutes": round(minutes, 2)}
 
 
 def main(argv=None):

@@ -99,6 +99,10 @@ def clip(name, labels=("Bark", "Dog"), number=0):
     return sounds.Clip(source, name, labels, np.zeros(1), number)
 
 
+def noise_of(letter):
+    return 0.1 * np.random.default_rng(ord(letter)).standard_normal(4410)
+
+
 def test_takes_of_one_sound_stay_together():
     first = sounds.Source("tuxpaint", "animals/dogs/dog_1", wav(), "GPL-2")
     second = sounds.Source("tuxpaint", "animals/dogs/dog_2", wav(), "GPL-2")
@@ -112,12 +116,36 @@ def test_splits_have_their_shares():
     assert counts == {"train": 70, "eval": 20, "val": 10}
 
 
+def test_what_is_tested_is_not_trained_on_under_another_name(tmp_path, monkeypatch):
+    made = [clip(name) for name in "abcdefghij"]
+    monkeypatch.setattr(sounds, "collect", lambda packages: (made, []))
+    tables = []
+    for same in (False, True):
+        for one in made:
+            drawn = "c" if same and one.source.name == "d" else one.source.name
+            one.wave = noise_of(drawn)
+        made[3].wave *= 0.5
+        monkeypatch.setattr(
+            sounds,
+            "assign_splits",
+            lambda clips, _: {
+                c.group: "eval" if c.group < "d" else "val" for c in clips
+            },
+        )
+        counts = build._write_sounds(tmp_path / str(same), None, 0, more=False)
+        assert counts["clips"] == 10 - same
+        tables.append(read_table(tmp_path / str(same) / "PROVENANCE_noise.csv"))
+    assert [row for row in tables[0] if row["source"] != "tuxpaint:d#0"] == tables[1]
+    (row,) = read_table(tmp_path / "True" / "left_out_sounds.csv")
+    assert row == {"kind": "tuxpaint", "name": "d", "reason": "tested"}
+
+
 def test_further_sounds_change_nothing_of_what_is_tested(tmp_path, monkeypatch):
     def found(packages, kinds=sounds.KINDS):
         names = "abcdefghij" if kinds is sounds.KINDS else "uvw"
         made = [clip(name) for name in names]
         for one in made:
-            one.wave = np.full(4410, ord(one.source.name) / 200, np.float32)
+            one.wave = noise_of(one.source.name)
         return made, []
 
     monkeypatch.setattr(sounds, "collect", found)
