@@ -44,18 +44,6 @@ from fed.installed import ROOT, digests, require_same
 from fed.runtime import in_a_line
 from fed.tasks import connected, tasks
 
-SUPERNODE = """import os, time
-from importlib import import_module
-from types import SimpleNamespace
-from flwr.supercore.app_utils import start_parent_process_monitor
-from flwr.supernode.cli.flower_supernode import flower_supernode
-loop = import_module("flwr.supernode.start_client_internal")
-loop.time = SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 1)))
-start_parent_process_monitor(os.getppid())
-flower_supernode()"""
-"""A program without PyTorch in its memory, which asks for messages each second, not
-each three."""
-
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 """What words of the server may be made of: neither paths nor YAML."""
 
@@ -251,7 +239,7 @@ def supernode(words):
     ------
     subprocess.Popen
     """
-    process = subprocess.Popen([sys.executable, "-c", SUPERNODE, *words])
+    process = subprocess.Popen([sys.executable, "-m", "fed.supernode", *words])
     try:
         yield process
     finally:

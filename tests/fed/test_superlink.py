@@ -5,9 +5,12 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
     ListRunsRequest,
@@ -17,6 +20,7 @@ from flwr.proto.control_pb2 import (
 from flwr.proto.fab_pb2 import Fab, GetFabRequest
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
+    DeactivateNodeRequest,
     PullMessagesRequest,
     RegisterNodeFleetRequest,
 )
@@ -29,7 +33,7 @@ from flwr.supercore.primitives.asymmetric import (
 from flwr.superlink.main import create_app
 
 from fed import superlink
-from tests.fed.deployed import ROOT, Deployed
+from tests.fed.deployed import ROOT, Deployed, free_ports
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +176,43 @@ def test_the_layer_has_what_yaml_names():
     assert all(getattr(fed, name) for name in fed.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Federations'"):
         fed.Federations  # noqa: B018
+
+
+def test_a_node_that_is_back_before_it_was_missed_waits_and_is_taken(
+    deployed, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    file, said = deployed.admit("back"), tmp_path / "log"
+    private = load_ssh_private_key(file.read_bytes(), None)
+    key = public_key_to_bytes(private.public_key())
+    words = ["--superlink", f"127.0.0.1:{deployed.nodes}", "--isolation", "process"]
+    words += ["--root-certificates", deployed.ca, "--auth-supernode-private-key", file]
+    words += ["--port", str(free_ports(1)[0])]
+
+    def wait_for(told):
+        deadline = time.monotonic() + 60
+        while told not in said.read_text():
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.1)
+
+    @contextmanager
+    def returned():
+        with open(said, "w") as log:
+            command = [sys.executable, "-m", "fed.supernode", *map(str, words)]
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_for("still counts on one with this key")
+            yield process
+        finally:
+            process.terminate()
+            assert process.wait(timeout=30) == 0
+
+    with deployed.node((private, private.public_key())) as dead:
+        request = ActivateNodeRequest(public_key=key, heartbeat_interval=30)
+        node_id = dead.ActivateNode(request).node_id
+        with returned():
+            pass  # a signal ends its waiting
+        assert "SuperNode ID" not in said.read_text()
+        with returned():
+            dead.DeactivateNode(DeactivateNodeRequest(node_id=node_id))
+            wait_for(f"SuperNode ID: {node_id}")
