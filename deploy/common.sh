@@ -41,7 +41,7 @@ stop_all() {
 start_superlink() {
     export FLWR_HOME=$home
     CONTROL_PORT=$port "$root/deploy/certificates" "$home" localhost >/dev/null
-    rm -f "$home/superlink.log" # of one that was killed
+    : >"$home/superlink.log" # may be of one that was killed
     background superlink python -m fed.superlink --home "$home" --port "$port" \
         --nodes-host 127.0.0.1 --nodes-port $((port + 1))
     until grep -q "running on https://127.0.0.1:$port" "$home/superlink.log"; do

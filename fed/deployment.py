@@ -109,4 +109,5 @@ def start(argv):
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     sys.exit(start(sys.argv[1:]))

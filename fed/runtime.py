@@ -149,7 +149,8 @@ def ray(serve, num_sampled, num_cpus=1, num_gpus=0.0, **init_args):
 def deployment(serve, num_sampled):
     """Refuses: real nodes are started by Flower, not from here."""
     raise ValueError(
-        "runtime: deployment is started with 'flwr run' (see docs/real-machines.md)."
+        "runtime: deployment is started with python -m fed.deployment (see "
+        "docs/real-machines.md)."
     )
 
 

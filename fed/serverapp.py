@@ -19,6 +19,7 @@ from fed.packing import PackingGrid
 from fed.replies import introduced, pull
 from fed.schema import line
 from fed.server import Server
+from fed.tasks import end_with
 
 PATIENCE = 3600.0
 """Seconds to wait for enough nodes, by default."""
@@ -172,11 +173,10 @@ def serve(address, certificate, parent, ready):
     if not token:  # nothing was to be run
         return
     mirror_output_to_queue(log)
+    end_with(int(parent))
     try:
         certificates = Path(certificate).read_bytes()
-        flower.run_serverapp(
-            address, log, token, False, certificates, int(parent), False
-        )
+        flower.run_serverapp(address, log, token, False, certificates, None, False)
     finally:
         restore_output()
 

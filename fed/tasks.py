@@ -1,5 +1,7 @@
 """Tasks that Flower's servers hand to a process which knows their secret."""
 
+import os
+import threading
 import time
 from contextlib import contextmanager
 
@@ -73,3 +75,23 @@ def tasks(kind, address, certificate, secret, is_alive, is_free=lambda: True):
             yield token
             if token is None:
                 time.sleep(POLL)
+
+
+def end_with(parent):
+    """End this process when the one that has started it is gone, whatever it does.
+
+    Flower's own monitor interrupts it as Ctrl-C does, which training survives for as
+    long as a client has for its reply; meanwhile the folder of the run stays locked.
+
+    Arguments
+    ---------
+    parent : int
+        Its process.
+    """
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(POLL)
+        os._exit(1)  # what is on the disk is whole at any time
+
+    threading.Thread(target=watch, daemon=True).start()
