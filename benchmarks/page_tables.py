@@ -32,7 +32,7 @@ def objectives(rows):
     """The table of docs/reproduce.md."""
     lines = []
     for name, title in OBJECTIVES.items():
-        own = those(rows, {"objective": name})
+        own = those(rows, {"experiment": name})
         gains = [[float(row[f"si_sdri_{n}"]) for row in own] for n in (1, 2)]
         lines.append([title, len(own), *map(spread, gains)])
     return markdown.table(["objective", "seeds", "one noise", "two noises"], lines)

@@ -1,31 +1,31 @@
-"""The benchmark names objectives that exist and averages over seeds."""
+"""The list of objectives names what exists, and every experiment has its options."""
 
-import importlib
+from pathlib import Path
 
 import pytest
-from hyperpyyaml import load_hyperpyyaml
 
-from benchmarks.objectives import RUNS, parse, tabulate
+from benchmarks.page_tables import OBJECTIVES
+from fedenhance.based_yaml import load_hparams
+from fedenhance.commands.experiments import command_of, read_list
+from fedenhance.training.settings import read_command
 
-
-def test_mean_and_deviation_over_seeds_by_hand():
-    rows = [
-        {"objective": "mixit", "seed": seed, "si_sdri": value}
-        | {"si_sdri_1": 1.0, "si_sdri_2": -value}
-        for seed, value in enumerate((1.0, 3.0))
-    ]
-    # Mean 2, standard deviation sqrt(2).
-    assert "| mixit | 2 | 2.00 ± 1.41 | 1.00 ± 0.00 | -2.00 ± 1.41 |" in tabulate(rows)
+LISTED = read_list("benchmarks/objectives.yaml")
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_every_run_can_be_asked_for(name):
-    start, arguments = RUNS[name]
-    assert start is None or start in RUNS
-    options = dict(zip(arguments[::2], arguments[1::2], strict=True))
-    for objective in load_hyperpyyaml(options.get("--objectives", "{}")).values():
-        assert callable(objective)
-    if "--brain" in options:
-        module, _, brain = options["--brain"].removeprefix("!name:").rpartition(".")
-        assert hasattr(importlib.import_module(module), brain)
-    assert parse(["--objectives", name]).objectives == [name]
+def test_the_table_shows_what_is_listed():
+    assert OBJECTIVES.keys() <= LISTED.keys()
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_every_experiment_can_be_loaded(name, tmp_path):
+    hparams_file, options, _ = LISTED[name]
+    folder = Path(tmp_path, name, "1")
+    words = command_of(hparams_file, options, folder, 1, [])
+    command = read_command(words[words.index("train") + 1 :])
+    hparams = load_hparams(command.hparams_file, command.overrides)
+    group = "self-training" if name == "remixit" else "unsupervised"
+    assert callable(hparams["objectives"][group])
+    assert hparams["client_groups"].get("self-training", 0) == (name == "remixit")
+    if "initial_model" in options:
+        start = Path(hparams["initial_model"])
+        assert start == Path(tmp_path, "constrained_mixit", "1")
