@@ -57,8 +57,7 @@ def start(name, argv):
 def program(name):
     """Say how this process was told to run a command."""
     script = Path(sys.argv[0])
-    cloned = script.name == f"{name}.py" and script.resolve().parent.name != "deploy"
-    return script.name if cloned else f"fedenhance {name}"
+    return script.name if script.name == f"{name}.py" else f"fedenhance {name}"
 
 
 def main():

@@ -8,13 +8,12 @@ number of clients needs no new preparation.
 
 import math
 import random
-from collections import defaultdict
 from itertools import accumulate
 from pathlib import Path
 
 from fedenhance.data.audio import Segment, seconds_of
 from fedenhance.data.opening import DamagedAudioError
-from fedenhance.data.tables import numbered_rows, write_table
+from fedenhance.data.tables import grouped, numbered_rows, write_table
 
 SIGNALS = ("speech", "noise", "noisy", "extra")
 """Columns that name audio; each may have ``_start`` and ``_stop`` beside it."""
@@ -299,10 +298,7 @@ def group_by(rows, column):
     >>> group_by({"u": {"spk_id": "a"}, "v": {"spk_id": "b"}}, "spk_id")
     {'a': ['u'], 'b': ['v']}
     """
-    groups = defaultdict(list)
-    for key, row in rows.items():
-        groups[row[column]].append(key)
-    return dict(groups)
+    return grouped(rows, lambda key: rows[key][column])
 
 
 def assign_clients(rows, partition=None):

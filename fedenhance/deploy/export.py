@@ -6,7 +6,6 @@
 import importlib.metadata
 import json
 import logging
-import sys
 from pathlib import Path
 
 import torch
@@ -362,9 +361,3 @@ def export_blocks(folder, out, milliseconds, trust=False):
         found[name] = float(difference / (mixture.abs().max() or 1.0))
     keep_if_equal(out, found)
     return max(found.values()), metadata
-
-
-if __name__ == "__main__":
-    from fedenhance.__main__ import start
-
-    start("export", sys.argv[1:])

@@ -171,9 +171,3 @@ def open_blocks(model, milliseconds=None, trust=False, dry=None):
         return blocks
     trained = load_trained(model, trust=trust).keeping(dry)
     return Blocks(trained, (milliseconds or 16) / 1000)
-
-
-if __name__ == "__main__":
-    from fedenhance.__main__ import start
-
-    start("live", sys.argv[1:])

@@ -284,9 +284,3 @@ def push_to_hub(folder, name):
     api.create_repo(name, exist_ok=True)
     ignored = ["**/__pycache__/**", MARK]
     api.upload_folder(repo_id=name, folder_path=folder, ignore_patterns=ignored)
-
-
-if __name__ == "__main__":
-    from fedenhance.__main__ import start
-
-    start("package", sys.argv[1:])

@@ -3,6 +3,7 @@
 import math
 
 from fedenhance.data.folders import count_reasons
+from fedenhance.recipes.preparation import hours_of
 
 BUDGET = 1.0
 """Hours of audio that a proposal lets clients train on altogether."""
@@ -12,7 +13,7 @@ def count(rows):
     """Count what a split holds."""
     return {
         "rows": len(rows),
-        "hours": round(sum(row["duration"] for row in rows) / 3600, 4),
+        "hours": hours_of(rows),
         "people": len({row["spk_id"] for row in rows}),
         "files": len({row["source"] for row in rows}),
     }

@@ -5,7 +5,7 @@ Positions are frames of the named file.
 
 from pathlib import Path
 
-from fedenhance.recipes.preparation import write_manifests
+from fedenhance.recipes.preparation import hours_of, write_manifests
 from fedenhance.recipes.storage import SIDES, STORAGES
 
 COLUMNS = [
@@ -156,7 +156,7 @@ def count(rows):
     """Count what a split holds."""
     return {
         "chunks": len(rows),
-        "hours": round(sum(row["duration"] for row in rows) / 3600, 4),
+        "hours": hours_of(rows),
         "speakers": len({row["spk_id"] for row in rows}),
         "utterances": len({row["ID"].rsplit("_", 1)[0] for row in rows}),
         "noises": len({row["noise_id"] for row in rows}),

@@ -6,7 +6,6 @@
 import hashlib
 import math
 import re
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -423,9 +422,3 @@ def noise_rows(sounds, quiet, people, folder):
             }
         )
     return distinct(rows)
-
-
-if __name__ == "__main__":
-    from fedenhance.__main__ import start
-
-    start("manifests", sys.argv[1:])

@@ -163,6 +163,11 @@ def finished(save_folder, fingerprint):
     return record if same else None
 
 
+def hours_of(rows):
+    """Hours of audio in the rows of a split."""
+    return round(sum(row["duration"] for row in rows) / 3600, 4)
+
+
 def shared_values(tables, columns):
     """Find what two splits share, though they must not.
 

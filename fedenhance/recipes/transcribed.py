@@ -9,6 +9,7 @@ from fedenhance.recipes.preparation import (
     check_tables,
     fingerprint_of,
     finished,
+    hours_of,
     write_manifests,
 )
 
@@ -130,7 +131,7 @@ def count(rows):
     """Count what a split holds."""
     return {
         "utterances": len(rows),
-        "hours": round(sum(row["duration"] for row in rows) / 3600, 4),
+        "hours": hours_of(rows),
         "speakers": len({row["spk_id"] for row in rows}),
     }
 

@@ -170,7 +170,7 @@ def count(rows):
     """Count what a split holds."""
     return {
         "recordings": len(rows),
-        "hours": round(sum(row["duration"] for row in rows) / 3600, 4),
+        "hours": preparation.hours_of(rows),
         "homes": len({row["client"] for row in rows}),
     }
 
