@@ -5,11 +5,13 @@ are those of its depthwise convolutions at ``depth`` resolutions, each half the 
 before.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fedenhance.networks import fused
+from fedenhance.networks import fused, recomputation
 
 
 def check_positive(**sizes):
@@ -46,6 +48,23 @@ class Norm(nn.Module):
     def forward(self, x, num_groups=1):
         """Map ``(batch, frame, num_groups * channels)`` to the same shape."""
         return fused.group_norm(x, self.weight, self.bias, self.slope, num_groups)
+
+    def then(self, operation, x, num_groups=1):
+        """Apply an operation to what is normalised, which it does not keep.
+
+        Returns
+        -------
+        y : torch.Tensor
+            As of :meth:`forward`; not to be changed in place.
+        output : torch.Tensor
+            Of the operation.
+        """
+        if not (fused.enabled(x) and torch.is_grad_enabled()):
+            y = self(x, num_groups)
+            return y, operation(y)
+        weights = self.weight, self.bias, self.slope
+        y, again = fused.recomputable_group_norm(x, *weights, num_groups)
+        return y, recomputation.forgetting(operation, y, again)
 
 
 class PReLU(nn.PReLU):
@@ -115,20 +134,25 @@ class UConvBlock(nn.Module):
 
     def transform(self, x):
         """Return what :meth:`forward` adds to its input."""
-        groups = self.num_groups
-        hidden = self.expand_norm(self._per_group(self.expand, x), groups)
-        levels = []
-        for conv, norm in zip(self.downsample, self.downsample_norm, strict=True):
-            hidden = fused.depthwise_conv(
-                hidden, conv.weight, conv.bias, conv.stride[0], conv.padding[0], groups
-            )
-            hidden = norm(hidden, groups)
-            levels.append(hidden)
-        return self._per_group(self.reduce, self.merge_norm(merge(levels), groups))
+        groups, levels = self.num_groups, []
+        hidden, norm = self._per_group(self.expand, x), self.expand_norm
+        for conv, following in zip(self.downsample, self.downsample_norm, strict=True):
+            level, hidden = norm.then(partial(self._convolve, conv), hidden, groups)
+            levels.append(level)
+            norm = following
+        merged = merge([*levels[1:], norm(hidden, groups)])
+        _, reduced = self.merge_norm.then(
+            partial(self._per_group, self.reduce), merged, groups
+        )
+        return reduced
+
+    def _convolve(self, conv, x):
+        geometry = conv.stride[0], conv.padding[0], self.num_groups
+        return fused.depthwise_conv(x, conv.weight, conv.bias, *geometry)
 
     def forward(self, x):
         """Map ``(batch, frame, channel)`` to the same shape."""
-        return self.transform(x).add_(x)
+        return x + self.transform(x)
 
 
 class NormalizedUConvBlock(UConvBlock):
@@ -265,7 +289,7 @@ class TransformAverageConcatenate(nn.Module):
         layers += [self.concatenate, self.concatenate_act]
         weights = [weight for layer in layers for weight in layer.parameters()]
         groups = x.unflatten(2, (self.num_groups, -1))
-        update = fused.framewise(communicate, groups, *weights)
+        update = recomputation.framewise(communicate, groups, *weights)
         return x + self.norm(update.flatten(2), self.num_groups)
 
 
@@ -294,7 +318,7 @@ def communicate(x, *weights):
     weight, bias, slope = weights[6:]
     for_own, for_shared = weight.chunk(2, dim=1)
     shared = F.linear(shared, for_shared, bias)
-    update = F.linear(own, for_own).add_(shared.unsqueeze(1))
+    update = F.linear(own, for_own) + shared.unsqueeze(1)
     return fused.prelu(update, slope)
 
 

@@ -8,6 +8,8 @@ operations run, but for the normalisation of few groups on a GPU.
 ``benchmarks/networks.py`` measures the difference.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 
@@ -117,11 +119,12 @@ class _GroupNormPReLU(torch.autograd.Function):
             _to_image(x), weight, bias, *ctx.sizes, eps
         )
         ctx.save_for_backward(x, weight, bias, slope, mean, rstd)
+        ctx.mark_non_differentiable(mean, rstd)
         y = _from_image(y)
-        return y if slope is None else _prelu_(y, slope)
+        return y if slope is None else _prelu_(y, slope), mean, rstd
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, grad, *_):
         x, weight, bias, slope, mean, rstd = ctx.saved_tensors
         batch, channels, _, num_groups = ctx.sizes
         grad = grad.contiguous()
@@ -206,7 +209,7 @@ def group_norm(x, weight, bias, slope=None, num_groups=1, eps=1e-8):
     """
     if enabled(x):
         weight, bias = weight.repeat(num_groups), bias.repeat(num_groups)
-        return _GroupNormPReLU.apply(x, weight, bias, slope, num_groups, eps)
+        return _GroupNormPReLU.apply(x, weight, bias, slope, num_groups, eps)[0]
     groups = _by_group(x, num_groups)
     if _few_on_gpu(groups):
         y = _NormOfFew.apply(groups, weight, bias, eps)
@@ -214,6 +217,31 @@ def group_norm(x, weight, bias, slope=None, num_groups=1, eps=1e-8):
         y = F.group_norm(groups, 1, weight, bias, eps)
     y = y if slope is None else F.prelu(y, slope.to(y.dtype))
     return _join_groups(y, num_groups)
+
+
+def _normalize_again(x, weight, bias, slope, mean, rstd, num_groups):
+    """Compute the output of :class:`_GroupNormPReLU` once more."""
+    mean, rstd = (p.view(len(x), 1, num_groups, 1) for p in (mean, rstd))
+    scale = rstd * weight.view(num_groups, -1)
+    # As PyTorch's kernel, and so to the bit: product and sum are rounded together.
+    shift = torch.addcmul(bias.view(num_groups, -1), mean, scale, value=-1)
+    y = torch.addcmul(shift.flatten(2), x, scale.flatten(2))
+    return y if slope is None else _prelu_(y, slope)
+
+
+def recomputable_group_norm(x, weight, bias, slope=None, num_groups=1, eps=1e-8):
+    """Normalise as :func:`group_norm`, where :func:`enabled`; say how to do it again.
+
+    Returns
+    -------
+    y : torch.Tensor
+    again : Callable
+        Computes ``y`` once more, from mean and deviation, which are kept.
+    """
+    inputs = x, weight.repeat(num_groups), bias.repeat(num_groups), slope
+    y, mean, rstd = _GroupNormPReLU.apply(*inputs, num_groups, eps)
+    inputs = (None if tensor is None else tensor.detach() for tensor in inputs)
+    return y, partial(_normalize_again, *inputs, mean, rstd, num_groups)
 
 
 class _DepthwiseConv(torch.autograd.Function):
@@ -318,62 +346,3 @@ def upsample_add(coarse, fine):
     tensor([1., 1., 2., 2.])
     """
     return _UpsampleAdd.apply(coarse, fine)
-
-
-class _Framewise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, function, num_frames, x, *weights):
-        ctx.function, ctx.num_frames = function, num_frames
-        ctx.save_for_backward(x, *weights)
-        rows = [function(row, *weights) for row in x.flatten(0, 1).split(num_frames)]
-        return torch.cat(rows).unflatten(0, x.shape[:2])
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, *weights = (t.detach().requires_grad_() for t in ctx.saved_tensors)
-        grad_x, grad_weights = [], None
-        rows, grads_y = (t.flatten(0, 1).split(ctx.num_frames) for t in (x, grad))
-        for row, grad_row in zip(rows, grads_y, strict=True):
-            with torch.enable_grad():
-                row = row.detach().requires_grad_()
-                y = ctx.function(row, *weights)
-            grad_row, *grads = torch.autograd.grad(y, (row, *weights), grad_row)
-            grad_x.append(grad_row)
-            if grad_weights is None:
-                grad_weights = grads
-            else:
-                torch._foreach_add_(grad_weights, grads)
-        return None, None, torch.cat(grad_x).view_as(x), *grad_weights
-
-
-def framewise(function, x, *weights, num_frames=1024):
-    """Apply a function of single frames to a few frames at a time.
-
-    Its intermediate results stay in the processor's cache, and are computed again for
-    the gradients instead of being kept.
-
-    Arguments
-    ---------
-    function : Callable
-        Maps frames ``(frame, ...)`` and ``weights`` to as many frames.
-    x : torch.Tensor
-        Input, ``(batch, frame, ...)``.
-    *weights : torch.Tensor
-        Further arguments of the function.
-    num_frames : int
-        Frames at a time.
-
-    Returns
-    -------
-    torch.Tensor
-        Output, ``(batch, frame, ...)``.
-
-    Example
-    -------
-    >>> framewise(torch.mul, torch.ones(1, 2, 3), torch.tensor(2.0))
-    tensor([[[2., 2., 2.],
-             [2., 2., 2.]]])
-    """
-    if enabled(x):
-        return _Framewise.apply(function, num_frames, x, *weights)
-    return function(x.flatten(0, 1), *weights).unflatten(0, x.shape[:2])

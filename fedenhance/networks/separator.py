@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fedenhance.networks import recomputation
+
 
 class Separator(nn.Module):
     """Separate a mixture into sources of the same length.
@@ -80,14 +82,15 @@ class Separator(nn.Module):
                 f"got {tuple(mixture.shape)}."
             )
         latent = self.encoder(mixture)
-        if self.level is None:
-            masks = self.masknet(latent)
-            latents = masks * latent if self.masking else masks
-        else:
+        rms = None
+        if self.level is not None:
             rms, _ = self.level(latent, self.level.initial_state(latent))
-            masks = self.masknet(latent / rms)
-            latents = masks * (latent if self.masking else rms)
-        estimates = self.decoder(latents)
+        masks = self.masknet(latent if rms is None else latent / rms)
+        factor = latent if self.masking else rms
+        if factor is None:
+            estimates = self.decoder(masks)
+        else:
+            estimates = recomputation.masked_then(self.decoder, masks, factor)
         estimates = F.pad(estimates, (0, mixture.shape[-1] - estimates.shape[-1]))
         return add_rest(estimates, mixture) if self.rest else estimates
 

@@ -330,8 +330,11 @@ class MaskNet(nn.Module):
 
     def masks(self, x):
         """Map ``(batch, frame, channels)`` to ``(source, batch, channel, frame)``."""
-        masks = self.activation(self.mask_linear(self.mask_act(x)))
-        return masks.unflatten(2, (self.num_sources, -1)).permute(2, 0, 3, 1)
+        # Rows of a matrix: of more axes PyTorch returns a view, which ReLU would change
+        # in place at the cost of three copies in the backward pass.
+        rows = self.mask_linear(self.mask_act(x).flatten(0, 1))
+        masks = self.activation(rows).view(*x.shape[:2], self.num_sources, -1)
+        return masks.permute(2, 0, 3, 1)
 
 
 class OriginalMaskNet(nn.Module):

@@ -82,18 +82,6 @@ def test_upsample_add_is_nearest_interpolation_and_a_sum():
     )
 
 
-@pytest.mark.parametrize("num_frames", [1, 4, 100])
-def test_a_framewise_function_does_not_depend_on_how_many_frames_at_a_time(num_frames):
-    def function(x, weight, bias):
-        return torch.tanh(F.linear(x, weight, bias))
-
-    def actual(x, weight, bias):
-        return fused.framewise(function, x, weight, bias, num_frames=num_frames)
-
-    inputs = torch.randn(2, 5, 3), torch.randn(4, 3), torch.randn(4)
-    assert_same_function(actual, function, *inputs)
-
-
 def test_a_silent_input_has_finite_gradients():
     def function(x, slope):
         return fused.group_norm(x, torch.ones(4), torch.zeros(4), slope)
