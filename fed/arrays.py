@@ -71,12 +71,17 @@ def copy_into(tensors, arrays):
     """Copies arrays into tensors of the same names."""
     for names in by_kind(tensors):
         device = tensors[names[0]].device
-        flat = [torch.from_numpy(np.ravel(arrays[name])) for name in names]
+        flat = (as_tensor(np.ravel(arrays[name])) for name in names)
         if device.type == "cuda":
-            sizes = [len(part) for part in flat]
-            flat = torch.cat(flat).to(device).split(sizes)
+            sizes = [tensors[name].numel() for name in names]
+            flat = torch.cat([*flat]).to(device).split(sizes)
         for name, part in zip(names, flat, strict=True):
             tensors[name].copy_(part.view(tensors[name].shape))
+
+
+def as_tensor(array):
+    """Looks at an array as a tensor, which needs what can be written to."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def to_record(arrays):

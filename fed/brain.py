@@ -110,6 +110,8 @@ class Federated:
             self.num_examples = 0
         self.own_step_limit = self.optimizer_step_limit
         self.fresh_scaler = copy.deepcopy(self.scaler.state_dict())
+        given = self.optimizers().values()
+        self.fresh_optimizers = {o: copy.deepcopy(o.state_dict()) for o in given}
         self.stateful, self.counters = stateful(self)
         self.schedulers = {
             name: (value, copy.deepcopy(state_of(value)))
@@ -141,6 +143,10 @@ class Federated:
         self.train_sampler = None
         self.optimizer_step_limit = self.own_step_limit
         self.scaler.load_state_dict(self.fresh_scaler)
+        for optimizer in self.optimizers().values():  # its moments are two models
+            optimizer.state.clear()
+        for optimizer, state in self.fresh_optimizers.items():
+            optimizer.load_state_dict(copy.deepcopy(state))
         self.sampler_offset, self.totals = sampler_offset, totals
         self.on_optimizers = on_optimizers or (lambda optimizers: None)
         self.stage_ends = {}

@@ -13,7 +13,7 @@ from speechbrain.utils.logger import get_logger
 from fed.loading import rows_of
 from fedenhance.based_yaml import read_values
 from fedenhance.run_folder import commands
-from fedenhance.run_folder.record import claimed
+from fedenhance.run_folder.record import claimed, digest_of
 
 logger = get_logger(__name__)
 
@@ -47,8 +47,32 @@ class Command(commands.Command):
         return [*tables, *kept, f"{self.save}/federation.pt", "run.json"]
 
 
+class Unread(Command):
+    """A script that has no YAML file, or reads one in a way of its own.
+
+    Where its results go is known at ``fit()``; till then ``folder`` is None.
+    """
+
+    ways = "Let it write elsewhere, or give --restart to remove what is there"
+
+    @property
+    def settings(self):
+        """Say what is run: the script by its digest, its arguments, the federation."""
+        script = digest_of(Path(self.hparams_file).read_bytes())
+        told = {"script": script, "arguments": self.overrides}
+        return told | commands.flat(self.values)
+
+    @property
+    def sources(self):
+        """The script, and the federation's YAML file."""
+        return [str(Path(self.hparams_file).resolve()), *self.others]
+
+    def write_hparams(self):
+        """Leave it to the script."""
+
+
 @contextmanager
-def held(words, federation=None, restart=False, folder=None):
+def held(words, federation=None, restart=False):
     """Hold the output folder that a command's YAML names, while it trains.
 
     Arguments
@@ -59,13 +83,12 @@ def held(words, federation=None, restart=False, folder=None):
         Another YAML file, with the key ``federation``.
     restart : bool
         Whether what a federation left in the folder goes.
-    folder : Path
-        Where the results go, if YAML does not say it.
 
     Yields
     ------
-    fedenhance.run_folder.record.Claim or None
-        None where nothing says what the experiment is, or the script sees to it.
+    fedenhance.run_folder.record.Claim, Unread or None
+        For :func:`held_at_fit`. None where nothing says what the experiment is, or the
+        script sees to it.
 
     Raises
     ------
@@ -74,35 +97,60 @@ def held(words, federation=None, restart=False, folder=None):
     """
     script = Path(words[0]).resolve() if words[0].endswith(".py") else None
     command = None
-    if folder or script not in CLAIMS_ITSELF:
-        command = read(words[1:] if script else words, federation, restart, folder)
-    if command is None:
-        yield None
+    if script not in CLAIMS_ITSELF:
+        command = read(words, federation, restart)
+    if command is None or isinstance(command, Unread):
+        yield command
     else:
         with claimed(command) as claim:
             yield claim
 
 
-def read(words, federation=None, restart=False, folder=None):
-    """Read a command; arguments as of :func:`held`, without a script.
+@contextmanager
+def held_at_fit(claim, site):
+    """Hold the folder of a site, where nothing has named it before.
+
+    Arguments
+    ---------
+    claim : fedenhance.run_folder.record.Claim, Unread or None
+        Of :func:`held`.
+    site : fed.site.Site
+
+    Yields
+    ------
+    fedenhance.run_folder.record.Claim or None
+    """
+    if not isinstance(claim, Unread):
+        yield claim
+        return
+    claim.folder = site.output_folder
+    claim.save = os.path.relpath(site.save_folder, claim.folder)
+    with claimed(claim) as held:
+        yield held
+
+
+def read(words, federation=None, restart=False):
+    """Read a command; arguments as of :func:`held`.
 
     Returns
     -------
     Command or None
-        None where there is no YAML file that can be read, with an output folder.
+        Unread if there is no YAML file that can be read, with an output folder; None if
+        there is no script either.
     """
+    others = [str(Path(federation).resolve())] if federation else []
+    added = read_values(federation).get("federation") if federation else None
+    added = {"federation": added} if added else {}
+    script = words[0].endswith(".py")
     try:
-        file, run_opts, overrides = commands.parse_words(words)
-        values = read_values(file, overrides)
-        if federation:
-            values["federation"] = read_values(federation)["federation"]
-        save = None if folder else values.get("save_folder")
-        folder = Path(folder or values["output_folder"])
+        file, run_opts, overrides = commands.parse_words(words[script:])
+        values = read_values(file, overrides) | added
+        folder, save = Path(values["output_folder"]), values.get("save_folder")
     except (KeyError, OSError, TypeError, ValueError, YAMLError) as error:
+        if script:
+            return Unread(words[0], words[1:], {}, restart, added, None, others)
         logger.warning("No record is kept of this run: %s", error)
         return None
-    others = [str(Path(federation).resolve())] if federation else []
-    values.setdefault("output_folder", str(folder))
     save = os.path.relpath(save, folder) if save else "save"
     return Command(file, overrides, run_opts, restart, values, folder, others, save)
 

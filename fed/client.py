@@ -9,7 +9,7 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fed import command, personal
-from fed.arrays import to_arrays, to_record
+from fed.arrays import to_arrays, to_record, view
 from fed.compression import compress
 from fed.intact import intact
 from fed.packing import packing
@@ -54,7 +54,7 @@ def train_at(site, own_data, message, context):
     )
     with intact(site.brain):
         arrays, metrics = site.train(
-            to_arrays(message.content["arrays"]),
+            view(message.content["arrays"]),
             to_arrays(numbers or {}),
             whole if own_data else site.client_data(client),
             task,

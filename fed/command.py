@@ -114,10 +114,12 @@ def fit_federated(file=None, chosen=None):
         The number of the call, or the name of the Brain's class; the first by default,
         which must then be the only one. Other calls are left as they are.
     """
-    own, calls, given = Brain.fit, [], {}
+    own, start, calls, given = Brain.fit, Brain.on_fit_start, [], {}
+    federated = False
 
     @functools.wraps(own)
     def fit(brain, *args, **kwargs):
+        nonlocal federated
         if isinstance(brain, Federated):
             return own(brain, *args, **kwargs)
         calls.append(type(brain).__name__)
@@ -142,13 +144,30 @@ def fit_federated(file=None, chosen=None):
                 f"{file or 'The YAML'} has no key 'federation'; add it, or give the "
                 "option --federation with a file that has it."
             )
+        federated = True
         return federation.fit(brain, *args, **kwargs)
 
-    Brain.fit = fit
+    @functools.wraps(start)
+    def on_fit_start(brain):
+        if not calls:
+            raise ValueError(
+                f"{type(brain).__name__} trains without Brain.fit(), in whose place a "
+                "federation trains: let its fit() call super().fit()"
+            )
+        start(brain)
+
+    Brain.fit, Brain.on_fit_start = fit, on_fit_start
     try:
         yield
+    except SystemExit as error:
+        if error.code or federated:
+            raise
     finally:
-        Brain.fit = own
+        Brain.fit, Brain.on_fit_start = own, start
+    if not federated:
+        chose = f", and --fit says {chosen}" if chosen else ""
+        called = " and then ".join(calls) or "no Brain"
+        raise ValueError(f"Nothing was federated: fit() was called for {called}{chose}")
 
 
 def calls_of_fit():
@@ -212,8 +231,6 @@ def load(command):
                 run(json.loads(command))
         except Reached as reached:
             keep(command, reached.site)
-        else:
-            raise ValueError(f"{command} ends without a call to fit().")
     return Process.sites[command]
 
 
@@ -259,8 +276,6 @@ def serve(command, train):
         )
     finally:
         Process.serve = None
-    if not trained:
-        raise ValueError(f"{command} ends without a call to fit().")
 
 
 def deployed(context):

@@ -8,7 +8,7 @@ import numpy as np
 
 from fed import command
 from fed import weighting as weightings
-from fed.claim import fingerprint
+from fed.claim import fingerprint, held_at_fit
 from fed.compression import FORMATS
 from fed.ledger import best_checkpointer
 from fed.loading import rows_of
@@ -285,14 +285,14 @@ class Federation:
         if command.Process.stops_at_fit:
             raise command.Reached(site)
         command.keep(command.current(), site)
-        claim = command.Process.claim
         try:
-            if claim is not None:
-                claim.check_data(fingerprint(site), "the training data")
-            (command.Process.serve or self.simulate)(site)
-            if claim is not None:  # the recipe may have said what is best
-                way = "maximize" if self.maximize else "minimize"
-                claim.write(metric=f"{way} {self.metric.removeprefix('valid_')}")
+            with held_at_fit(command.Process.claim, site) as claim:
+                if claim is not None:
+                    claim.check_data(fingerprint(site), "the training data")
+                (command.Process.serve or self.simulate)(site)
+                if claim is not None:  # the recipe may have said what is best
+                    way = "maximize" if self.maximize else "minimize"
+                    claim.write(metric=f"{way} {self.metric.removeprefix('valid_')}")
         finally:
             site.leave()
         if brain.checkpointer is not None:  # evaluate() finds the best model there

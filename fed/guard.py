@@ -10,8 +10,9 @@ from fed.strategy import accumulator, cast
 
 logger = get_logger(__name__)
 
-HELD = 8
-"""Replies that wait for others to be compared with."""
+HELD, BYTES = 8, 2**30
+"""How many replies may wait for others to be compared with, and how large together;
+one may in any case."""
 NORMS = ("update_norm", "buffers_norm", "counts_norm")
 """Columns: of weights, of what else is real, of integers."""
 
@@ -77,7 +78,8 @@ class Guard:
     so that none hides behind the others. An update within bounds passes as it is.
 
     Memory stays that of few replies: where there are past rounds to compare with, only
-    replies out of bounds wait for the others, and never more than ``HELD``.
+    replies out of bounds wait for the others, and never more than ``HELD``, or of large
+    models fewer.
 
     Arguments
     ---------
@@ -95,6 +97,8 @@ class Guard:
         self.multiple = multiple
         self.sent = sent
         self.groups = groups
+        size = sum(array.nbytes for array in sent.values())
+        self.most = max(1, min(HELD, BYTES // max(1, size)))
         self.seen = {key: [] for key in groups}
         recent = {key: [r[key] for r in past[-10:] if key in r] for key in groups}
         self.past = {key: lower_median(v) for key, v in recent.items() if v}
@@ -123,7 +127,7 @@ class Guard:
                     waiting.append(pair)
                 else:
                     yield pair
-            while len(waiting) > HELD:
+            while len(waiting) > self.most:
                 yield self.scaled(*waiting.pop(0), self.bounds())
             held = waiting
         bounds = self.bounds()
@@ -156,7 +160,7 @@ class Guard:
         """
         if self.multiple is None:
             return {}
-        if early and not self.past and self.count <= HELD:
+        if early and not self.past and self.count <= self.most:
             return None
         alone = self.count == 1 or early
         now = {} if alone and self.past else self.medians()

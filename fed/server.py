@@ -13,7 +13,7 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from fed import personal
-from fed.arrays import set_arrays, to_arrays, to_record
+from fed.arrays import set_arrays, to_arrays, to_record, view
 from fed.compression import layout
 from fed.guard import Guard, groups_of
 from fed.ledger import Ledger
@@ -180,8 +180,9 @@ class Server:
         if self.federation.privacy or self.federation.secure:
             multiple = None  # clips by itself, or sees no single update
         strategy.patience = patience = self.patience
-        sent, numbers = self.sent(), Mixture(multiple)
-        config, record = self.configure(server_round), to_record(sent)
+        numbers, record = Mixture(multiple), to_record(self.sent())
+        self.arrays |= (sent := view(record))  # once in memory
+        config = self.configure(server_round)
         asked = strategy.configure_train(server_round, record, config, self.grid)
         messages = list(asked)
         for message in [] if self.private else messages:
@@ -268,7 +269,7 @@ class Server:
         Buffers such as running means are no parameters: whatever a server optimizer
         does to them is undone, and they become the plain mean.
         """
-        plain = getattr(layers(self.strategy)[-1], "mean", {})
+        plain = vars(layers(self.strategy)[-1]).pop("mean", {})
         buffers = {name for name, _ in self.site.brain.modules.named_buffers()}
         new = self.arrays | mean | {name: plain[name] for name in buffers & set(plain)}
         self.arrays = {n: cast(new[n], old.dtype) for n, old in self.arrays.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 import speechbrain as sb
 from speechbrain.utils.run_opts import RunOptions
 
-from fedenhance.based_yaml import sources_of
+from fedenhance.based_yaml import save_hparams, sources_of
 
 HARMLESS = {
     *("output_folder", "prepare", "results", "live", "sinks", "train_logger"),
@@ -103,6 +103,10 @@ class Command:
     def sources(self):
         """The YAML files that it is made of."""
         return [*sources_of(self.hparams_file), *self.others]
+
+    def write_hparams(self):
+        """Put the YAML, as it was used, into the folder."""
+        save_hparams(self.hparams_file, self.overrides, self.folder)
 
 
 def parse_words(words):

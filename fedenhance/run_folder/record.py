@@ -17,7 +17,7 @@ from pathlib import Path
 import speechbrain
 import torch
 
-from fedenhance.based_yaml import read_values, save_hparams
+from fedenhance.based_yaml import read_values
 from fedenhance.run_folder.commands import GROWING, flat, of_now
 from fedenhance.run_folder.files import sweep, whole_file
 
@@ -137,7 +137,7 @@ def claimed(command):
             known = None
         claim = Claim(command, describe(command, known or {}), known)
         claim.write()
-        save_hparams(command.hparams_file, command.overrides, folder)
+        command.write_hparams()
         with as_worker():
             yield claim
         trained = not command.run_opts.get("test_only")

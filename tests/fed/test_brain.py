@@ -49,6 +49,30 @@ def test_every_client_starts_from_a_clean_brain(brain, data):
     assert all((first[name] == again[name]).all() for name in first)
 
 
+class Keeps(recipe.Regression):
+    """Has an optimizer that is made once, before ``fit()``."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.optimizer = torch.optim.Adam(self.modules.parameters(), 0.1)
+
+    def init_optimizers(self):
+        """Make no other."""
+
+
+def test_no_client_has_the_moments_of_another(data):
+    keeps = joined(Keeps)
+    start, updates = get_arrays(keeps), []
+    for _ in range(2):
+        set_arrays(keeps, start)
+        keeps.local_update(data["train"], {"batch_size": 4}, 1, 1)
+        updates.append(get_arrays(keeps))
+    assert all((updates[0][n] == updates[1][n]).all() for n in start)
+    moments = keeps.optimizer.state
+    keeps.validate(data["valid"], {"batch_size": 4})
+    assert not moments  # of as many bytes as two models
+
+
 def test_modules_are_compiled_once_and_keep_their_names(data, monkeypatch):
     compiled = []
     monkeypatch.setattr(

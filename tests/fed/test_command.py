@@ -261,3 +261,81 @@ def test_a_misspelt_key_of_a_federation_is_named_before_anything_is_made(tmp_pat
         run([*SCRIPT, "--federation", str(path)])
     with pytest.raises(ValueError, match=r"there is no file \S+none.yaml"):
         run([*SCRIPT, "--federation", str(tmp_path / "none.yaml")])
+
+
+BARE = """
+import sys
+import torch
+import speechbrain as sb
+
+class Bare(sb.Brain):
+    def compute_forward(self, batch, stage):
+        return self.modules.model(batch["x"])
+    def compute_objectives(self, predictions, batch, stage):
+        return (predictions - batch["x"]).square().mean()
+
+torch.manual_seed(0)
+rows = [{"x": torch.full((2,), float(n))} for n in range(12)]
+lr = float(sys.argv[1]) if len(sys.argv) > 1 else 0.001
+model = torch.nn.Linear(2, 2)
+brain = Bare({"model": model}, lambda weights: torch.optim.SGD(weights, lr))
+brain.fit(range(2), rows, rows, train_loader_kwargs={"batch_size": 2})
+"""
+
+
+@pytest.fixture
+def bare(tmp_path, as_main, monkeypatch):
+    """Run a script without YAML, written down with other words in place of some."""
+    monkeypatch.chdir(tmp_path)
+
+    def bare(*words, **replaced):
+        text = BARE
+        for old, new in replaced.values():
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "bare.py").write_text(text)
+        (tmp_path / "fed.yaml").write_text(
+            "federation: !new:fed.Federation\n    rounds: 3\n"
+            "    partition: !name:fed.partition.iid {n_clients: 2}\n"
+        )
+        run(["bare.py", *words, "--federation=fed.yaml"])
+
+    return bare
+
+
+def test_a_script_without_yaml_is_federated_and_has_a_record(bare, tmp_path, read):
+    bare()
+    table = tmp_path / "results/rounds.csv"
+    first = table.read_bytes()
+    assert len(first.splitlines()) == 4
+    bare()
+    assert table.read_bytes() == first
+    with pytest.raises(ValueError, match=r"arguments is \[\] there, not \['0\.002'\]"):
+        bare("0.002")
+    with pytest.raises(ValueError, match="script is .* --restart to remove"):
+        bare(seed=("manual_seed(0)", "manual_seed(1)"))
+    bare("0.002", "--restart")
+    assert table.read_bytes() != first
+
+
+@pytest.mark.parametrize(
+    ("fit", "words", "told"),
+    [
+        ("lambda *_, **options: None", [], "was called for no Brain"),
+        ("lambda *_, **options: sys.exit()", [], "was called for no Brain"),
+        ("brain.fit", ["--fit=GAN"], "was called for Bare, and --fit says GAN"),
+    ],
+)
+def test_a_script_in_which_nothing_is_federated_fails(bare, fit, words, told):
+    with pytest.raises(ValueError, match=f"Nothing was federated: .*{told}"):
+        bare(*words, fit=("brain.fit", f"({fit})"))
+
+
+def test_a_fit_that_is_not_speechbrains_is_refused_before_it_trains(bare):
+    own = """class Bare(sb.Brain):
+    def fit(self, epochs, train_set, valid_set, **options):
+        self.on_fit_start()
+        raise AssertionError("it trains")
+"""
+    with pytest.raises(ValueError, match=r"Bare trains without Brain\.fit\(\)"):
+        bare(fit=("class Bare(sb.Brain):\n", own))

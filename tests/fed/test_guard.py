@@ -103,6 +103,17 @@ def test_memory_is_that_of_few_replies():
         assert most <= HELD + 1
 
 
+def test_of_large_models_one_reply_waits(monkeypatch):
+    monkeypatch.setattr("fed.guard.BYTES", 20)  # a model has 20
+    made = []
+    replies = ((reply, reply.row) for reply in map(Reply, (100.0, 1.0, 1.0)))
+    guard = Guard(3.0, SENT, GROUPS)(made.append(r) or r for r in replies)
+    lengths = [float(view(next(guard)[0].content["arrays"])["w"][0])]
+    assert len(made) == 2
+    lengths += [float(view(r.content["arrays"])["w"][0]) for r, _ in guard]
+    assert lengths == [1.0, 1.0, 3.0]
+
+
 def test_with_past_rounds_honest_replies_do_not_wait():
     past = [{key: 1.0 for key in GROUPS}]
     waited = []
