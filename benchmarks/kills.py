@@ -86,8 +86,6 @@ CONFIGURATIONS = {
 }
 """Name -> options of train.py, beside the common ones."""
 
-COLUMNS = ["configuration", "kill", "moment", "seconds", "file", "rounds", "outcome"]
-COLUMNS += ["code"]
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
 """Events of Python's audit hooks; so is opening to write."""
 
@@ -326,8 +324,7 @@ def one(name, number, argv, args, whole, length):
     generator = random.Random(f"{args.seed} {name} {number}")
     seconds, changes = length
     folder = args.work / name.replace(" ", "_") / str(number)
-    code = version().partition(",")[0]
-    row = {"configuration": name, "kill": number, "code": code}
+    row = {"configuration": name, "kill": number}
     while "moment" not in row:
         clear(folder)
         if number % 2:
@@ -382,13 +379,11 @@ def main(argv=None):
     measuring.begin(args)
     args.work = args.work.absolute()
     args.work.mkdir(parents=True, exist_ok=True)
-    rows = read_table(args.out) if args.out.exists() else []
     code = version().partition(",")[0]
-    rows = [row for row in rows if row.get("code") == code]
-    done = {(row["configuration"], row["kill"]) for row in rows}
+    kept = measuring.Kept(args.out, ["configuration", "kill"], code=code)
     for name in args.names:
         argv = words_of(name, args)
-        left = [n for n in range(args.kills) if (name, str(n)) not in done]
+        left = [n for n in range(args.kills) if kept.lacks(name, n)]
         if not left:
             continue
         folder = args.work / name.replace(" ", "_") / "whole"
@@ -399,12 +394,11 @@ def main(argv=None):
         whole = left_by(folder)
         for number in left:
             row = one(name, number, argv, args, whole, length)
-            print(" ".join(str(row.get(column, "")) for column in COLUMNS), flush=True)
-            rows.append(row)
-            measuring.save(args.out, rows, measuring.machine(args), COLUMNS)
-    harmed = [row for row in rows if row["outcome"] != "equal"]
-    print(f"{len(rows)} kills, {len(rows) - len(harmed)} went on to an equal end")
-    sys.exit(bool(harmed))
+            print(*row.values(), flush=True)
+            kept.add({**row, "code": code, "machine": measuring.machine(args)})
+    equal = sum(row["outcome"] == "equal" for row in kept.rows)
+    print(f"{len(kept.rows)} kills, {equal} went on to an equal end")
+    sys.exit(equal < len(kept.rows))
 
 
 if __name__ == "__main__":

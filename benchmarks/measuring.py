@@ -426,11 +426,15 @@ class Kept:
         The columns that tell one row from another.
     restart : bool
         Whether to begin anew.
+    **same : str
+        What columns must hold; rows of other values, such as of older code, are done
+        again.
     """
 
-    def __init__(self, path, keys, restart=False):
+    def __init__(self, path, keys, restart=False, **same):
         self.path, self.keys = path, keys
-        self.rows = read_table(path) if path.exists() and not restart else []
+        rows = read_table(path) if path.exists() and not restart else []
+        self.rows = [row for row in rows if same.items() <= row.items()]
 
     def lacks(self, *values):
         """Tell whether there is no row of this key."""

@@ -27,7 +27,6 @@ from benchmarks import OUT, measuring
 from benchmarks.kills import CENTRAL, COMMON, FEDERATED, hook, words
 from benchmarks.left import left_by
 from fedenhance.commands import train
-from fedenhance.data.tables import read_table
 from fedenhance.run_folder.record import version
 
 CHOICES = {
@@ -63,7 +62,6 @@ CHOICES = {
 }
 """Key of the command line -> values; ``file`` is another YAML file."""
 
-COLUMNS = ["pair", "first", "interrupted", "second", "outcome", "cpu_seconds", "code"]
 REFUSED = "another --output_folder, or --restart"
 
 
@@ -201,17 +199,14 @@ def main(argv=None):
     args.work = args.work.absolute()
     args.work.mkdir(parents=True, exist_ok=True)
     code = version().partition(",")[0]
-    rows = read_table(args.out) if args.out.exists() else []
-    rows = [row for row in rows if row.get("code") == code]
-    pairs, done = Pairs(args), {int(row["pair"]) for row in rows}
+    kept, pairs = measuring.Kept(args.out, ["pair"], code=code), Pairs(args)
     pairs.train({}, args.work / "prepared")  # manifests
-    for number in sorted({*range(args.pairs)} - done):
-        row = pairs.one(number) | {"code": code}
-        print(" ".join(str(row[column]) for column in COLUMNS), flush=True)
-        rows.append(row)
-        measuring.save(args.out, rows, measuring.machine(args), COLUMNS)
+    for number in filter(kept.lacks, range(args.pairs)):
+        row = pairs.one(number)
+        print(*row.values(), flush=True)
+        kept.add({**row, "code": code, "machine": measuring.machine(args)})
     shutil.rmtree(args.work)
-    told = Counter(row["outcome"] for row in rows)
+    told = Counter(row["outcome"] for row in kept.rows)
     print("; ".join(f"{count} {outcome}" for outcome, count in told.most_common()))
     sys.exit(bool(told.keys() - {"refused", "the second's"}))
 
