@@ -95,6 +95,14 @@ def pretrained(rows):
     return markdown.table(heads, lines)
 
 
+def live(rows):
+    """What a block takes, and after what time it is heard."""
+    heads = ["network", "runtime", "ms a block", "of real time", "heard after, ms"]
+    of_real_time, heard = ("real_time_factor", "{:.2f}"), ("heard_after_ms", "{:.0f}")
+    took = ("ms_a_block", "{:.1f}")
+    return cells(rows, heads, ["model", "runtime", took, of_real_time, heard])
+
+
 def compared(rows):
     """What a round takes of other codes' time."""
     names = {"bare": "bare loop", "flower": "Flower's own", "original": "the original"}
@@ -199,6 +207,7 @@ TABLES = {
         from_scratch.table,
     ),
     "attacks": Table("docs/federate.md", "attacks.csv", attacks.table),
+    "live": Table("docs/live.md", "live.csv", live),
     "recipes": Table("docs/recipes.md", "recipes.csv", recipes.markdown),
     "personal": Table("docs/federate.md", "personal.csv", personal.table),
     "batch_normalisation": Table(

@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 
 from fedenhance.run_folder import arguments
+from fedenhance.run_folder.torchaudio_fits import let_torchaudio_load
 
 OURS = Path(__file__).parent, Path(arguments.__file__).parents[1]
 """Folders of code whose errors say what to do; others show where they come from."""
@@ -70,6 +71,7 @@ def main():
     """Run the command of this process; what is refused is said in a line."""
     try:
         parse(sys.argv[1:])
+        let_torchaudio_load()
         from fed.command import run
 
         run(sys.argv[1:])

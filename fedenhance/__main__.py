@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from fedenhance.run_folder.arguments import TRACEBACK, in_a_line
+from fedenhance.run_folder.torchaudio_fits import let_torchaudio_load
 
 COMMANDS = {
     "train": ("commands.train", "train the experiment of a YAML file"),
@@ -35,6 +36,7 @@ def start(name, argv):
         Its arguments. The process ends with 1 after an error, or where ``main``
         returns a number other than 0.
     """
+    let_torchaudio_load()
     place, _ = COMMANDS[name]
     if name == "train" and {"-h", "--help"} & set(argv):
         place = "commands.keys"

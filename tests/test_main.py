@@ -27,14 +27,6 @@ def test_an_error_is_one_line(monkeypatch, capsys):
         program.start("enhance", ["--traceback"])
 
 
-def test_a_torchaudio_that_does_not_fit_is_explained(monkeypatch, capsys):
-    library = "/x/torchaudio/lib/_torchaudio.abi3.so"
-    said = ended(
-        monkeypatch, capsys, OSError(f"Could not load this library: {library}")
-    )
-    assert f"rename {library} to _torchaudio.abi3.so.disabled" in said
-
-
 def test_a_command_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["fedenhance", "enhanse"])
     with pytest.raises(SystemExit, match="there is no command enhanse"):

@@ -28,6 +28,8 @@ MISTAKES = {
     f"{TRAIN} --n_client 4": "no key n_client; did you mean n_clients?",
     f"{TRAIN} rounds=5": "rounds=5: options begin with --, as --rounds=5",
     f"{TRAIN} -rounds 5": "-rounds: options begin with --, as --rounds",
+    f"{TRAIN} --rounds 5 --seed 1 --rounds=50": "--rounds is given twice: 5, and 50",
+    f"{OWN} good --noise_folder . --n_clients 2 --maximize pesq": "by 'pesq', but vali",
     f"{TRAIN} --batch_size 0": "batch_size is 0; it must be a whole number, 1 or more",
     f"{TRAIN} --learning_rate -0.1": "learning_rate is -0.1; it must be a number, 0 or",
     f"{TRAIN} --sample_rate -8000": "sample_rate is -8000; it must be a whole number",

@@ -20,6 +20,7 @@ from fedenhance.data.opening import (
     read_header,
     warn_once,
 )
+from fedenhance.run_folder.torchaudio_fits import let_torchaudio_load
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,8 @@ def resampler(ratio):
     """
     if ratio == 1:
         return torch.nn.Identity()
-    import torchaudio  # its libraries may not fit PyTorch's
+    let_torchaudio_load()
+    import torchaudio
 
     return torchaudio.transforms.Resample(*ratio.as_integer_ratio())
 

@@ -6,7 +6,7 @@ from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 
 from fedenhance.recognition.tokenizer import BLANK
-from fedenhance.training.brain import AudioBrain
+from fedenhance.training.brain import AudioBrain, reports
 
 logger = get_logger(__name__)
 
@@ -78,6 +78,7 @@ class CTC(AudioBrain):
             self.wer_metric = self.hparams.wer_computer()
             self.cer_metric = self.hparams.cer_computer()
 
+    @reports("CER", "WER")
     def evaluation_stats(self):
         """Error rates of the stage."""
         if not self.wer_metric.scores:

@@ -1,7 +1,6 @@
 """How programs take their arguments, and say what they refuse: in one line."""
 
 import argparse
-from pathlib import Path
 
 TRACEBACK = "--traceback"
 """Shows where an error comes from; any program takes it."""
@@ -23,14 +22,6 @@ def in_a_line(error):
     >>> in_a_line(FileNotFoundError(2, "No such file or directory", "noisy.wav"))
     'noisy.wav: no such file or directory'
     """
-    if "_torchaudio" in str(error):
-        path = str(error).rpartition(": ")[2]
-        return (
-            "torchaudio is built for CUDA, and PyTorch is not: install one that "
-            "fits (pip install torchaudio --index-url "
-            f"https://download.pytorch.org/whl/cpu), or rename {path} to "
-            f"{Path(path).name}.disabled"
-        )
     if isinstance(error, OSError) and error.filename and error.strerror:
         reason = error.strerror[:1].lower() + error.strerror[1:]
         return f"{error.filename}: {reason}"

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import zipfile
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -152,8 +153,9 @@ def check_reported(metric, reported):
     ---------
     metric : str
     reported : collection of str
+        Names, or patterns such as ``si_sdri_*``.
     """
-    if metric not in reported:
+    if not any(fnmatchcase(metric, name) for name in reported):
         raise ValueError(
             f"The best model is to be chosen by '{metric}', but validation reports "
             f"{[*reported]}; set maximize or minimize to one of them."

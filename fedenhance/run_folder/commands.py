@@ -124,6 +124,7 @@ def parse_words(words):
     for word in words[1:]:
         if re.match(r"-?[a-z]\w*=|-[a-z]\w+$", word):
             raise ValueError(f"{word}: options begin with --, as --{word.lstrip('-')}")
+    check_contradictions(words)
     said = io.StringIO()
     try:
         with redirect_stderr(said):
@@ -133,6 +134,24 @@ def parse_words(words):
             raise
         raise ValueError(said.getvalue().strip().rpartition("error: ")[2]) from end
     return file, {name: options[name] for name in options.overridden_args}, overrides
+
+
+def check_contradictions(words):
+    """Raise ValueError for an option that is given twice, with two values.
+
+    Example
+    -------
+    >>> check_contradictions("a.yaml --rounds 5 --seed=1 --rounds 50".split())
+    Traceback (most recent call last):
+    ValueError: --rounds is given twice: 5, and 50
+    """
+    given = {}
+    for word, after in zip(words, [*words[1:], "--"], strict=True):
+        if match := re.fullmatch(r"(?s)--(\w+)(?:=(.*))?", word):
+            name, value = match.groups()
+            value = value or ("" if after.startswith("--") else after)
+            if given.setdefault(name, value) != value:
+                raise ValueError(f"--{name} is given twice: {given[name]}, and {value}")
 
 
 def flat(values, folder="", key=""):

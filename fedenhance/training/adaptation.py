@@ -9,6 +9,7 @@ from speechbrain import Stage
 
 from fedenhance.networks.scaling import separate
 from fedenhance.objectives.levels import si_sdr
+from fedenhance.training.brain import reports
 from fedenhance.training.remixit import RemixIT
 
 
@@ -85,6 +86,7 @@ class Adaptation(RemixIT):
         super().on_stage_start(stage, epoch)
         self.stage, self.heard = stage, {}
 
+    @reports("gain", "score", "sig", "bak", "ovrl", "ovrl_gain")
     def evaluation_stats(self):
         """Judge the estimates of validation; the test set is judged at the end."""
         if self.stage != Stage.VALID or not self.heard:

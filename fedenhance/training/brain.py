@@ -15,14 +15,34 @@ from fedenhance.training.stepping import Stepping
 logger = get_logger(__name__)
 
 
+def reports(*names):
+    """Say which statistics an ``evaluation_stats`` may have, before it has any.
+
+    What the best model is chosen by is compared with them before training begins. A
+    method without it may have any.
+
+    Arguments
+    ---------
+    *names : str
+        Or patterns, such as ``si_sdri_*``.
+    """
+
+    def note(method):
+        method.names = names
+        return method
+
+    return note
+
+
 class AudioBrain(KeepsProcesses, Stepping):
     """A base of Brains that are trained on audio, some of which may be damaged.
 
     Batches have ``id`` and ``skipped``, the ids of damaged recordings. ``hparams`` has
     ``sample_rate`` and ``train_logger``. A Brain of its own says what it counts in
-    ``samples_of``, and what it measures in ``evaluation_stats``. ``maximize`` or
-    ``minimize`` of ``hparams`` names the statistic of validation by which the best
-    checkpoint is kept; without either it is the loss.
+    ``samples_of``, and what it measures in ``evaluation_stats``, whose names
+    :func:`reports` tells beforehand. ``maximize`` or ``minimize`` of ``hparams`` names
+    the statistic of validation by which the best checkpoint is kept; without either it
+    is the loss.
 
     Statistics it logs: ``loss``, the mean over the examples of a stage whatever batches
     they came in (NaN without any); in training ``hours`` of audio and ``skipped``
@@ -42,6 +62,9 @@ class AudioBrain(KeepsProcesses, Stepping):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        if names := getattr(self.evaluation_stats, "names", ()):
+            _, key = best_by(vars(self.hparams))
+            check_reported(key, ("loss", *names))
         self.num_examples = self.num_samples = self.num_skipped = 0
         self.num_averaged = self.batch_size = 0
 

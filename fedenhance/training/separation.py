@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedenhance.networks.scaling import separate
 from fedenhance.objectives.levels import si_sdr
-from fedenhance.training.brain import AudioBrain
+from fedenhance.training.brain import AudioBrain, reports
 from fedenhance.training.graphs import Graphed
 
 
@@ -132,6 +132,7 @@ class Separation(AudioBrain):
             if self.graphed is not None:
                 self.graphed.record()
 
+    @reports("si_sdr", "si_sdri", "si_sdri_*")
     def evaluation_stats(self):
         """Means over the utterances of the stage; NaN where none could be evaluated."""
         if not self.num_averaged:

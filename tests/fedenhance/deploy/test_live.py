@@ -12,8 +12,9 @@ import torch
 from fedenhance.commands.export import main as export
 from fedenhance.commands.live import main
 from fedenhance.deploy import live
-from fedenhance.deploy.blocks import Blocks, OnnxBlocks
+from fedenhance.deploy.blocks import Blocks, OnnxBlocks, Traced
 from fedenhance.deploy.live import Timed, filter_raw, run_microphone, to_raw
+from fedenhance.deploy.streaming import StreamingSeparator
 from fedenhance.deploy.trained import load_trained
 from tests.fedenhance.deploy.test_packaging import save_run
 
@@ -80,6 +81,29 @@ def assert_whole(run, blocks):
 
 def test_pytorch_gives_what_the_whole_signal_gives(run):
     assert_whole(run, Blocks(load_trained(run)))
+
+
+def test_what_is_traced_gives_what_the_stream_gives(run):
+    trained = load_trained(run)
+    blocks, plain = Blocks(trained), Blocks(trained)
+    assert isinstance(blocks.stream, Traced)
+    plain.stream = StreamingSeparator(trained.separator)
+    for part in noise(10 * blocks.block).view(10, -1).numpy():
+        np.testing.assert_allclose(blocks.push(part), plain.push(part), atol=1e-6)
+
+
+@pytest.mark.parametrize("fault", ["refuses", "lies"])
+def test_what_cannot_be_traced_runs_as_it_is(run, monkeypatch, fault):
+    def trace(step, example, **options):
+        if fault == "refuses":
+            raise RuntimeError("no tracing here")
+        return lambda samples, state: (torch.zeros(1, 2, 128), state)
+
+    monkeypatch.setattr(torch.jit, "trace", trace)
+    monkeypatch.setattr(torch.jit, "freeze", lambda traced: traced)
+    blocks = Blocks(load_trained(run))
+    assert isinstance(blocks.stream, StreamingSeparator)
+    assert_whole(run, blocks)
 
 
 def test_onnx_gives_what_the_whole_signal_gives(run, exported):

@@ -9,7 +9,7 @@ import torch
 from speechbrain import Brain, Stage
 from speechbrain.utils.checkpoints import Checkpointer
 
-from fedenhance.training.brain import AudioBrain
+from fedenhance.training.brain import AudioBrain, reports
 
 
 class Log(list):
@@ -33,6 +33,32 @@ class Counter(AudioBrain):
 
     def evaluation_stats(self):
         return {"score": 7}
+
+
+class Told(Counter):
+    """Says what it reports before it does."""
+
+    @reports("score", "score_*")
+    def evaluation_stats(self):
+        return super().evaluation_stats()
+
+
+class More(Told):
+    """Reports more, and does not say so."""
+
+    def evaluation_stats(self):
+        return {**super().evaluation_stats(), "pesq": 1.0}
+
+
+@pytest.mark.parametrize("key", ["loss", "score", "valid_score_2"])
+def test_what_is_reported_may_choose_the_best(key):
+    Told(hparams={"maximize": key})
+
+
+def test_what_is_not_reported_is_refused_before_training():
+    with pytest.raises(ValueError, match="by 'pesq', but validation reports"):
+        Told(hparams={"maximize": "pesq"})
+    More(hparams={"maximize": "pesq"})
 
 
 @pytest.fixture
