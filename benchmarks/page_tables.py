@@ -247,6 +247,15 @@ TABLES = {
             ["training", "epochs", *((f"{s}_WER", "{:.1f}") for s in SPLITS)],
         ),
     ),
+    "deployed": Table(
+        "docs/real-machines.md",
+        "deployed.csv",
+        lambda rows: cells(
+            rows,
+            ["round", "in all", "training", "the rest"],
+            ["round", *((name, "{:.1f}") for name in ("seconds", "training", "rest"))],
+        ),
+    ),
     "privacy_clients": Table(
         "docs/privacy.md",
         "privacy_clients.csv",

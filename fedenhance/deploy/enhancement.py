@@ -9,8 +9,6 @@ whole recording. A longer recording is cut into pieces of this length that overl
 estimates are faded into each other in the middle of each overlap, away from the pieces'
 edges. Most of the networks normalise over all they are given, so that each piece is
 normalised by itself and the result is not that of the network on the whole.
-``benchmarks/enhancement.py`` measures how much it differs, and which of them is nearer
-to the clean speech: where the noise changes, the shorter pieces were.
 """
 
 import logging
