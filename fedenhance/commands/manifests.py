@@ -17,7 +17,7 @@ from fedenhance.run_folder.arguments import Parser, above_zero
 
 
 def parse(argv):
-    """The command line; what is None is left to ``fedenhance.recipes.manifests``."""
+    """The command line; what is None is left to ``recipes.BareFolder.prepare``."""
     parser = Parser(prog=program("manifests"), description=__doc__)
     parser.add_argument("data_folder", help="the recordings, in any tree")
     about = "for manifests and decoded audio (default: manifests)"
@@ -40,7 +40,7 @@ def parse(argv):
 def main(argv):
     """Write manifests; print the account."""
     options = parse(argv)
-    from fedenhance.recipes.manifests import prepare
+    from fedenhance.recipes.BareFolder.prepare import prepare
 
     given = {key: value for key, value in vars(options).items() if value is not None}
     print("\n".join(prepare(**given)["account"]))

@@ -20,7 +20,7 @@ def dataio_prepare(hparams):
     Arguments
     ---------
     hparams : dict
-        ``manifest_folder``, as ``recipes.manifests`` writes it, ``data_folder``,
+        ``manifest_folder``, as ``recipes.BareFolder`` writes it, ``data_folder``,
         ``mixing``, ``partition``, ``federation`` and ``epochs``. What is null of
         ``segment``, ``rounds`` and ``local_epoch_p`` becomes what the manifests
         propose.

@@ -17,6 +17,7 @@ from fedenhance.run_folder.files import whole_file
 
 #: Beginnings of dotted names, old -> new. The longest that fits counts.
 RENAMED = {
+    "fedenhance.recipes.manifests": "fedenhance.recipes.BareFolder.prepare",
     "local_modules.consistency": "fedenhance.objectives.consistency",
     "local_modules.data_io": "fedenhance.data.datasets",
     "local_modules.encoders": "fedenhance.recognition.convolutional",

@@ -18,9 +18,9 @@ from fedenhance.data.folders import Skipped, count_reasons, find_files
 from fedenhance.data.opening import DamagedAudioError
 from fedenhance.data.tables import grouped, whole_file
 from fedenhance.recipes import preparation
-from fedenhance.recipes.accounts import account_of, count, in_words, propose
 from fedenhance.recipes.audio_files import hash_order, read_mono
-from fedenhance.recipes.pauses import find_pauses
+from fedenhance.recipes.BareFolder.account import account_of, count, in_words, propose
+from fedenhance.recipes.BareFolder.pauses import find_pauses
 
 VERSION = 1
 COLUMNS = ["ID", "duration", "spk_id", "client", "source"]

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from fedenhance.commands import manifests as command
-from fedenhance.recipes import manifests
-from fedenhance.recipes.pauses import without
+from fedenhance.recipes.BareFolder import prepare as manifests
+from fedenhance.recipes.BareFolder.pauses import without
 from tests.fedenhance.recipes.conftest import write
 
 
@@ -137,7 +137,9 @@ def test_pauses_need_their_detector_and_keep_away_from_words(tmp_path, monkeypat
     assert without([], 100, 10) == [(0, 100)]
     assert without([(0, 100)], 100, 10) == []
     write(tmp_path / "in/1.wav", 3.0, 16000)
-    monkeypatch.setattr("fedenhance.recipes.pauses.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "fedenhance.recipes.BareFolder.pauses.find_spec", lambda name: None
+    )
     with pytest.raises(ImportError, match="pip install silero-vad"):
         manifests.prepare(tmp_path / "in", tmp_path / "m", pauses=True)
 
@@ -147,7 +149,8 @@ def test_rows_without_speech_become_noise(tmp_path, monkeypatch):
         write(tmp_path / f"in/{take}.wav", 4.0, 16000, take)
     spans = iter([[]] + [[(0, 16000)]] * 7)  # the first has no speech at all
     monkeypatch.setattr(
-        "fedenhance.recipes.pauses.detector", lambda: lambda wave: next(spans)
+        "fedenhance.recipes.BareFolder.pauses.detector",
+        lambda: lambda wave: next(spans),
     )
     manifests.prepare(tmp_path / "in", tmp_path / "m", pauses=True)
     assert "0.wav" not in {row["source"] for row in every_row(tmp_path / "m")}

@@ -1,0 +1,1 @@
+"""Any folder of recordings, without references: manifests, and an account of it."""
