@@ -52,6 +52,9 @@ MISTAKES = {
     ADAPT: "needs --recordings VALUE (folder; each sub-folder is a person",
     f"{ADAPT} --recordings nowhere": "there is no folder nowhere",
     f"{ADAPT} --recordings empty": "there are no recordings in empty",
+    f"{ADAPT} --recordings noisy.wav": "no folder noisy.wav: it is a file; name the",
+    f"{ADAPT} --recordings packed": "no recordings in packed; unpack a.zip first",
+    f"{ADAPT} --recordings silent": "silent holds no recording that can be used: too",
     f"{ADAPT} --recordings people": "too little to train on; it takes 6 rows",
     f"{ADAPT} --recordings people --start people": "people is no trained model",
     # -------------------------------------------------------------------- enhancement
@@ -118,8 +121,10 @@ FILES = {
 def desk(tmp_path_factory):
     """A folder with what a newcomer may have in it."""
     folder = tmp_path_factory.mktemp("desk")
-    for name in ("empty", "people", "lists", "good", "strange"):
+    for name in ("empty", "people", "lists", "good", "strange", "packed", "silent"):
         (folder / name).mkdir()
+    (folder / "packed/a.zip").touch()
+    soundfile.write(folder / "silent/a.wav", np.zeros(24000), 16000)
     noise = 0.1 * np.random.default_rng(0).standard_normal(24000)
     for name in ("noisy.wav", "people/ann.wav", "people/bob.wav"):
         soundfile.write(folder / name, noise, 16000)

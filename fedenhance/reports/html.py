@@ -73,6 +73,7 @@ def write_report(brain, datasets, hparams):
         clients=client_rows(run.read("clients.csv")),
         examples=examples,
         gains=example_gains(run),
+        opinions=example_opinions(run),
         kinds=[k for k in KINDS if any(k in sounds for sounds in examples.values())],
         settings=values,
     )
@@ -176,6 +177,23 @@ def example_gains(run):
     """SI-SDR improvement in dB of the test mixtures that have one, by name."""
     rows = run.read("test_metrics.csv")
     return {row["id"]: float(row["si_sdri"]) for row in rows if row.get("si_sdri")}
+
+
+def example_opinions(run):
+    """DNSMOS overall of what there is to listen to, where a run was judged by it.
+
+    Returns
+    -------
+    dict
+        Example -> kind -> score; of the model that was kept.
+    """
+    kept = read_verdict(run.folder).get("kept")
+    columns = {"noisy": "ovrl_before"}
+    columns["enhanced"] = "ovrl_after" if kept else "ovrl_start"
+    return {
+        row["id"]: {k: float(row[c]) for k, c in columns.items() if row.get(c)}
+        for row in run.read("judged.csv")
+    }
 
 
 def spectrogram(signal, rate):

@@ -113,9 +113,10 @@ def prepare(
     rows = cut_rows(speech, people, row_seconds, folder)
     if len(rows) < MIN_ROWS:
         told = f"; {count_reasons(skipped)}" if skipped else ""
+        held = in_words(rows) if rows else "no recording that can be used"
         raise ValueError(
-            f"{data_folder} holds {in_words(rows)}: too little to train on; it takes "
-            f"{MIN_ROWS} rows of {min_seconds:g} s or more{told}"
+            f"{data_folder} holds {held}: too little to train on; it takes {MIN_ROWS} "
+            f"rows of {min_seconds:g} s or more{told}"
         )
     tables, held_out = split(rows, seed)
     merge_small_clients(tables)
@@ -150,10 +151,13 @@ def list_recordings(folder):
         If it is no folder, or holds no recordings.
     """
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
+        told = ": it is a file; name the folder" if Path(folder).exists() else ""
+        raise FileNotFoundError(f"there is no folder {folder}{told}")
     files, skipped = find_files(folder)
     if not files:
         told = f": {count_reasons(skipped)}" if skipped else ""
+        if archive := next(Path(folder).rglob("*.zip"), None):
+            told += f"; unpack {archive.relative_to(folder)} first"
         raise FileNotFoundError(f"there are no recordings in {folder}{told}")
     return files, skipped
 

@@ -1,6 +1,8 @@
 """The report of a run: one file, with all that the run left."""
 
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -9,6 +11,8 @@ import soundfile
 
 from fedenhance.reports.html import write_report
 from tests.fedenhance import finished
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 class Page(HTMLParser):
@@ -113,6 +117,41 @@ def test_players_say_what_was_gained_and_show_it(folder):
     text = report(folder)
     assert "a-1: +4.0 dB SI-SDR" in text
     assert text.count("data:image/png;base64,") == 3
+
+
+@pytest.mark.parametrize(("kept", "enhanced"), [("true", "3.25"), ("false", "3.00")])
+def test_players_say_how_the_model_that_was_kept_sounds(folder, kept, enhanced):
+    (folder / "judged.csv").write_text(
+        "id,ovrl_before,ovrl_start,ovrl_after\na-1,2.5,3.0,3.25\nb-1,1,1,1\n"
+    )
+    (folder / "verdict.json").write_text(f'{{"sentence": "Use it.", "kept": {kept}}}')
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", report(folder))
+    assert captions == ["Noisy: DNSMOS 2.50", f"Enhanced: DNSMOS {enhanced}", "Clean"]
+
+
+#: Says by how much a page is wider than a window of 390 pixels, as telephones have.
+PHONE = """<!DOCTYPE html><iframe width="390" height="844" src="report.html"
+onload="const page = this.contentDocument.documentElement;
+document.title = `${page.scrollWidth - page.clientWidth} pixels too wide`"></iframe>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_it_fits_on_a_telephone(folder, tmp_path):
+    """Tables and long names included: nothing is wider than the window."""
+    (folder / f"audio/{'long_name_' * 9}noisy.wav").write_bytes(
+        (folder / "audio/a-1_noisy.wav").read_bytes()
+    )
+    report(folder, value="x" * 300, **{"y" * 90: 1})
+    (folder / "phone.html").write_text(PHONE)
+    page = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+        + ["--allow-file-access-from-files", f"--user-data-dir={tmp_path}/chromium"]
+        + ["--virtual-time-budget=5000", (folder / "phone.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    assert "<title>0 pixels too wide</title>" in page
 
 
 def test_a_spectrogram_shows_a_tone_where_it_is():
