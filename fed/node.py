@@ -21,16 +21,19 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 import yaml
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode, SubStatus
+from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
-from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor
 from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.run import RunNotRunningException
 from flwr.supernode.runtime.run_clientapp import (
     pull_task_input,
     push_message,
@@ -177,12 +180,19 @@ class Node:
         self.address, self.secret = address, secret
 
     def serve(self, is_alive):
-        """Answer one message after the other, as long as the SuperNode lives."""
+        """Answer one message after the other, as long as the SuperNode lives.
+
+        Of one that is gone, as its run has ended, the SuperNode tells the server.
+        """
         for token in tasks(
             TaskType.CLIENT_APP, self.address, None, self.secret, is_alive
         ):
-            if token:
-                self.answer(token)
+            try:
+                if token:
+                    self.answer(token)
+            except (Exception, RunNotRunningException) as error:  # whatever was sent
+                logger.debug("No reply", exc_info=error)
+                logger.warning("A message gets no reply: %s", in_a_line(error))
 
     def answer(self, token):
         """Take the message of a task, and reply; an error is a reply as well."""
@@ -192,7 +202,7 @@ class Node:
             RuntimeTokenHttpInterceptor(token),
             retry_invoker=make_simple_http_retry_invoker(),
         ) as client:
-            heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
+            heartbeat = HeartbeatSender(partial(beat, client))
             heartbeat.start()
             try:
                 message, context, run, fab = pull_task_input(client)
@@ -223,6 +233,20 @@ class Node:
         seconds = time.perf_counter() - start
         logger.info("%s: answered in %.1f s", kind, seconds)
         return reply
+
+
+def beat(client):
+    """Tell the SuperNode that a task is worked on; whether it has heard that.
+
+    Flower's own heart would interrupt this process where the task is no more.
+    """
+    try:
+        client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+    except httpx.TransportError:
+        return False
+    except httpx.HTTPStatusError as error:
+        return error.response.status_code < 500
+    return True
 
 
 def failure(message, error):

@@ -1,7 +1,7 @@
 """Flower's SuperNode, as ``fed.node`` runs it: a process without PyTorch.
 
-It asks for messages each second, not each three, and comes back by itself where the
-SuperLink does not take it yet.
+It asks for messages each second, not each three, comes back by itself where the
+SuperLink does not take it yet, and forgets a message whose run has ended.
 """
 
 import os
@@ -14,6 +14,7 @@ import httpx
 from flwr.supercore import log
 from flwr.supercore.app_utils import start_parent_process_monitor
 from flwr.supercore.error import ApiErrorCode, FlowerError
+from flwr.supercore.run import RunNotRunningException
 from flwr.supernode.cli.flower_supernode import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
@@ -67,10 +68,37 @@ def is_refusal(error):
     return bool(known) and known.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED
 
 
+def dropping(pull):
+    """Make a run that ends while its message is received a fault like any other.
+
+    Flower's loop forgets the message after those; after this one it would leave it
+    without content, for which an app waits for hours.
+
+    Arguments
+    ---------
+    pull : callable
+        Of Flower: receives what a message contains.
+
+    Returns
+    -------
+    callable
+        The same; raises RuntimeError then.
+    """
+
+    def receive(*args, **options):
+        try:
+            return pull(*args, **options)
+        except RunNotRunningException as error:
+            raise RuntimeError("its run has ended") from error
+
+    return receive
+
+
 def main():
     """Run until a signal ends it, or the process that has started it is gone."""
     loop = import_module("flwr.supernode.start_client_internal")
     loop.time = SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 1)))
+    loop.pull_objects = dropping(loop.pull_objects)
     FleetHttpClient.ActivateNode = persistent(FleetHttpClient.ActivateNode)
     start_parent_process_monitor(os.getppid())
     flower_supernode()

@@ -3,9 +3,12 @@
 import json
 import zipfile
 from io import BytesIO
+from types import SimpleNamespace
 
+import httpx
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.run import RunNotRunningException
 
 from fed import installed, node
 from fed.runtime import ProcessGrid
@@ -143,3 +146,35 @@ def test_whatever_a_message_says_the_nodes_own_command_is_run(answer, monkeypatc
     theirs = json.dumps(["/tmp/theirs.py"])
     answer(RUN, kind="train", command=theirs, client="a")
     assert [json.loads(c)[0] for c in loaded] == [str(YAML)]
+
+
+def test_a_message_that_is_gone_does_not_end_the_node(monkeypatch, caplog, terms):
+    faults = [RuntimeError("no message"), RunNotRunningException(), None]
+    served = []
+
+    def answer(self, token):
+        served.append(token)
+        if fault := faults.pop(0):
+            raise fault
+
+    monkeypatch.setattr(node.Node, "answer", answer)
+    monkeypatch.setattr(node, "tasks", lambda *place: ["a", None, "b", "c"])
+    node.Node(terms, {}, "", b"").serve(lambda: True)
+    assert served == ["a", "b", "c"]
+    assert "A message gets no reply: RuntimeError: no message" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "status, heard", [(200, True), (401, True), (503, False), (None, False)]
+)
+def test_a_heart_goes_on_where_the_task_is_no_more(status, heard):
+    """Flower's would interrupt the node where the task has failed."""
+
+    def send(request):
+        told = httpx.Request("POST", "http://127.0.0.1")
+        if status is None:
+            raise httpx.ConnectError("gone", request=told)
+        httpx.Response(status, request=told).raise_for_status()
+        return SimpleNamespace(success=False)
+
+    assert node.beat(SimpleNamespace(SendTaskHeartbeat=send)) is heard

@@ -3,12 +3,22 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.supercore.constant import TaskType
 from flwr.supercore.error import ApiErrorCode
+from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_object import get_object_tree
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.run import RunNotRunningException
+from flwr.supernode.nodestate import NodeStateFactory
 
 from fed import supernode
+from fed.runtime import ProcessGrid
 from tests.fed.deployed import ROOT
 
 
@@ -85,3 +95,38 @@ def test_other_errors_are_raised_at_once(told, fault):
 def test_it_has_no_pytorch_in_its_memory():
     code = "import sys, fed.supernode; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_a_message_whose_run_ends_meanwhile_is_forgotten(monkeypatch, drops):
+    loop = import_module("flwr.supernode.start_client_internal")
+    if drops:  # without, Flower leaves it
+        monkeypatch.setattr(loop, "pull_objects", supernode.dropping(loop.pull_objects))
+    monkeypatch.setattr(loop, "get_fused_config_from_fab", lambda fab, run: {})
+    ProcessGrid(1)
+    message = Message(RecordDict({"config": ConfigRecord({"a": 1})}), 1, "train")
+    message.metadata.__dict__ |= {"_message_id": message.object_id, "_run_id": 7}
+    store = ObjectStoreFactory()
+    state = NodeStateFactory(objectstore_factory=store).state()
+    state.set_node_id(1)
+
+    def ended(run_id, object_id):
+        raise RunNotRunningException
+
+    loop._pull_and_store_message(
+        state=state,
+        object_store=store.store(),
+        node_config={},
+        receive=lambda: (message, get_object_tree(message)),
+        get_run=lambda run_id: SimpleNamespace(
+            run_id=7, fab_hash="", series_id=1, primary_task_type=TaskType.CLIENT_APP
+        ),
+        get_fab=lambda fab_hash, run_id: Fab("", b"", {}),
+        pull_object=ended,
+        confirm_message_received=None,
+        trusted_entities=None,
+    )
+    assert len(state.get_messages_legacy()) == (0 if drops else 1)
+    assert [task.status.status for task in state.get_tasks()] == [
+        "finished" if drops else "pending"
+    ]
