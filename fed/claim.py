@@ -13,7 +13,8 @@ from speechbrain.utils.logger import get_logger
 from fed.loading import rows_of
 from fedenhance.based_yaml import read_values
 from fedenhance.run_folder import commands
-from fedenhance.run_folder.record import claimed, digest_of
+from fedenhance.run_folder.files import sizes
+from fedenhance.run_folder.record import AUDIO, claimed, digest_of
 
 logger = get_logger(__name__)
 
@@ -156,7 +157,7 @@ def read(words, federation=None, restart=False):
 
 
 def fingerprint(site):
-    """Digest the rows that clients hold, and who holds them.
+    """Digest the rows that clients hold, how long their files are, and who holds them.
 
     Arguments
     ---------
@@ -169,11 +170,15 @@ def fingerprint(site):
     """
     if site.train_set is None:
         return {}
+    table = rows_of(site.train_set)
     rows = {
         str(key): {n: v for n, v in row.items() if is_content(v)}
-        for key, row in rows_of(site.train_set).items()
+        for key, row in table.items()
     }
+    named = (value for row in table.values() for value in row.values())
+    lengths = sizes(v for v in named if isinstance(v, str) and not is_content(v))
     parts = {"rows": rows, "clients": site.partition}
+    parts |= {AUDIO: [*lengths.values()]} if lengths else {}
     return {
         name: hashlib.sha256(json.dumps(part, default=str).encode()).hexdigest()[:16]
         for name, part in parts.items()

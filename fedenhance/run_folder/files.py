@@ -2,7 +2,8 @@
 
 import os
 import re
-from contextlib import contextmanager
+import stat
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -45,6 +46,28 @@ def sweep(folder):
         name = re.fullmatch(r"\.(\d+)\..+", path.name)
         if name and path.is_file() and not is_running(int(name[1])):
             path.unlink(missing_ok=True)
+
+
+def sizes(names):
+    """Tell how long files are.
+
+    Arguments
+    ---------
+    names : iterable of str
+        What is no file on this machine is left out.
+
+    Returns
+    -------
+    dict
+        Name -> bytes.
+    """
+    found = {}
+    for name in dict.fromkeys(names):
+        with suppress(OSError, ValueError):
+            known = os.stat(name)
+            if stat.S_ISREG(known.st_mode):
+                found[name] = known.st_size
+    return found
 
 
 def is_running(process):

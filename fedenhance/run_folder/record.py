@@ -4,6 +4,7 @@
 train for another one, with ``FED_WORKER`` in their environment, leave both to it.
 """
 
+import csv
 import fcntl
 import hashlib
 import json
@@ -19,11 +20,12 @@ import torch
 
 from fedenhance.based_yaml import read_values
 from fedenhance.run_folder.commands import GROWING, flat, of_now
-from fedenhance.run_folder.files import sweep, whole_file
+from fedenhance.run_folder.files import sizes, sweep, whole_file
 
 logger = logging.getLogger(__name__)
 
 RECORD, LOCK = "run.json", ".lock"
+AUDIO = "audio"  # its name among the data of a record
 WORKER, SERVER = "FED_WORKER", "FED_SERVER"
 
 
@@ -61,12 +63,13 @@ class Claim:
         Arguments
         ---------
         data : dict
-            Name -> digest. Older versions did not record what is named by a path.
+            Name -> digest. Older versions did not record what is named by a path, nor
+            ``audio``.
         place : str
             Where they are, for the message.
         """
         known = self.record["data"]
-        own = {name: data.get(name) for name in data if "/" not in name}
+        own = {n: data[n] for n in data if "/" not in n and n != AUDIO}
         changed = sorted(f for f in {**own, **known} if known.get(f) != data.get(f))
         if self.trained and changed:
             inside = ", ".join(name for name in changed if "/" not in name)
@@ -326,13 +329,15 @@ def digests(hparams):
     Arguments
     ---------
     hparams : dict
-        With ``manifest_folder``, ``noise_folder`` and ``*_csv``, or without.
+        With ``manifest_folder``, ``data_folder``, ``noise_folder`` and ``*_csv``, or
+        without.
 
     Returns
     -------
     dict
         Name of each manifest, or path where it is not in the manifest folder ->
-        digest of what it says; path of the noise folder -> digest of what its files are
+        digest of what it says; ``audio`` -> digest of how long the files are that
+        manifests name; path of the noise folder -> digest of what its files are
         called and how long they are.
     """
     folder, noises = hparams.get("manifest_folder"), hparams.get("noise_folder")
@@ -340,17 +345,49 @@ def digests(hparams):
     given = [value for key, value in hparams.items() if key.endswith("_csv") and value]
     lists = (value if isinstance(value, list) else [value] for value in given)
     tables |= {Path(table) for value in lists for table in value}
-    found = {}
+    found, named = {}, []
     for path in sorted(tables):
         if path.name != "skipped.csv" and path.is_file():
             inside = folder and path.parent == Path(folder)
             text = path.read_bytes()
             found[path.name if inside else str(path.absolute())] = digest_of(text)
+            named += paths_in(text, str(hparams.get("data_folder")))
+    if lengths := sizes(named):
+        found[AUDIO] = digest_of(repr([*lengths.values()]).encode())
     if noises:
-        files = sorted(path for path in Path(noises).rglob("*") if path.is_file())
-        sizes = [(str(f.relative_to(noises)), f.stat().st_size) for f in files]
-        found[str(Path(noises).absolute())] = digest_of(repr(sizes).encode())
+        lengths = sizes(map(str, sorted(Path(noises).rglob("*"))))
+        pairs = [(str(Path(f).relative_to(noises)), n) for f, n in lengths.items()]
+        found[str(Path(noises).absolute())] = digest_of(repr(pairs).encode())
     return found
+
+
+def paths_in(table, data_root):
+    r"""List the cells of a table that may be paths.
+
+    Arguments
+    ---------
+    table : bytes
+        As :func:`fedenhance.data.tables.read_table` reads it, or anything else.
+    data_root : str
+        Replaces ``$data_root``.
+
+    Returns
+    -------
+    list of str
+
+    Example
+    -------
+    >>> paths_in(b"ID;noisy\na;$data_root/a.wav\n", "/data")
+    ['/data/a.wav']
+    """
+    lines = table.decode("utf-8", "replace").splitlines()
+    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    try:
+        cells = [cell for row in csv.reader(lines, delimiter=delimiter) for cell in row]
+    except csv.Error:
+        return []  # who reads it says why
+    paths = (cell.strip().replace("\\", "/") for cell in cells)
+    return [path.replace("$data_root", data_root) for path in paths if "/" in path]
 
 
 def digest_of(data):

@@ -102,13 +102,19 @@ def test_what_is_no_experiment_of_a_yaml_has_no_record(tmp_path, caplog):
         assert claim is None  # it claims its folder itself
 
 
-def test_where_files_lie_makes_no_other_data():
+def test_where_files_lie_makes_no_other_data_but_their_lengths_do(tmp_path):
     def digests(folder, seconds=2.0):
         rows = {"a": {"wav": f"{folder}/a.wav", "seconds": seconds}}
         train_set = SimpleNamespace(data_ids=["a"], data=rows)
         return fingerprint(SimpleNamespace(train_set=train_set, partition={"0": ["a"]}))
 
     assert digests("/here") == digests("/there") != digests("/here", 3.0)
+    for name, content in (("here", b"a"), ("there", b"b"), ("longer", b"bc")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.wav").write_bytes(content)
+    here, there, longer = (digests(tmp_path / n) for n in ("here", "there", "longer"))
+    assert here == there
+    assert {name for name in here if here[name] != longer[name]} == {"audio"}
     assert fingerprint(SimpleNamespace(train_set=None)) == {}
 
 

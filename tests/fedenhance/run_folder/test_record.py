@@ -166,6 +166,29 @@ def test_tables_and_noises_that_lie_elsewhere_are_data_too(start, tmp_path):
         start(yaml=yaml)
 
 
+def test_audio_that_is_replaced_under_the_same_manifest_is_other_data(start, tmp_path):
+    audio, told = tmp_path / "a.wav", tmp_path / "out/run.json"
+    audio.write_bytes(b"RIFF")
+    (tmp_path / "mine.csv").write_text("ID;noisy\na;$data_root/a.wav\n")
+    yaml = tmp_path / "mine.yaml"
+    own = f"train_csv: {tmp_path}/mine.csv\ndata_folder: {tmp_path}\n"
+    yaml.write_text(YAML + own)
+    start(yaml=yaml)
+    start(yaml=yaml)
+    audio.write_bytes(b"RIFF and more")
+    before = told.read_text()
+    with pytest.raises(ValueError, match=r"audio in \S+/manifests is not what it was"):
+        start(yaml=yaml)
+    assert told.read_text() == before
+    record = json.loads(before)
+    del record["data"]["audio"]  # as older versions have it
+    told.write_text(json.dumps(record))
+    start(yaml=yaml)
+    audio.unlink()
+    with pytest.raises(ValueError, match="audio in"):
+        start(yaml=yaml)
+
+
 def test_testing_finishes_no_run(start, tmp_path):
     with pytest.raises(ValueError, match="out holds no model that could be tested"):
         start("--test_only")
