@@ -35,10 +35,13 @@ def marked(function, phase):
 
 def main(argv):
     """Run train.py; leave after the first batch."""
-    import speechbrain
+    from fedenhance.__main__ import importing
 
-    mark("import speechbrain, torch")
-    from fedenhance.commands import train
+    with importing():
+        import speechbrain
+
+        mark("import speechbrain, torch")
+        from fedenhance.commands import train
 
     load, fit_batch = train.load_hparams, speechbrain.Brain.fit_batch
 

@@ -18,6 +18,7 @@ import io
 import os
 import re
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,7 +81,13 @@ def open_hparams(path):
     text = path.read_text(encoding="utf-8")
     if not re.search("^base:", text, re.MULTILINE):
         return _named(well_formed(text), path)
-    (_, tree), *others = _layers(path)
+    return _named(_amount(_layers(path)), path)
+
+
+@lru_cache(maxsize=64)
+def _amount(layers):
+    """Return the text that the files of :func:`_layers` amount to."""
+    (_, tree), *others = ((file, _mapping(text, file)) for file, text in layers)
     added = []
     for file, layer in others:
         added += [(file, key, [*tree]) for key in layer if key not in tree]
@@ -95,7 +102,7 @@ def open_hparams(path):
                 f"{file}: its base has no key {key}, and nothing refers to it; did you "
                 f"mean {near[0]}?"
             )
-    return _named(well_formed(merged.getvalue()), path)
+    return well_formed(merged.getvalue())
 
 
 def well_formed(text):
@@ -188,7 +195,7 @@ def check_overrides(path, overrides):
     """
     try:
         text = open_hparams(path)
-        keys = list(YAML().load(text))
+        values = _values(text.getvalue(), text.name)
         given = _plain(well_formed(overrides)) or {}
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -201,11 +208,11 @@ def check_overrides(path, overrides):
         problem = getattr(error, "problem", error)
         raise ValueError(f"{where} is no YAML: {problem}") from error
     for key in given:
-        if key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1)
+        if key not in values:
+            near = difflib.get_close_matches(key, values, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"{path} has no key {key}{hint}")
-    _check_within(given, _plain(text.getvalue()), path)
+    _check_within(given, values, path)
     return given
 
 
@@ -240,10 +247,7 @@ def read_values(path, overrides=""):
 
 def sources_of(path):
     """List a YAML file and its bases, those of a base before it."""
-    path = find(path).resolve()
-    bases = _pop_bases(YAML().load(path.read_text(encoding="utf-8")))
-    above = [file for base in bases for file in sources_of(_base(path, base))]
-    return [*dict.fromkeys(above), str(path)]
+    return [*dict.fromkeys(str(file) for file, _ in _layers(find(path).resolve()))]
 
 
 def save_hparams(path, overrides, folder):
@@ -265,7 +269,7 @@ def save_hparams(path, overrides, folder):
 
 
 def _layers(path, above=()):
-    """List the files that a file amounts to, itself last, with ruamel's mappings.
+    """List the files that a file amounts to, itself last, with their texts.
 
     They include other files by paths relative to the first of those ``above`` it, which
     are based on it.
@@ -276,18 +280,38 @@ def _layers(path, above=()):
         return "!include:" + os.path.relpath(path.parent / tag[1], top)
 
     text = re.sub(r"!include:([^\s,\]}]+)", relocate, path.read_text(encoding="utf-8"))
-    tree = YAML().load(_named(text, path))
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path} is no YAML mapping")
-    layers = []
-    for base in _pop_bases(tree):
+    layers = ()
+    for base in _bases(text, path):
         file = _base(path, base)
         if file in (*above, path):
             raise ValueError(f"{path}: its base {base} is based on it")
         if not file.is_file():
             raise FileNotFoundError(f"{path}: there is no base {base}")
         layers += _layers(file, (*above, path))
-    return [*layers, (path, tree)]
+    return (*layers, (path, text))
+
+
+@lru_cache(maxsize=64)
+def _bases(text, path):
+    """Read which files a text has as its bases: recipes may have another ``base``."""
+    if not re.search("^base:", text, re.MULTILINE):
+        return ()
+    tree = YAML().load(_named(text, path))
+    bases = tree.get("base") if isinstance(tree, dict) else None
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(str(b).endswith(".yaml") for b in bases):
+        return ()
+    return tuple(bases)
+
+
+def _mapping(text, path):
+    """Load a layer with ruamel, without its bases."""
+    tree = YAML().load(_named(text, path))
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} is no YAML mapping")
+    if _bases(text, path):
+        del tree["base"]
+    return tree
 
 
 def _check_within(own, base, file):
@@ -353,6 +377,12 @@ def _plain(text):
     return yaml.load(text)
 
 
+@lru_cache(maxsize=64)
+def _values(text, path):
+    """Load the text of a file as plain values, which are not to be changed."""
+    return _plain(_named(text, path))
+
+
 class _Tagged(SafeConstructor):
     """Makes values, and keeps tags beside them."""
 
@@ -369,16 +399,6 @@ def _keep_tag(constructor, suffix, node):
 
 
 _Tagged.add_multi_constructor("!", _keep_tag)
-
-
-def _pop_bases(tree):
-    """Take the key ``base`` out, if it names YAML files: recipes may have another."""
-    bases = tree.get("base")
-    bases = [bases] if isinstance(bases, str) else bases
-    if not isinstance(bases, list) or not all(str(b).endswith(".yaml") for b in bases):
-        return []
-    del tree["base"]
-    return bases
 
 
 def _named(text, path):

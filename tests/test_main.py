@@ -1,5 +1,6 @@
 """Errors of any command end in one line that says what to do."""
 
+import gc
 import sys
 
 import pytest
@@ -31,3 +32,18 @@ def test_a_command_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["fedenhance", "enhanse"])
     with pytest.raises(SystemExit, match="there is no command enhanse"):
         program.main()
+
+
+def test_garbage_is_collected_again_once_all_is_imported(monkeypatch):
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
+    frozen = []
+    with program.importing():
+        assert not gc.isenabled()
+    assert gc.isenabled() and not frozen  # nothing was new
+    with pytest.raises(ImportError), program.importing():
+        monkeypatch.setitem(sys.modules, "new", sys)
+        raise ImportError
+    assert gc.isenabled() and not frozen
+    with program.importing():
+        monkeypatch.setitem(sys.modules, "newer", sys)
+    assert frozen

@@ -19,7 +19,7 @@ reads (.m4a, .webm, ...) is taken where there is ffmpeg, and written as WAV.
 import sys
 from pathlib import Path
 
-from fedenhance.__main__ import program
+from fedenhance.__main__ import importing, program
 from fedenhance.commands import limits
 from fedenhance.run_folder.arguments import Parser, above_zero
 
@@ -60,12 +60,13 @@ def parse(argv):
 def main(argv):
     """Run a command line; return the number of damaged files."""
     options = parse(argv)
-    from tqdm import tqdm
+    with importing():
+        from tqdm import tqdm
 
-    from fedenhance.data.folders import count_reasons
-    from fedenhance.data.opening import DamagedAudioError
-    from fedenhance.deploy import enhancement
-    from fedenhance.deploy.trained import is_model, load_trained
+        from fedenhance.data.folders import count_reasons
+        from fedenhance.data.opening import DamagedAudioError
+        from fedenhance.deploy import enhancement
+        from fedenhance.deploy.trained import is_model, load_trained
 
     # A folder that is no model, before recordings, is one that was meant to be.
     words, meant = options.words, Path(options.words[0])

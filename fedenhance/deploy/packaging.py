@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jinja2 import StrictUndefined, Template
 
 from fedenhance.data.available import require
 from fedenhance.deploy import trained as trained_models
@@ -235,6 +234,8 @@ def model_card(folder, trained, command, others):
     str
         Markdown.
     """
+    from jinja2 import StrictUndefined, Template
+
     header = (folder / "hyperparams.yaml").read_text(encoding="utf-8").splitlines()[:3]
     yaml_files = [line for line in header if line.endswith(".yaml")]
     run = Run(folder)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from jinja2 import StrictUndefined, Template
 
 from fedenhance.data.tables import grouped
 from fedenhance.reports.figures import training_curves
@@ -56,6 +55,8 @@ def write_report(brain, datasets, hparams):
         ``train_log.txt``, ``clients.csv``, ``test_metrics.csv``, ``audio/``, and the
         plain values of hparams.
     """
+    from jinja2 import StrictUndefined, Template
+
     run = Run(hparams["output_folder"])
     examples = example_sounds(run.folder / "audio")
     values = {

@@ -19,7 +19,8 @@ def write_environment(folder):
     folder : str or Path
         Which ``env.log`` is written into.
     """
-    packages = sorted({f"{d.name}=={d.version}" for d in metadata.distributions()})
+    told = (package.metadata for package in metadata.distributions())  # parsed once
+    packages = sorted({f"{about['Name']}=={about['Version']}" for about in told})
     parts = {
         "Python": [sys.version, sys.executable],
         "Packages": packages,

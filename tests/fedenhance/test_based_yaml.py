@@ -7,6 +7,7 @@ from fedenhance.based_yaml import (
     load_hparams,
     open_hparams,
     save_hparams,
+    sources_of,
 )
 
 BASE = """
@@ -40,6 +41,17 @@ def test_a_key_replaces_the_bases_or_is_added(write):
         **{"seed": 1, "folder": "results/1", "model": {"width": 8}},
         **{"loader": None, "new": 2},
     }
+
+
+def test_a_file_that_changes_is_read_anew(write):
+    own = write("own.yaml", "base: base.yaml\n")
+    assert load_hparams(own)["seed"] == 1
+    write("base.yaml", BASE.replace("seed: 1", "seed: 2"))
+    assert load_hparams(own)["seed"] == 2
+    write("own.yaml", "base: other.yaml\n")
+    write("other.yaml", BASE.replace("seed: 1", "seed: 3"))
+    assert load_hparams(own)["seed"] == 3
+    assert sources_of(own) == [str(own.with_name("other.yaml")), str(own)]
 
 
 def test_a_mapping_changes_what_it_names_within_the_bases(write):
