@@ -6,6 +6,7 @@
 import importlib.metadata
 import json
 import logging
+import warnings
 from pathlib import Path
 
 import torch
@@ -109,13 +110,17 @@ def write_onnx(program, path, names, metadata):
         ) from error
     # The exporter's optimizer takes 1e-8 for 0, and silence would become 0 / 0.
     # onnxruntime has an optimizer of its own.
-    exported = torch.onnx.export(
-        program,
-        input_names=names[0],
-        output_names=names[1],
-        verbose=False,
-        optimize=False,
-    )
+    # What torchvision would add is no matter here.
+    registration = "torch.onnx._internal.exporter._registration"
+    logging.getLogger(registration).setLevel(logging.ERROR)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        exported = torch.onnx.export(
+            program,
+            input_names=names[0],
+            output_names=names[1],
+            verbose=False,
+            optimize=False,
+        )
     exported.model.metadata_props.update({k: str(v) for k, v in metadata.items()})
     exported.save(path, external_data=False)
     options = onnxruntime.SessionOptions()

@@ -17,6 +17,7 @@ import warnings
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -154,7 +155,8 @@ def nisqa(estimate, target, sample_rate):
 
     Mittag, Naderi, Chehadi and Moeller, "NISQA: a deep CNN-self-attention model for
     multidimensional speech quality prediction with crowdsourced datasets", Interspeech
-    2021. On first use torchmetrics downloads its weights. Called as all ``METRICS``.
+    2021. On first use torchmetrics downloads its weights to ``NISQA_WEIGHTS``, unless
+    they are there. Called as all ``METRICS``.
     """
     from torchmetrics.functional.audio.nisqa import (
         non_intrusive_speech_quality_assessment as assess,
@@ -165,8 +167,9 @@ def nisqa(estimate, target, sample_rate):
         return float(assess(signal, sample_rate)[0])
     except OSError as error:  # of requests too
         raise ImportError(
-            "the metric nisqa needs its weights: torchmetrics downloads them to "
-            f"~/.torchmetrics/NISQA on first use, which failed ({error})"
+            "the metric nisqa needs its weights: put nisqa.tar, of "
+            f"github.com/gabrielmittag/NISQA, to {NISQA_WEIGHTS}; torchmetrics could not "
+            f"download it ({type(error).__name__})"
         ) from error
     except RuntimeError as error:
         raise UndefinedMetricError(str(error)) from error
@@ -196,6 +199,9 @@ PACKAGES = {
 }
 """What has to be installed for a metric."""
 
+NISQA_WEIGHTS = Path("~/.torchmetrics/NISQA/nisqa.tar")
+"""Where torchmetrics looks for them, and downloads them to."""
+
 
 def check_metrics(names):
     """Check that metrics exist and that their packages are installed.
@@ -218,12 +224,12 @@ def check_metrics(names):
 
 
 def is_installed(name):
-    """Whether what a metric needs is there."""
+    """Whether what a metric needs is there, weights included."""
     try:
         check_metrics([name])
     except ImportError:
         return False
-    return True
+    return name != "nisqa" or NISQA_WEIGHTS.expanduser().exists()
 
 
 def measure(estimate, target, sample_rate, metrics):

@@ -1,8 +1,10 @@
 """Metrics are those of their libraries, and failures are not zeros."""
 
+import inspect
 import math
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -139,6 +141,39 @@ def test_dnsmos_is_asked_once_and_not_about_silence(monkeypatch):
 def test_dnsmos_runs():
     skip_without("dnsmos")
     assert 0.5 < METRICS["dnsmos"](speechlike(), None, RATE) < 5
+
+
+NISQA = {
+    **{f"cnn_c_out_{i}": 4 for i in (1, 2, 3)},
+    **{"cnn_pool_1": [24, 7], "cnn_pool_2": [12, 5], "cnn_pool_3": [6, 3]},
+    **{"cnn_kernel_size": (3, 3), "cnn_dropout": 0.2, "td_sa_dropout": 0.1},
+    **{"td_sa_d_model": 8, "td_sa_nhead": 1, "td_sa_h": 8, "td_sa_num_layers": 1},
+    **{"pool_att_h": 8, "pool_att_dropout": 0.1, "ms_fmax": 20000, "ms_n_mels": 48},
+    **{"ms_n_fft": 4096, "ms_hop_length": 0.01, "ms_win_length": 0.02},
+    **{"ms_seg_length": 15, "ms_seg_hop_length": 4, "ms_max_segments": 1300},
+}
+"""A smaller one, of the published model's form."""
+
+
+def test_nisqa_is_taken_where_its_weights_are(monkeypatch, tmp_path):
+    skip_without("nisqa")
+    import requests
+    from torchmetrics.functional.audio import nisqa
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(
+        nisqa, "_load_nisqa_model", inspect.unwrap(nisqa._load_nisqa_model)
+    )
+    monkeypatch.setattr(requests, "get", Mock(side_effect=requests.ConnectionError))
+    assert not metrics.is_installed("nisqa")
+    with pytest.raises(ImportError, match=r"put nisqa.tar, .* to ~/.torchmetrics/NISQ"):
+        METRICS["nisqa"](speechlike(), None, RATE)
+    model = nisqa._NISQADIM(NISQA)
+    path = tmp_path / ".torchmetrics/NISQA/nisqa.tar"
+    torch.save({"args": NISQA, "model_state_dict": model.state_dict()}, path)
+    assert metrics.is_installed("nisqa")
+    values, failures = measure(speechlike(), None, RATE, ["nisqa"])
+    assert math.isfinite(values["nisqa"]) and not failures
 
 
 def test_diverged_model_is_a_failure():
