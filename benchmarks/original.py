@@ -232,6 +232,11 @@ def rounds_of(authors, tree, argv, clock, device="cpu", after_round=None):
     -------
     list of float
         Seconds of each round, from the choice of clients to the averaged model.
+
+    Raises
+    ------
+    RuntimeError
+        When the script ends by itself, with what it said.
     """
     marks = {"start": [], "end": []}
 
@@ -254,14 +259,17 @@ def rounds_of(authors, tree, argv, clock, device="cpu", after_round=None):
         losses = importlib.import_module(f"{utils}.cometml_loss_report")
         losses.report_losses_mean_and_std = report
         setup.enhancement_federated_setup = training_alone(setup)
+        said, script = io.StringIO(), checkout(authors, PACKAGE) / SCRIPT
         with (
             without_gpu(device),
             mock.patch.object(sys, "argv", [SCRIPT.name, *argv]),
             contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
+            contextlib.redirect_stderr(said),
         ):
-            script = checkout(authors, PACKAGE) / SCRIPT
-            runpy.run_path(str(script), run_name="original")
+            try:
+                runpy.run_path(str(script), run_name="original")
+            except SystemExit as end:
+                raise RuntimeError(f"the original ended: {said.getvalue()}") from end
     return np.subtract(marks["end"], marks["start"]).tolist()
 
 

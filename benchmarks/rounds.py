@@ -179,7 +179,9 @@ def original_code(args, case, folder, sizes):
     """
     tree = Path(folder) / "tree"
     original.write_tree(few_rows(case, sizes), tree, seconds=4.0)
-    argv = original.arguments(Path(folder) / "start.pt", **sizes)
+    # How many batches there are is decided by the recordings.
+    told = {name: size for name, size in sizes.items() if name != "batches"}
+    argv = original.arguments(Path(folder) / "start.pt", **told)
     return partial(run_original, args.authors, tree, argv, args.device)
 
 

@@ -90,6 +90,13 @@ def test_the_script_runs_without_a_gpu_and_an_account(authors):
     assert not {"comet_ml", "glob2", "fedenhance.experiments"} & set(sys.modules)
 
 
+def test_what_the_script_says_at_its_end_is_passed_on(authors):
+    script = authors / "fedenhance" / "fedenhance" / "experiments/run_federated.py"
+    script.write_text("import argparse; argparse.ArgumentParser().parse_args()")
+    with pytest.raises(RuntimeError, match="unrecognized arguments: --batches 2"):
+        original.rounds_of(authors, "/corpus", ["--batches", "2"], lambda: 0)
+
+
 def test_a_client_has_as_many_isolated_noises_as_recordings(rows, tmp_path):
     numbers = original.write_tree(rows, tmp_path, seconds=0.5)
     assert numbers == {"a": 0, "b": 1, "c": 2, "d": 3}

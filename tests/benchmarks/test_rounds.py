@@ -1,5 +1,7 @@
 """All codes do the same work, and each of their rounds is timed."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,18 @@ def test_recordings_come_again_where_a_client_has_too_few(tiny_corpus, tmp_path)
     first, second, *again = held["00000"]
     assert again == [f"{first} again 1", f"{second} again 1"]
     assert train_set[0]["sources"].shape == train_set[2]["sources"].shape
+
+
+def test_the_original_is_told_no_more_than_it_understands(monkeypatch, tmp_path):
+    monkeypatch.setattr(rounds, "few_rows", lambda case, sizes: {})
+    monkeypatch.setattr(rounds.original, "write_tree", lambda *_, **options: None)
+    args = SimpleNamespace(authors=tmp_path, device="cpu")
+    sizes = {"model": "sudormrf_groupcomm_small", "clients": 2, "batches": 3}
+    sizes |= {"batch_size": 4, "seconds": 1.0}
+    call = rounds.original_code(args, None, tmp_path, sizes)
+    words = call.args[2]
+    assert words[words.index("--n_fed_nodes") + 1] == "2"
+    assert "--batches" not in words
 
 
 def test_each_sweep_varies_what_it_says():

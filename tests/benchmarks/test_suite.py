@@ -15,7 +15,7 @@ SHARED = """
 """
 BY_THEMSELVES = """
     adaptation attacks bare_folder compression deployed enhancement experiments
-    first_step from_scratch gpu kills pairs peers personal pfl_research privacy recipes
+    first_step from_scratch gpu kills live pairs peers personal pfl_research privacy recipes
     recipes_exact recognition udase
 """
 NO_PART = {*SHARED.split(), *BY_THEMSELVES.split()}
@@ -52,8 +52,14 @@ def test_all_well_ends_with_zero(outcomes):
     assert not end.value.code
 
 
-def test_the_limits_add_up_to_an_hour_at_most():
-    assert sum(suite.MINUTES.get(name, 5) for name in suite.WHOLE) <= 60
+def test_the_limits_add_up_to_40_minutes_at_most():
+    assert sum(suite.MINUTES.get(name, 5) for name in suite.WHOLE) <= 40
+
+
+def test_tables_are_put_where_the_committed_ones_are():
+    for name, table in suite.TABLES.items():
+        assert suite.command(name, suite.parse(["--out", "o"]))[-1] == f"o/{table}"
+        assert (HERE / "results" / table).exists()
 
 
 @pytest.mark.parametrize("quick", [True, False])
