@@ -2,11 +2,10 @@
 """What one lying client of eight does to the model: attack by strategy.
 
     python -m benchmarks.attacks --seeds 1 2 3
-    python -m benchmarks.attacks --table
 
 Trains the default experiment for a few short rounds in which all clients take part, the
 last of which lies; prints test SI-SDRi. Each row is added to the CSV as it is done, and
-what is there is not done again. ``--table`` prints the CSV as docs/federate.md has it.
+what is there is not done again.
 """
 
 import shutil
@@ -200,7 +199,6 @@ def parse(argv):
     made.add_argument("--epochs", type=float, default=0.25, help="local, in a round")
     made.add_argument("--lr", type=float, default=0.003)
     made.add_argument("--test_size", type=int, default=20, help="recordings")
-    made.add_argument("--table", action="store_true", help="print it, train nothing")
     quick = {"rounds": 1, "epochs": 0.1, "test_size": 1, "seeds": [1]}
     quick["out"] = OUT / "attacks_quick.csv"
     return measuring.parse(made, argv, quick=quick)
@@ -210,20 +208,19 @@ def main(argv=None):
     """Train what is not in the CSV yet; print the table."""
     args = parse(argv)
     kept = measuring.Kept(args.out, KEYS)
-    if not args.table:
-        measuring.begin(args)
-        with tempfile.TemporaryDirectory() as folder:
-            args.manifests = Path(folder) / "manifests"
-            args.network = small_network(folder)
-            prepare(args.data_folder, args.manifests, storage="packed")
-            for seed, *names in product(args.seeds, ATTACKS, STRATEGIES):
-                key = *names, seed
-                if kept.lacks(*key):
-                    reached = run(args, *key, Path(folder) / "run")
-                    shutil.rmtree(Path(folder) / "run")
-                    row = dict(zip(KEYS, key, strict=True)) | {"si_sdri": reached}
-                    kept.add({**row, "machine": measuring.machine(args)})
-                    print(row, flush=True)
+    measuring.begin(args)
+    with tempfile.TemporaryDirectory() as folder:
+        args.manifests = Path(folder) / "manifests"
+        args.network = small_network(folder)
+        prepare(args.data_folder, args.manifests, storage="packed")
+        for seed, *names in product(args.seeds, ATTACKS, STRATEGIES):
+            key = *names, seed
+            if kept.lacks(*key):
+                reached = run(args, *key, Path(folder) / "run")
+                shutil.rmtree(Path(folder) / "run")
+                row = dict(zip(KEYS, key, strict=True)) | {"si_sdri": reached}
+                kept.add({**row, "machine": measuring.machine(args)})
+                print(row, flush=True)
     print(table(kept.rows))
 
 

@@ -6,22 +6,21 @@
     python -m benchmarks.data switch
 
 - ``load``: batches of 6 x (speech, noise, noise) x 4 s from each storage, for one
-  client and for a new loader with every client, and the bytes that a batch makes the
-  system read or map. ``as recorded`` is the corpora, whose noise is resampled from
-  44.1 kHz; ``flac`` and ``wav`` are whole files at 16 kHz; ``original``, with
-  ``--authors``, is the original's own loader, which reads whole wav files with SciPy;
+  client and for a new loader with every client. ``as recorded`` is the corpora, whose
+  noise is resampled from 44.1 kHz; ``flac`` and ``wav`` are whole files at 16 kHz;
+  ``original``, with ``--authors``, is the original's own loader, which reads whole wav
+  files with SciPy;
 - ``switch``: what going from one client to the next adds, beside a training step of
   the default experiment.
 
 Files are in the page cache; all is read by one process on one thread.
 """
 
-import contextlib
+import collections
 import statistics
 import tempfile
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import soundfile
 import speechbrain as sb
@@ -49,7 +48,7 @@ BATCH_SIZE, SECONDS = 6, 4.0
 
 
 def load(args, clock):
-    """Batches a second of each storage, and the bytes that a batch needs."""
+    """Batches a second of each storage."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, dataset in storages(args, Path(folder)):
@@ -61,14 +60,14 @@ def load(args, clock):
                 "one_client": lambda d=dataset, i=together: [loader(d, i)],
                 "many_clients": lambda d=dataset, w=whole: (loader(d, i) for i in w),
             }
-            amount = bytes_of(passes["one_client"])  # and fills the page cache
+            read_all(passes["one_client"])
             calls = {
                 name: partial(batches_per_second, loaders, args.seconds, clock)
                 for name, loaders in passes.items()
             }
             rates = measuring.alternate(calls, args.repeats)
             medians = {n: statistics.median(values) for n, values in rates.items()}
-            rows.append({"storage": name, **medians, "mb_per_batch": amount / 1e6})
+            rows.append({"storage": name, **medians})
         if args.authors:
             rows.append(load_original(args, Path(folder), clock))
     for row in rows:
@@ -149,33 +148,10 @@ def batches_per_second(loaders, seconds, clock):
     return count / (clock() - start)
 
 
-def bytes_of(loaders):
-    """Bytes of a batch, mean of a pass: through the system, or mapped into memory."""
-    mapped, number = [], 0
-    window = audio._window
-
-    def watch(start, stop, num_frames, length, position, path):
-        first, last = window(start, stop, num_frames, length, position, path)
-        if str(path).endswith(".npy"):
-            mapped.append(2 * (last - first))
-        return first, last
-
-    before = bytes_read()
-    with mock.patch.object(audio, "_window", watch):
-        for batches in loaders():
-            for batch in batches:
-                number += 1
-                assert batch.sources.data.shape == (BATCH_SIZE, 3, 16000 * SECONDS)
-    return (bytes_read() - before + sum(mapped)) / number
-
-
-def bytes_read():
-    """Bytes that this process has read from files; NaN where Linux does not say."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/io").read_text().splitlines():
-            if line.startswith("rchar:"):
-                return int(line.split()[1])
-    return float("nan")
+def read_all(loaders):
+    """Read loaders once, which fills the page cache."""
+    for batches in loaders():
+        collections.deque(batches, maxlen=0)
 
 
 def load_original(args, folder, clock):
@@ -184,14 +160,12 @@ def load_original(args, folder, clock):
     batches = original.loader(
         args.authors, folder / "tree", SECONDS, min(size, BATCH_SIZE)
     )
-    before = bytes_read()
-    number = sum(1 for _ in batches)
-    amount = (bytes_read() - before) / number
+    read_all(lambda: [batches])
     rate = statistics.median(
         batches_per_second(lambda: [batches], args.seconds, clock)
         for _ in range(args.repeats)
     )
-    return {"storage": "original", "one_client": rate, "mb_per_batch": amount / 1e6}
+    return {"storage": "original", "one_client": rate}
 
 
 # ----------------------------------------------------------------------- switching
@@ -221,24 +195,17 @@ def switch(args, clock):
         passes = {
             "one": lambda: sum(1 for _ in made(together)),
             "many": lambda: [sum(1 for _ in made(ids)) for ids in held],
-            "construction": lambda: [made(ids) for ids in held],
-            "first iteration": lambda: [iter(made(ids)) for ids in held],
         }
         repeats = 3 if args.quick else 15
         best = measuring.median_seconds(passes, repeats - 1, clock, warm_up=1)
         step = step_seconds(hparams, next(iter(made(together))), clock)
     switches = (best["many"] - best["one"]) / (clients - 1)
-    started = best["first iteration"] - best["construction"]
     row = {
         "clients": clients,
         "batches": batches,
         "ms_of_a_batch": 1e3 * best["one"] / (clients * batches),
         "ms_of_a_switch": 1e3 * switches,
-        "ms_to_make_a_loader": 1e3 * best["construction"] / clients,
-        "ms_to_start_it": 1e3 * started / clients,
         "ms_of_a_step": 1e3 * step,
-        "switch_to_step": switches / step,
-        "switch_to_update": switches / (batches * step),
     }
     measuring.report(args, "switching", [row])
 

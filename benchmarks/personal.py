@@ -5,7 +5,6 @@
     python -m benchmarks.personal --data_folder FOLDER --rounds 2 --personal_epochs 0 \
         --statistics averaged frozen local \
         --out benchmarks/results/batch_normalisation.csv
-    python -m benchmarks.personal --table
 
 FOLDER is what recipes/PackagedRecordings builds. GTCRN is trained on the built-in,
 synthetic corpus for a while; from there eight clients, each of which holds other
@@ -75,7 +74,6 @@ def parse(argv):
     made.add_argument("--personal_epochs", type=float, default=0.25)
     made.add_argument("--personal_lr", type=float, default=0.0003)
     made.add_argument("--runs", type=Path, default=Path("results/personal"))
-    made.add_argument("--table", action="store_true", help="print it, train nothing")
     return measuring.parse(made, argv)
 
 
@@ -184,14 +182,13 @@ def by_seed(values):
 def main(argv=None):
     """Train what is not there yet; write and print the table."""
     args = parse(argv)
-    if not args.table:
-        measuring.begin(args)
-        rows = []
-        for seed in args.seeds:
-            for statistics in args.statistics:
-                folder = personal_tables(args, statistics, seed)
-                rows += rows_of(folder, statistics, seed)
-        measuring.save(args.out, rows, measuring.machine(args), COLUMNS)
+    measuring.begin(args)
+    rows = []
+    for seed in args.seeds:
+        for statistics in args.statistics:
+            folder = personal_tables(args, statistics, seed)
+            rows += rows_of(folder, statistics, seed)
+    measuring.save(args.out, rows, measuring.machine(args), COLUMNS)
     print(table(read_table(args.out)))
 
 

@@ -9,8 +9,6 @@ import torch
 
 from benchmarks import data
 from fedenhance.data.audio import Segment, read_segment
-from fedenhance.data.datasets import training_set
-from fedenhance.data.mixing import MixtureOfMixtures
 from fedenhance.objectives.mixit import constrained_mixit
 
 
@@ -30,20 +28,6 @@ def test_a_copy_in_another_format_holds_the_same_part(tmp_path):
     assert segment.path.endswith(".flac") and copied["u"]["noise"] is None
     found = read_segment(*segment, sample_rate=16000, num_samples=100)
     assert (found * 32768).round().tolist() == list(range(100, 200))
-
-
-def test_two_bytes_are_mapped_for_a_sample(tmp_path, monkeypatch):
-    path = tmp_path / "packed.npy"
-    np.save(path, np.ones(200_000, np.int16))
-    long, row = int(16000 * data.SECONDS), {"noisy": None, "client": "a"}
-    row |= {"group": "supervised", "spk_id": "a"}
-    whole = {"speech": Segment(str(path), 0, long), "noise": Segment(str(path), 9, 99)}
-    rows = {str(i): {**row, **whole} for i in range(data.BATCH_SIZE)}
-    rows["n"] = {**row, "speech": None, "noise": Segment(str(path), 0, 50)}
-    monkeypatch.setattr(data, "bytes_read", lambda: 0)
-    dataset = training_set(rows, MixtureOfMixtures(segment=data.SECONDS))
-    amount = data.bytes_of(lambda: [data.loader(dataset, dataset.data_ids)])
-    assert amount == data.BATCH_SIZE * 2 * (long + 90 + 50)
 
 
 def test_a_step_trains():
