@@ -14,14 +14,14 @@ from pathlib import Path
 
 from benchmarks import OUT, measuring
 
+ONE_CORE = ("--threads", "1", "--clock", "cpu")
 WHOLE = {
     "networks": ["--repeats", "2"],
-    "memory": "sudormrf_groupcomm --batch-size 6 --threads 1 --clock cpu".split(),
+    "memory": ["sudormrf_groupcomm", "--batch-size", "6", *ONE_CORE, "--repeats", "1"],
     "rounds": ["--repeats", "1"],
     "data": [],
     "start": [],
 }
-WHOLE["memory"] += ["--repeats", "1"]
 """Benchmark -> its arguments in a whole run."""
 QUICK = {
     "networks": ["sudormrf_groupcomm", "--threads", "1", "--quick"],

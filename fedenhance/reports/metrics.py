@@ -168,8 +168,8 @@ def nisqa(estimate, target, sample_rate):
     except OSError as error:  # of requests too
         raise ImportError(
             "the metric nisqa needs its weights: put nisqa.tar, of "
-            f"github.com/gabrielmittag/NISQA, to {NISQA_WEIGHTS}; torchmetrics could not "
-            f"download it ({type(error).__name__})"
+            f"github.com/gabrielmittag/NISQA, to {NISQA_WEIGHTS}; torchmetrics could "
+            f"not download it ({type(error).__name__})"
         ) from error
     except RuntimeError as error:
         raise UndefinedMetricError(str(error)) from error

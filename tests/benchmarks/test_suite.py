@@ -15,8 +15,8 @@ SHARED = """
 """
 BY_THEMSELVES = """
     adaptation attacks bare_folder compression deployed enhancement experiments
-    first_step from_scratch gpu kills live pairs peers personal pfl_research privacy recipes
-    recipes_exact recognition udase
+    first_step from_scratch gpu kills live pairs peers personal pfl_research privacy
+    recipes recipes_exact recognition udase
 """
 NO_PART = {*SHARED.split(), *BY_THEMSELVES.split()}
 
