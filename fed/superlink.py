@@ -27,6 +27,7 @@ from flwr.superlink.cli.flower_superlink import (
     _parse_superlink_lifespan_config,
 )
 from flwr.superlink.main import create_app
+from flwr.superlink.routers.fleet import node_auth
 from flwr.superlink.routers.fleet.router import router as fleet
 
 from fed.tasks import tasks
@@ -57,6 +58,34 @@ class FleetAlone:
             await send({"type": "http.response.body", "body": b""})
         else:  # there are no web sockets here
             await send({"type": "websocket.close"})
+
+
+def for_itself(authenticate):
+    """Make a node answer, and for itself alone.
+
+    Flower looks at who sends a request, and not at whom the messages in it name: a node
+    could send others messages as if they were the server's, and answers in their place.
+
+    Arguments
+    ---------
+    authenticate : callable
+        Of Flower: takes a request, and raises if its signature is not the node's.
+
+    Returns
+    -------
+    callable
+        The same; answers 403 to messages that are not its own answers.
+    """
+
+    def check(request):
+        authenticate(request)
+        asked = request.state.protobuf_request
+        for message in getattr(asked, "messages_list", ()):
+            told = message.metadata
+            if told.src_node_id != asked.node.node_id or not told.reply_to_message_id:
+                raise node_auth.HTTPException(403, "A node sends answers of its own")
+
+    return check
 
 
 def kept_in(home):
@@ -152,6 +181,7 @@ def main(argv):
         sys.argv = ["flower-superlink", *kept_in(options.home), *others]
         sys.argv += [*ALWAYS, *known]
         config = _parse_superlink_lifespan_config()
+    node_auth.authenticate_node = for_itself(node_auth.authenticate_node)
     app = create_app(config, SuperLinkLifespan)
     tls = {"ssl_certfile": config.ssl_certfile, "ssl_keyfile": config.ssl_keyfile}
     tls |= {"access_log": False}

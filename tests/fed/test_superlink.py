@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
     ListRunsRequest,
@@ -22,9 +23,11 @@ from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     DeactivateNodeRequest,
     PullMessagesRequest,
+    PushMessagesRequest,
     RegisterNodeFleetRequest,
 )
-from flwr.proto.message_pb2 import PullObjectRequest
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.message_pb2 import Metadata, ObjectTree, PullObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.primitives.asymmetric import (
     generate_key_pairs,
@@ -138,6 +141,41 @@ def test_a_node_cannot_speak_for_another(deployed):
         node.PullMessages(PullMessagesRequest(node=Node(node_id=ids[0])))
         other = PullMessagesRequest(node=Node(node_id=ids[1]))
         refused(node.PullMessages, other, {401})
+
+
+@pytest.mark.parametrize(
+    "sender, answers, status",
+    [
+        ("ours", "1", {404, 412, 500}),  # of a run that there is not
+        ("theirs", "1", {403}),
+        ("superlink", "", {403}),
+        ("ours", "", {403}),
+    ],
+)
+def test_a_node_sends_nothing_but_answers_of_its_own(deployed, sender, answers, status):
+    """Flower would take a message to another node, as if it were the server's."""
+    ours, theirs = generate_key_pairs(), generate_key_pairs()
+    ids = {"superlink": SUPERLINK_NODE_ID}
+    with deployed.operator() as operator:
+        for name, (_, public) in (("ours", ours), ("theirs", theirs)):
+            request = RegisterNodeRequest(public_key=public_key_to_bytes(public))
+            ids[name] = operator.RegisterNode(request).node_id
+    metadata = Metadata(
+        run_id=1,
+        message_id="0",
+        src_node_id=ids[sender],
+        dst_node_id=ids["theirs"] if not answers else SUPERLINK_NODE_ID,
+        reply_to_message_id=answers,
+        message_type="train",
+        ttl=60,
+    )
+    request = PushMessagesRequest(
+        node=Node(node_id=ids["ours"]),
+        messages_list=[ProtoMessage(metadata=metadata)],
+        message_object_trees=[ObjectTree(object_id="0")],
+    )
+    with deployed.node(ours) as node:
+        refused(node.PushMessages, request, status)
 
 
 def test_control_listens_on_this_machine_alone(deployed):
