@@ -19,6 +19,9 @@ KINDS = {".py", ".yaml", ".yml"}
 NAME = "code.json"
 """In the app of a run."""
 
+LARGEST = 2**24
+"""Bytes of it that are read, however small they are packed."""
+
 
 def digests(files):
     """Digest what a run executes: the packages, its script and YAML, what they use.
@@ -69,6 +72,8 @@ def require_same(app, code):
     """
     try:
         with zipfile.ZipFile(BytesIO(app)) as archive:
+            if archive.getinfo(NAME).file_size > LARGEST:
+                raise ValueError(f"{NAME} is larger than {LARGEST} bytes")
             theirs = dict(json.loads(archive.read(NAME)))
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
         raise ValueError(

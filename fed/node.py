@@ -14,6 +14,7 @@ Brain and data are made once, and stay from message to message.
 import argparse
 import json
 import logging
+import reprlib
 import secrets
 import signal
 import subprocess
@@ -115,7 +116,8 @@ class Terms:
         except yaml.YAMLError as error:
             raise ValueError(f"overrides that are not plain YAML: {error}") from error
         if not isinstance(asked, dict):
-            raise ValueError(f"overrides that are not keys and values: {asked!r}")
+            shown = reprlib.repr(asked)
+            raise ValueError(f"overrides that are not keys and values: {shown}")
         asked = {k: v for k, v in asked.items() if k not in self.options}
         if others := sorted(str(k) for k in asked.keys() - self.accepted):
             raise ValueError(
@@ -123,7 +125,8 @@ class Terms:
                 "--accept with each key, or set it in the node's own command"
             )
         if odd := [key for key, value in asked.items() if not is_plain(value)]:
-            raise ValueError(f"{odd[0]} is {asked[odd[0]]!r}: no number or plain word")
+            shown = reprlib.repr(asked[odd[0]])  # YAML may repeat without end
+            raise ValueError(f"{odd[0]} is {shown}: no number or plain word")
         return asked
 
 
@@ -155,7 +158,7 @@ def is_plain(value):
     (False, False)
     """
     if isinstance(value, list):
-        return all(is_plain(v) and not isinstance(v, list) for v in value)
+        return all(not isinstance(v, list) and is_plain(v) for v in value)
     if isinstance(value, str):
         return set(value) <= PLAIN
     return value is None or isinstance(value, bool | int | float)

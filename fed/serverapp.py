@@ -119,13 +119,15 @@ class Roster:
             del self.questions[key]
             node_id = question.metadata.dst_node_id
             try:
-                self.known[node_id] = introduced(reply)
+                client = introduced(reply)
+                if first := [n for n, known in self.known.items() if known == client]:
+                    raise ValueError(
+                        f"says that it is {client}, as {first[0]} did first"
+                    )
+                self.known[node_id] = client
             except ValueError as error:
                 self.note(node_id, line(error))
-        nodes = {client: node_id for node_id, client in self.known.items()}
-        if len(nodes) < len(self.known):
-            logger.warning("SuperNodes with the same client's name: one is left out.")
-        return sorted(nodes.items())
+        return sorted((client, node_id) for node_id, client in self.known.items())
 
     def note(self, node_id, reason):
         """Say why a node does not take part, once; it is asked again after a while."""

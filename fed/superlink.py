@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -144,7 +145,8 @@ class ServerApps:
     def serve(self, tokens):
         """Give each token to the process that is ready."""
         for token in filter(None, tokens):
-            print(token, file=self.next.stdin, flush=True)
+            with suppress(BrokenPipeError):  # it died: the run fails, others do not
+                print(token, file=self.next.stdin, flush=True)
             self.running.append(self.next)
             self.next, self.begun = None, time.monotonic()
 

@@ -16,6 +16,9 @@ from fed.secure import masking
 NAME = "secure"
 """Of the record in messages, and in the state that a client keeps."""
 
+ROSTER = ("place", "keys", "ciphers", "threshold")
+"""What the server tells of a session's members; nothing else of it is kept."""
+
 
 def reply_to(message, content):
     """Answer with one record."""
@@ -55,7 +58,7 @@ def send_shares(message, context):
         raise ValueError("the keys are not those of different clients, this one among")
     if not len(keys) / 2 < asked["threshold"] <= len(keys) or len(keys) < 2:
         raise ValueError(f"threshold {asked['threshold']} of {len(keys)} is not safe")
-    state.update(asked)
+    state.update({name: asked[name] for name in ROSTER})
     dealt = masking.deal(
         *(state[name] for name in ("key", "own", "cipher")),
         place,
@@ -84,7 +87,8 @@ def mask(site, message, context, call_next):
     state, asked = state_of(message, context, "members")
     members = asked["members"]
     needed = max(state["threshold"], site.federation.min_clients)
-    if state["place"] not in members or len({*members}) < needed:
+    known = {*members} <= {*range(len(state["keys"]))}
+    if state["place"] not in members or not known or len({*members}) < needed:
         raise ValueError(f"a sum of {len(members)} clients would not hide this one")
     state.update(members=members, dealt=asked["shares"], needed=needed)
     del message.content[NAME]

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import Counter
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -16,6 +17,9 @@ from fed.secure import masking
 from fed.secure.masking import KEY_BYTES, SEED_BYTES, SHARE_BYTES
 from fed.secure.members import NAME
 from fed.strategy import Wrapper, as_reply, compares_replies
+
+PAIR = ("key", "cipher")
+"""The two public keys of a client."""
 
 logger = get_logger(__name__)
 
@@ -132,6 +136,9 @@ class SecureAggregation(Wrapper):
         self.nodes = {p: m.metadata.dst_node_id for p, m in messages.items()}
         self.start, self.names = view(arrays), None
         pairs = self.keep(self.ask("keys", {p: {} for p in messages}), is_pair, "keys")
+        for place in repeated(pairs):  # clients answer no roster with two equal keys
+            del pairs[place]
+            self.lose(place, "sent a key that another client sent as well")
         # From here on a place is one among those who have keys.
         self.nodes = {p: self.nodes[old] for p, old in enumerate(pairs)}
         messages = {p: messages[old] for p, old in enumerate(pairs)}
@@ -271,7 +278,13 @@ class SecureAggregation(Wrapper):
         return arrays, float(weight), metrics
 
 
+def repeated(pairs):
+    """List the places whose keys are not theirs alone."""
+    counts = Counter(pair[name] for pair in pairs.values() for name in PAIR)
+    return [p for p, pair in pairs.items() if max(counts[pair[n]] for n in PAIR) > 1]
+
+
 def is_pair(answer):
     """Tell whether a client sent two public keys."""
-    keys = [answer.get(name) for name in ("key", "cipher")]
+    keys = [answer.get(name) for name in PAIR]
     return are_bytes(keys, 2, KEY_BYTES) and all(map(masking.is_key, keys))

@@ -95,6 +95,19 @@ def test_a_refusal_is_told_once_and_asked_about_again(caplog, monkeypatch):
     assert roster() == [("a", 1), ("b", 2)]
 
 
+def test_nobody_takes_the_place_of_a_client_that_is_there(caplog, monkeypatch):
+    grid = Nodes(n1="a", n2=None)
+    roster, clock = serverapp.Roster(grid, 1), [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    roster()
+    grid.answers[2] = "a"
+    assert roster() == [("a", 1)]
+    assert "SuperNode 2: says that it is a, as 1 did first" in caplog.text
+    del grid.answers[1]  # a new machine of the same client
+    clock[0] += 2 * serverapp.AGAIN
+    assert roster() == [("a", 2)]
+
+
 def test_waiting_for_nodes_ends_with_a_line_that_names_them(caplog, monkeypatch):
     grid = Nodes(n1="clinic-a", n2=None, n3=Error(1, "other code"))
     roster, clock = serverapp.Roster(grid, 3, patience=90), [1000.0]

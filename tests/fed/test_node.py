@@ -15,6 +15,10 @@ from fed.runtime import ProcessGrid
 from tests.fed.conftest import YAML
 
 FILE = YAML.relative_to(installed.ROOT).as_posix()
+BOMB = "&a [1, 1]" + "".join(
+    f", &{chr(b)} [{', '.join(9 * [f'*{chr(b - 1)}'])}]" for b in range(98, 112)
+)
+"""YAML of a line, and of 9^14 values."""
 RUN = {"script": "", "hparams": FILE, "overrides": "", "device": ""}
 
 
@@ -48,6 +52,16 @@ def test_other_code_is_refused_by_the_names_of_its_files(terms, name):
     theirs = app_of(installed.digests([YAML]) | {name: "0"})
     with pytest.raises(ValueError, match=f"not what is installed here: {name}"):
         terms.command(theirs, RUN)
+
+
+def test_an_app_that_grows_when_it_is_unpacked_is_not(terms):
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(installed.NAME, bytes(installed.LARGEST + 1))
+    assert len(packed.getvalue()) < 2**15
+    with pytest.raises(ValueError, match="what code it is of") as caught:
+        terms.command(packed.getvalue(), RUN)
+    assert "larger than" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +111,8 @@ def test_the_nodes_own_settings_come_first(terms, fab):
         ("rounds: /etc/passwd", "no number or plain word"),
         ("rounds: 'http://pwned'", "no number or plain word"),
         ("[lr]", "not keys and values"),
+        (f"[{BOMB}]", "not keys and values"),
+        (f"lr: [{BOMB}]", "no number or plain word"),
         ("{", "not plain YAML"),
         ("1: 2", "the run sets 1"),
     ],

@@ -136,6 +136,52 @@ def test_weights_are_in_the_sum(weighting):
     assert mean["w"] == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_key_that_two_clients_send_leaves_these_out_alone(monkeypatch):
+    send, sent = members.HANDLERS["keys"], []
+
+    def copying(message, context):
+        reply = send(message, context)
+        if message.metadata.dst_node_id in (2, 3):
+            sent.append(reply.content[members.NAME]["key"])
+            reply.content[members.NAME]["key"] = sent[0]
+        return reply
+
+    monkeypatch.setitem(members.HANDLERS, "keys", copying)
+    clients = Clients(5)
+    mean, metrics = clients.round()
+    assert metrics["examples"] == 1 + 4 + 5
+    assert clients.strategy.lost.keys() == {2, 3}
+
+
+def test_a_server_cannot_give_a_client_its_seeds(monkeypatch):
+    exchange = SecureAggregation.ask
+
+    def ask(self, action, contents):
+        chosen = {"own": bytes(16), "key": bytes(16), "cipher": bytes(16)}
+        more = chosen if action == "shares" else {}
+        return exchange(self, action, {p: {**c, **more} for p, c in contents.items()})
+
+    monkeypatch.setattr(SecureAggregation, "ask", ask)
+    clients, kept = Clients(3, {3: "train"}), []
+    own_mask = masking.own_mask
+    monkeypatch.setattr(
+        masking, "own_mask", lambda seed, n: kept.append(seed) or own_mask(seed, n)
+    )
+    clients.round()
+    assert kept and bytes(16) not in kept
+
+
+def test_the_members_of_a_sum_are_those_who_have_keys():
+    clients = Clients(3)
+    context = Context(1, 1, {}, RecordDict(), {})
+    keys = ConfigRecord({"place": 0, "keys": [b"a", b"b", b"c"], "threshold": 2})
+    context.state[members.NAME] = ConfigRecord({"session": b"s", **keys})
+    asked = ConfigRecord({"session": b"s", "members": [0, -3], "shares": [b"", b""]})
+    message = Message(RecordDict({members.NAME: asked}), 1, "train")
+    with pytest.raises(ValueError, match="would not hide this one"):
+        members.mask(clients.site, message, context, clients.train)
+
+
 def test_with_more_dropouts_nothing_is_unmasked():
     clients = Clients(6, {1: "train", 2: "train", 3: "train"})
     assert clients.round() == (None, None)
