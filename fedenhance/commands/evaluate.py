@@ -5,11 +5,12 @@
     python evaluate.py results/fedenhance/1234 --test_mixtures others/test_mixtures.csv
     python evaluate.py results/fedenhance/1234 --data_folder /data/librifsd50k
     python evaluate.py --enhanced clean/ --references originals/ --noisy recordings/
+    python evaluate.py --enhanced clean/ --recogniser asr/ --transcripts said.txt
     python evaluate.py compare results/mixit/1234 results/supervised/1234
 
 Files of any enhancer are paired by their names; every metric that is installed is
 measured. Without --references those that need none are, and without --noisy there is no
-improvement.
+improvement. A recogniser of SpeechBrain adds word error rates; it may run any code.
 
 Writes utterances.csv, summary.csv and a figure for each metric into the folder
 evaluation/ beside the model or the files, or comparison.csv and figures for a
@@ -47,6 +48,10 @@ def parse(argv):
     scoring.add_argument(
         "--sample_rate", type=above_zero(int), default=16000, help=about
     )
+    about = "folder of SpeechBrain's EncoderASR or EncoderDecoderASR, for word errors"
+    scoring.add_argument("--recogniser", type=Path, help=about)
+    about = "what is said in the files: a line each, the name and its words"
+    scoring.add_argument("--transcripts", type=Path, help=about)
     which = scoring.add_mutually_exclusive_group()
     about = "manifest of mixtures; default: test_mixtures.csv in the folder"
     which.add_argument("--test_mixtures", type=Path, help=about)
@@ -75,6 +80,10 @@ def parse(argv):
         not options.enhanced
     ):
         parser.error("name one: an output folder of train.py, or --enhanced FOLDER")
+    if options.command == "score":
+        given = options.recogniser, options.transcripts, options.enhanced
+        if any(given[:2]) and not all(given):
+            parser.error("--recogniser, --transcripts and --enhanced go together")
     return options
 
 
@@ -153,6 +162,7 @@ def score_files(options):
             "speechmos librosa onnxruntime requests"
         )
     pairs, left_out = pair_files(folders)
+    words, told = hear(options, pairs) if options.recogniser else ({}, "")
     rows = measure_utterances(
         read_pairs(pairs, options.sample_rate, left_out),
         options.sample_rate,
@@ -165,11 +175,29 @@ def score_files(options):
     if not rows:
         raise ValueError(f"none of the files in {options.enhanced} can be scored")
     out = options.out or options.enhanced / "evaluation"
+    nothing = dict.fromkeys(next(iter(words.values()), ()), "")
+    rows = [row | words.get(row["id"], nothing) for row in rows]
     report.write_rows(out / "utterances.csv", rows)
     columns = None if options.noisy else metrics
     summary = report.summarize(rows, columns)
     write_summary(out, summary, "summary", improvement="i" if options.noisy else "")
+    print(told, end="\n" if told else "")
     return summary
+
+
+def hear(options, pairs):
+    """Word error rates of pairs of files, see ``reports.words.measure_words``."""
+    from fedenhance.reports.pairs import read_pairs
+    from fedenhance.reports.words import (
+        load_recogniser,
+        measure_words,
+        read_transcripts,
+    )
+
+    transcripts = read_transcripts(options.transcripts)
+    recogniser = load_recogniser(options.recogniser)
+    utterances = read_pairs(pairs, options.sample_rate, [])
+    return measure_words(utterances, options.sample_rate, recogniser, transcripts)
 
 
 def score(options):

@@ -152,7 +152,7 @@ NISQA = {
     **{"ms_n_fft": 4096, "ms_hop_length": 0.01, "ms_win_length": 0.02},
     **{"ms_seg_length": 15, "ms_seg_hop_length": 4, "ms_max_segments": 1300},
 }
-"""A smaller one, of the published model's form."""
+"""A smaller one, of the published form."""
 
 
 def test_nisqa_is_taken_where_its_weights_are(monkeypatch, tmp_path):
