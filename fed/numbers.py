@@ -108,6 +108,32 @@ def numbers_of(owner):
     return found
 
 
+def moved(owners, since):
+    """Collects the numbers of objects of which some have changed.
+
+    Arguments
+    ---------
+    owners : dict
+        Objects by name.
+    since : dict of numpy.ndarray
+        What each number was, by the names of object and number.
+
+    Returns
+    -------
+    dict of dict
+        By the name of the object; those that stayed what they were are left out.
+    """
+    found = {name: numbers_of(owner) for name, owner in owners.items()}
+    return {
+        name: numbers
+        for name, numbers in found.items()
+        if any(
+            not np.array_equal(array, since.get(f"{name}.{key}"))
+            for key, array in numbers.items()
+        )
+    }
+
+
 def is_tensors(value):
     """Tell whether something is a list of tensors, such as the weights of an EMA."""
     return isinstance(value, list) and any(isinstance(v, torch.Tensor) for v in value)

@@ -27,7 +27,7 @@ from fed.loading import (
     rows_of,
     take_apart,
 )
-from fed.numbers import numbers_of, set_numbers
+from fed.numbers import moved, set_numbers
 
 logger = get_logger(__name__)
 SERVER_INDEX = 2**32 - 1
@@ -214,7 +214,8 @@ class Site:
             vars(brain).update(dict.fromkeys(self.holders, self.train_set))
         trained = get_arrays(brain)
         if name and (self.local or self.federation.keep_optimizer):
-            self.states.save(keep, task.server_round, self.lasting_state(trained))
+            lasting = self.lasting_state(trained, numbers)
+            self.states.save(keep, task.server_round, lasting)
         sent = {n: a if n in self.local else trained[n] for n, a in arrays.items()}
         return sent, metrics
 
@@ -238,14 +239,14 @@ class Site:
         for key, numbers in state.get("numbers", {}).items():
             set_numbers(self.brain.schedulers[key][0], numbers)
 
-    def lasting_state(self, trained):
+    def lasting_state(self, trained, numbers):
         """Collect what a client keeps from round to round."""
         state = {"arrays": {name: trained[name] for name in self.local}}
         if self.federation.keep_optimizer:
             optimizers = self.brain.optimizers().items()
             state["optimizers"] = {key: o.state_dict() for key, o in optimizers}
-            schedulers = self.brain.schedulers.items()
-            state["numbers"] = {key: numbers_of(s) for key, (s, _) in schedulers}
+            schedulers = {key: s for key, (s, _) in self.brain.schedulers.items()}
+            state["numbers"] = moved(schedulers, numbers)
         return state
 
     def validate(self, arrays, numbers, server_round, train_loss=0.0):

@@ -98,6 +98,14 @@ def test_a_cyclic_rate_goes_on_in_each_client(train, monkeypatch, keep):
     assert rates[1:] == pytest.approx([0.02, 0.03] * 4 + [0.04, 0.05] * 4)
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_schedule_by_validation_goes_on_on_the_server(train, tmp_path, keep):
+    train(federation={"keep_optimizer": keep}, rounds=3)
+    rows = load(tmp_path / "out/save/federation.pt")["rows"]
+    kept = numbers_after(tmp_path)["annealing.metric_values"].tolist()
+    assert kept == pytest.approx([row["valid_loss"] for row in rows])
+
+
 class Average:
     """A moving average of weights, no module, as ``torch_ema`` has it."""
 
