@@ -16,7 +16,6 @@ adds to the memory of a fresh process; on a GPU, what PyTorch allocates.
 """
 
 import math
-import statistics
 from functools import partial
 
 import torch
@@ -26,16 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import measuring
 from benchmarks.models import NAMES, SAMPLE_RATE, build, infer, make_batch, train
 from fed.memory import keep_freed_memory
-from fedenhance.deploy.streaming import StreamingSeparator
 
 #: A multiple of all strides: the authors' code takes no other length.
 WARM_UP_SAMPLES = 2560
-#: Blocks in which causal networks are given a signal.
-STREAMED_SECONDS = {
-    "sudormrf_causal": (0.00125, 0.02),
-    "sudormrf_causal_small": (0.016,),
-    "gtcrn": (0.016,),
-}
 RATIOS = {
     "forward_ratio": "forward_seconds",
     "train_ratio": "train_seconds",
@@ -149,30 +141,6 @@ def count_macs(network, args):
     return (counter.get_total_flops() // 2 + sum(recurrent)) / seconds
 
 
-def measure_streaming(name, separator, args, clock):
-    """Rows: a causal network on a stream, one signal at a time."""
-    mixture = make_batch(args)[:1]
-    separator.eval()
-    for seconds in STREAMED_SECONDS.get(name, ()):
-        parts = mixture.split(round(seconds * SAMPLE_RATE), dim=1)
-
-        def run(stream, parts=parts):
-            for samples in parts:
-                stream.push(samples)
-            stream.flush()
-
-        median = statistics.median(
-            measuring.seconds_of(partial(run, StreamingSeparator(separator)), clock)
-            for _ in range(max(1, args.repeats // 2))
-        )
-        yield {
-            "network": f"{name}, stream of {1000 * seconds:g} ms",
-            "code": "ours",
-            "forward_seconds": median,
-            "realtime_factor": median / args.seconds,
-        }
-
-
 def measure(name, args, clock):
     """Rows, with the columns ``COLUMNS``: one network and, if any, the authors'."""
     batch = make_batch(args)
@@ -197,7 +165,6 @@ def measure(name, args, clock):
         error = relative_error(networks, batch, args)
         print(f"{name}: relative difference from the authors' output {error:.1e}")
     yield from rows.values()
-    yield from measure_streaming(name, networks["ours"], args, clock)
 
 
 def compare(ours, authors):
