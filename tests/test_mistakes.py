@@ -53,7 +53,7 @@ MISTAKES = {
     f"{ADAPT} --recordings nowhere": "there is no folder nowhere",
     f"{ADAPT} --recordings empty": "there are no recordings in empty",
     f"{ADAPT} --recordings noisy.wav": "no folder noisy.wav: it is a file; name the",
-    f"{ADAPT} --recordings packed": "no recordings in packed; unpack a.zip first",
+    f"{ADAPT} --recordings packed": "in packed: 1 left out (1 archive that is not",
     f"{ADAPT} --recordings silent": "silent holds no recording that can be used: too",
     f"{ADAPT} --recordings people": "too little to train on; it takes 6 rows",
     f"{ADAPT} --recordings people --start people": "people is no trained model",

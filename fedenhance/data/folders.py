@@ -18,6 +18,10 @@ FFMPEG_SUFFIXES = frozenset(
 """What is taken as well where there is ffmpeg."""
 
 
+ARCHIVES = frozenset(".zip .tar .tgz .gz .bz2 .xz .7z .rar".split())
+"""What recordings may be packed in."""
+
+
 class Skipped(NamedTuple):
     """A file that is left out, and why."""
 
@@ -59,8 +63,8 @@ def find_files(root, folder=".", others=()):
     files : dict
         Relative path with "/" -> (bytes, modification time in ns), sorted by path.
     left_out : list of Skipped
-        Dead links, folders that cannot be read, and what by its suffix should have been
-        a recording.
+        Dead links, folders that cannot be read, archives, and what by its suffix should
+        have been a recording.
     """
     found, left_out, places = {}, [], {}
     known = SUFFIXES | FFMPEG_SUFFIXES | set(others)
@@ -109,6 +113,8 @@ def _fault(entry, known):
         return "dead link"
     if suffix in known and not entry.is_file():
         return "not a regular file"
+    if suffix in ARCHIVES:
+        return "archive that is not unpacked"
     if suffix in FFMPEG_SUFFIXES and ffmpeg() is None:
         return "needs ffmpeg, which is not installed"
     return None

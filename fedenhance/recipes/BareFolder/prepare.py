@@ -156,8 +156,6 @@ def list_recordings(folder):
     files, skipped = find_files(folder)
     if not files:
         told = f": {count_reasons(skipped)}" if skipped else ""
-        if archive := next(Path(folder).rglob("*.zip"), None):
-            told += f"; unpack {archive.relative_to(folder)} first"
         raise FileNotFoundError(f"there are no recordings in {folder}{told}")
     return files, skipped
 
