@@ -37,7 +37,8 @@ def collect(grid, messages, patience=math.inf, waiting=lambda message, seconds: 
     The reply that Flower makes for a node that is gone has the SuperLink as sender:
     only the message that it answers tells whose it is. Replies wait at the SuperLink
     for their turn, so that one is in memory here, and one that cannot be read is known
-    by the message that was asked about.
+    by the message that was asked about. A node that was gone for a moment has forgotten
+    what it was asked, whether it is back or not.
 
     Arguments
     ---------
@@ -55,11 +56,16 @@ def collect(grid, messages, patience=math.inf, waiting=lambda message, seconds: 
     """
     keys, start = list(grid.push_messages(messages)), time.monotonic()
     keys += [None] * (len(messages) - len(keys))
+    asked, gone = {message.metadata.dst_node_id for message in messages}, set()
     for message, key in zip(messages, keys, strict=True):
         pause, minutes = 0.05, 1
         while (reply := pull(grid, message, key)) is None:
             seconds = time.monotonic() - start
             if seconds >= patience:
+                break
+            gone |= asked.difference(grid.get_node_ids())
+            if message.metadata.dst_node_id in gone:
+                reply = failure(message, "its SuperNode was gone in the meantime")
                 break
             if seconds >= 60 * minutes:
                 waiting(message, seconds)

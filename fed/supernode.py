@@ -11,6 +11,7 @@ from logging import WARNING
 from types import SimpleNamespace
 
 import httpx
+from flwr.proto.fleet_pb2 import DeactivateNodeRequest
 from flwr.supercore import log
 from flwr.supercore.app_utils import start_parent_process_monitor
 from flwr.supercore.error import ApiErrorCode, FlowerError
@@ -21,9 +22,15 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 PATIENCE = 180.0
 """Seconds to be taken in; a SuperLink misses a dead node after 60 at most."""
 
+ABSENCE = 5.0
+"""Seconds in which a server that waits for a reply notices that a node is gone."""
+
 
 def persistent(activate, patience=PATIENCE, sleep=time.sleep, now=time.monotonic):
     """Make a SuperNode that is refused when it joins ask again.
+
+    What the dead one was asked gets no reply. So that the server does not wait for it,
+    the node leaves once more before it comes back for good.
 
     Arguments
     ---------
@@ -41,10 +48,16 @@ def persistent(activate, patience=PATIENCE, sleep=time.sleep, now=time.monotonic
     """
 
     def ask(client, request):
-        start, pause = now(), 1.0
+        start, pause, refused = now(), 1.0, False
         while True:
             try:
-                return activate(client, request)
+                taken = activate(client, request)
+                if not refused:
+                    return taken
+                client.DeactivateNode(DeactivateNodeRequest(node_id=taken.node_id))
+                sleep(ABSENCE)
+                refused = False
+                continue
             except httpx.HTTPStatusError as error:
                 if not is_refusal(error) or now() - start + pause > patience:
                     raise
@@ -56,6 +69,7 @@ def persistent(activate, patience=PATIENCE, sleep=time.sleep, now=time.monotonic
                     "elsewhere, or the key is not admitted. Trying again for %.0f s.",
                     patience,
                 )
+            refused = True
             sleep(pause)
             pause = min(2 * pause, 10.0)
 

@@ -32,6 +32,9 @@ class Link:
     def __init__(self, times):
         self.times = times
 
+    def get_node_ids(self):
+        return [11, 12, 13]
+
     def push_messages(self, messages):
         self.asked = {str(m.metadata.dst_node_id): m for m in messages}
         return list(self.asked)
@@ -58,6 +61,21 @@ def test_replies_come_in_the_order_of_their_messages_and_late_ones_not():
     link = Link({11: 3, 12: math.inf, 13: 0})
     replies = list(collect(link, [question(n) for n in (11, 12, 13)], patience=0.5))
     assert [reply is not None for reply in replies] == [True, False, True]
+
+
+def test_a_node_that_was_gone_for_a_moment_is_not_waited_for():
+    class Restarted(Link):
+        looks = 0
+
+        def get_node_ids(self):
+            self.looks += 1
+            return [11, 13] if self.looks == 2 else [11, 12, 13]
+
+    link = Restarted({11: 5, 12: math.inf, 13: 0})
+    asked = [question(node) for node in (11, 12, 13)]
+    first, second, third = collect(link, asked, patience=60)
+    assert first is not None and third is not None
+    assert second.error.reason == "its SuperNode was gone in the meantime"
 
 
 def test_a_message_that_could_not_be_sent_is_answered():

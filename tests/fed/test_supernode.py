@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.proto.fleet_pb2 import ActivateNodeResponse
 from flwr.supercore.constant import TaskType
 from flwr.supercore.error import ApiErrorCode
 from flwr.supercore.fab import Fab
@@ -49,9 +50,12 @@ class SuperLink:
     def sleep(self, seconds):
         self.time += seconds
 
+    def DeactivateNode(self, request):
+        self.left.append((request.node_id, self.time))
+
     def join(self):
-        clock = {"sleep": self.sleep, "now": lambda: self.time}
-        return supernode.persistent(self.activate, **clock)("client", "request")
+        clock, self.left = {"sleep": self.sleep, "now": lambda: self.time}, []
+        return supernode.persistent(self.activate, **clock)(self, "request")
 
 
 @pytest.fixture
@@ -62,10 +66,19 @@ def told(monkeypatch):
 
 
 def test_a_node_that_is_refused_twice_says_so_once_and_is_taken(told):
-    server = SuperLink(REFUSED, REFUSED, "node 1")
-    assert server.join() == "node 1"
-    assert (server.asked, server.time) == (3, 1 + 2)
+    node = ActivateNodeResponse(node_id=1)
+    server = SuperLink(REFUSED, REFUSED, node)
+    assert server.join() is node
+    # It leaves once more, so that the server does not wait for the one that died.
+    assert server.left == [(1, 1 + 2)]
+    assert (server.asked, server.time) == (4, 1 + 2 + supernode.ABSENCE)
     assert len(told) == 1 and "the key is not admitted" in told[0]
+
+
+def test_a_node_that_is_taken_at_once_stays(told):
+    server = SuperLink(ActivateNodeResponse(node_id=1))
+    assert server.join().node_id == 1
+    assert (server.asked, server.left, told) == (1, [], [])
 
 
 def test_it_asks_for_three_minutes_each_ten_seconds_at_most(told):
