@@ -13,6 +13,7 @@ installed there, whatever was submitted.
 import argparse
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -201,8 +202,18 @@ def main(argv):
 
 
 def background(function, argument):
-    """Call a function in a thread that ends with the program."""
-    threading.Thread(target=function, args=[argument], daemon=True).start()
+    """Call a function in a thread that ends with the program, and the program with it.
+
+    Half a SuperLink, without its door or its ServerApps, would seem to be one.
+    """
+
+    def run():
+        try:
+            function(argument)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=run, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """Strangers at the nodes' door of a SuperLink: nothing runs, nothing is seen."""
 
+import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from queue import Queue
 
 import httpx
 import pytest
@@ -201,6 +204,13 @@ def test_what_would_open_it_is_refused(words, tmp_path, capsys):
     with pytest.raises(SystemExit):
         superlink.main(["--home", str(tmp_path), *words])
     assert "control stays on 127.0.0.1, and TLS on" in capsys.readouterr().err
+
+
+def test_a_superlink_of_which_a_part_ends_does_not_go_on(monkeypatch):
+    killed = Queue()
+    monkeypatch.setattr("os.kill", lambda *signal: killed.put(signal))
+    superlink.background(int, 1)  # which returns
+    assert killed.get(timeout=10) == (os.getpid(), signal.SIGTERM)
 
 
 def test_a_superlink_and_what_the_layer_is_named_by_need_no_pytorch():
