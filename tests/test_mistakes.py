@@ -45,6 +45,7 @@ MISTAKES = {
     f"{TRAIN} --output_folder noisy.wav": "noisy.wav: file exists",
     # --------------------------------------------------------------- data of training
     f"{TRAIN} --data_folder nowhere": "There is no folder nowhere; expected",
+    f"{OWN} good --noise_folder . --n_clients 2": "maximize is si_sdri, which needs cl",
     f"{OWN} nowhere": "no manifest nowhere/train.csv",
     f"{OWN} lists": "no file of column noisy exists, such as ./a0.wav, ./a1.wav, ./b0",
     f"{OWN} strange": "strange/train.csv lacks the columns ['ID']; it has ['name']",

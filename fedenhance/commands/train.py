@@ -25,7 +25,7 @@ from fedenhance.run_folder.best import best_by
 from fedenhance.run_folder.environment import write_environment
 from fedenhance.run_folder.models import load_initial
 from fedenhance.run_folder.record import claimed, digests, is_used
-from fedenhance.training.lines import quieten_setup
+from fedenhance.training.quiet import quieten_setup
 from fedenhance.training.settings import read_command
 
 logger = get_logger(__name__)

@@ -224,6 +224,11 @@ def dataio_prepare(hparams):
         ``train``, ``valid`` and ``test``: a DynamicItemDataset each. With an
         ``own_share``, that of each client's recordings is not trained on, and becomes
         ``own``, whose attribute ``clients`` says whose they are.
+
+    Raises
+    ------
+    ValueError
+        If ``maximize`` is an SI-SDR, and validation has no clean references.
     """
     mixing, sets = hparams["mixing"], {}
     if manifest_of(hparams, "train"):
@@ -236,10 +241,22 @@ def dataio_prepare(hparams):
         if not manifest_of(hparams, split):
             continue
         mixtures = split_mixtures(hparams, split)
+        if split == "valid":
+            check_references(mixtures, hparams.get("maximize"))
         path = Path(hparams["output_folder"]) / f"{split}_mixtures.csv"
         save_manifest(path, mixtures, hparams["data_folder"])
         sets[split] = evaluation_set(mixtures, mixing.sample_rate, mixing.loop_noise)
     return sets
+
+
+def check_references(mixtures, maximize):
+    """Raise ValueError if the best model cannot be chosen, before there is any."""
+    key = (maximize or "").removeprefix("valid_")
+    if key.startswith("si_sdr") and not any(row["speech"] for row in mixtures.values()):
+        raise ValueError(
+            f"maximize is {key}, which needs clean speech, and no validation recording "
+            "has it: --maximize null chooses the best model by the loss"
+        )
 
 
 def own_set(rows, mixing):
