@@ -107,6 +107,28 @@ def held(words, federation=None, restart=False):
             yield claim
 
 
+def apart_if_debug(words):
+    """Give a trial a folder of its own, in that of the experiment, which it must spare.
+
+    Arguments
+    ---------
+    words : list of str
+        As of :func:`held`.
+
+    Returns
+    -------
+    list of str
+        With another ``--output_folder`` if ``--debug`` is among them.
+    """
+    start = 2 if words[0].endswith(".py") else 1
+    options = commands.grouped(words[start:])
+    command = read(words) if "debug" in options else None
+    if type(command) is not Command or Path(words[0]).resolve() in CLAIMS_ITSELF:
+        return words
+    options["output_folder"] = [f"--output_folder={command.folder}/debug"]
+    return words[:start] + sum(options.values(), [])
+
+
 @contextmanager
 def held_at_fit(claim, site):
     """Hold the folder of a site, where nothing has named it before.

@@ -21,7 +21,7 @@ from speechbrain.utils.logger import get_logger
 from fed import recipe
 from fed.__main__ import parse
 from fed.brain import Federated
-from fed.claim import held
+from fed.claim import apart_if_debug, held
 from fed.memory import keep_freed_memory
 from fedenhance.based_yaml import find, load_hparams, read_values
 from fedenhance.run_folder.record import as_server, as_worker
@@ -63,6 +63,7 @@ def run(argv):
     if options.federation:
         check_federation(options.federation)
     Process.command = [str(arg) for arg in argv]
+    args = apart_if_debug(args)
     with held(args, options.federation, options.restart) as claim:
         before, Process.claim = Process.claim, claim
         try:

@@ -47,6 +47,7 @@ from fed.federation import quieten_rounds
 from fed.installed import ROOT, digests, require_same
 from fed.runtime import in_a_line
 from fed.tasks import connected, tasks
+from fedenhance.run_folder.commands import grouped
 
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 """What words of the server may be made of: neither paths nor YAML."""
@@ -128,23 +129,6 @@ class Terms:
             shown = reprlib.repr(asked[odd[0]])  # YAML may repeat without end
             raise ValueError(f"{odd[0]} is {shown}: no number or plain word")
         return asked
-
-
-def grouped(options):
-    """Group the words of each option; of equal options the last one counts.
-
-    Example
-    -------
-    >>> grouped(["--lr", "1", "--debug", "--lr=2"])
-    {'lr': ['--lr=2'], 'debug': ['--debug']}
-    """
-    groups, key = {}, ""
-    for word in options:
-        if word.startswith("--"):
-            key = word[2:].partition("=")[0]
-            groups[key] = []
-        groups.setdefault(key, []).append(word)
-    return groups
 
 
 def is_plain(value):

@@ -154,6 +154,23 @@ def check_contradictions(words):
                 raise ValueError(f"--{name} is given twice: {given[name]}, and {value}")
 
 
+def grouped(options):
+    """Group the words of each option; of equal options the last one counts.
+
+    Example
+    -------
+    >>> grouped(["--lr", "1", "--debug", "--lr=2"])
+    {'lr': ['--lr=2'], 'debug': ['--debug']}
+    """
+    groups, key = {}, ""
+    for word in options:
+        if word.startswith("--"):
+            key = word[2:].partition("=")[0]
+            groups[key] = []
+        groups.setdefault(key, []).append(word)
+    return groups
+
+
 def flat(values, folder="", key=""):
     """Settings by dotted keys, without those that are harmless.
 

@@ -159,3 +159,15 @@ def test_the_server_of_real_nodes_holds_its_folder(serve, tmp_path):
     told = json.loads((tmp_path / "out/run.json").read_text())
     assert (told["finished"], told["settings"]["rounds"]) == (True, 2)
     assert WORKER not in os.environ
+
+
+def test_a_debug_run_leaves_a_finished_one_as_it_is(script, tmp_path):  # noqa: F811
+    script()
+    before = snapshot(tmp_path / "out")
+    before.pop(tmp_path / "out/log.txt")  # open still, in this process
+    script("--debug")
+    after = snapshot(tmp_path / "out")
+    assert {p: after.get(p) for p in before} == before
+    tried = {p.relative_to(tmp_path / "out").parts[0] for p in after.keys() - before}
+    assert tried == {"debug", "log.txt"}
+    assert (tmp_path / "out/debug/rounds.csv").exists()
