@@ -48,6 +48,7 @@ class Process:
     command, stops_at_fit, sites = None, False, {}
     serve = None  # what takes the place of clients in this process, on a server
     claim = None  # of the output folder
+    federated = False  # whether a federation has begun in the place of a fit()
 
 
 def run(argv):
@@ -116,11 +117,10 @@ def fit_federated(file=None, chosen=None):
         which must then be the only one. Other calls are left as they are.
     """
     own, start, calls, given = Brain.fit, Brain.on_fit_start, [], {}
-    federated = False
+    before, Process.federated = Process.federated, False
 
     @functools.wraps(own)
     def fit(brain, *args, **kwargs):
-        nonlocal federated
         if isinstance(brain, Federated):
             return own(brain, *args, **kwargs)
         calls.append(type(brain).__name__)
@@ -145,12 +145,11 @@ def fit_federated(file=None, chosen=None):
                 f"{file or 'The YAML'} has no key 'federation'; add it, or give the "
                 "option --federation with a file that has it."
             )
-        federated = True
         return federation.fit(brain, *args, **kwargs)
 
     @functools.wraps(start)
     def on_fit_start(brain):
-        if not calls:
+        if not calls and not Process.federated:  # scripts may call the federation's
             raise ValueError(
                 f"{type(brain).__name__} trains without Brain.fit(), in whose place a "
                 "federation trains: let its fit() call super().fit()"
@@ -161,10 +160,11 @@ def fit_federated(file=None, chosen=None):
     try:
         yield
     except SystemExit as error:
-        if error.code or federated:
+        if error.code or Process.federated:
             raise
     finally:
         Brain.fit, Brain.on_fit_start = own, start
+        federated, Process.federated = Process.federated, before
     if not federated:
         chose = f", and --fit says {chosen}" if chosen else ""
         called = " and then ".join(calls) or "no Brain"

@@ -282,6 +282,7 @@ class Federation:
             brain.noprogressbar = True
         options = train_loader_kwargs, valid_loader_kwargs
         site = Site(self, brain, train_set, valid_set, *options, datasets)
+        command.Process.federated = True
         if command.Process.stops_at_fit:
             raise command.Reached(site)
         command.keep(command.current(), site)

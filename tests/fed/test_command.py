@@ -331,6 +331,15 @@ def test_a_script_in_which_nothing_is_federated_fails(bare, fit, words, told):
         bare(*words, fit=("brain.fit", f"({fit})"))
 
 
+def test_a_script_may_call_the_federation_itself(as_main, tmp_path, read):
+    """As train.py does; it trains and validates, in one process or on real machines."""
+    text = "import sys\nfrom fed import recipe\nrecipe.main(sys.argv[1:])\n"
+    (tmp_path / "own.py").write_text(text)
+    out = f"--output_folder={tmp_path}/out"
+    run([str(tmp_path / "own.py"), str(YAML), "--rounds=1", out])
+    assert [row["round"] for row in read("rounds.csv")] == ["1"]
+
+
 def test_a_fit_that_is_not_speechbrains_is_refused_before_it_trains(bare):
     own = """class Bare(sb.Brain):
     def fit(self, epochs, train_set, valid_set, **options):
