@@ -1,4 +1,4 @@
-"""What a run prints: a line a round, for people, and not what comes each time."""
+"""What a run prints: a line a round, for people."""
 
 import re
 

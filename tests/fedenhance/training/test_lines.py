@@ -2,7 +2,8 @@
 
 import logging
 
-from fedenhance.training.lines import Lines, aligned, is_news
+from fedenhance.training.lines import Lines, aligned
+from fedenhance.training.quiet import is_news
 
 
 def test_columns_of_rounds_stand_below_each_other():
