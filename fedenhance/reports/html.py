@@ -192,7 +192,11 @@ def example_opinions(run):
     columns = {"noisy": "ovrl_before"}
     columns["enhanced"] = "ovrl_after" if kept else "ovrl_start"
     return {
-        row["id"]: {k: float(row[c]) for k, c in columns.items() if row.get(c)}
+        row["id"]: {
+            kind: float(row[column])
+            for kind, column in columns.items()
+            if row.get(column) not in (None, "", "nan")  # no judge, or silence
+        }
         for row in run.read("judged.csv")
     }
 

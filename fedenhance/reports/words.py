@@ -14,7 +14,8 @@ def read_transcripts(path):
     ---------
     path : str or Path
         Text with a line for each recording: its path in its folder without the suffix,
-        a blank, and the words, as in Kaldi's ``text`` and LibriSpeech's ``.trans.txt``.
+        a tab, or a blank if the path has none, and the words, as in Kaldi's ``text``
+        and LibriSpeech's ``.trans.txt``.
 
     Returns
     -------
@@ -28,13 +29,13 @@ def read_transcripts(path):
     """
     words = {}
     for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), start=1):
-        name, *said = line.split()
-        if not said or name in words:
+        name, _, said = line.strip().partition("\t" if "\t" in line else " ")
+        if name and (name in words or not normalized(said)):
             raise ValueError(
                 f"{path}, line {number}: a new name and its words are expected, not "
                 f"{line!r}"
             )
-        words[name] = normalized(" ".join(said))
+        words[name] = normalized(said)
     return words
 
 

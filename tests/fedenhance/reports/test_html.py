@@ -122,7 +122,7 @@ def test_players_say_what_was_gained_and_show_it(folder):
 @pytest.mark.parametrize(("kept", "enhanced"), [("true", "3.25"), ("false", "3.00")])
 def test_players_say_how_the_model_that_was_kept_sounds(folder, kept, enhanced):
     (folder / "judged.csv").write_text(
-        "id,ovrl_before,ovrl_start,ovrl_after\na-1,2.5,3.0,3.25\nb-1,1,1,1\n"
+        "id,ovrl_before,ovrl_start,ovrl_after\na-1,2.5,3.0,3.25\nb-1,nan,1,1\n"
     )
     (folder / "verdict.json").write_text(f'{{"sentence": "Use it.", "kept": {kept}}}')
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", report(folder))

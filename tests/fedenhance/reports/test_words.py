@@ -56,11 +56,11 @@ def test_the_command_tells_word_error_rates(asr, tmp_path, capsys):
     """Of five words the noisy files have two wrong, the enhanced one one."""
     files = {"noisy": ("NO NO", "YES YES NO"), "enhanced": ("NO NO", "NO YES NO")}
     for folder, texts in files.items():
-        for name, text in zip(("a", "day/b"), texts, strict=True):
+        for name, text in zip(("a", "day/b c"), texts, strict=True):
             path = tmp_path / folder / f"{name}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, say(*text.split()), RATE)
-    (tmp_path / "said.txt").write_text("a yes no\nday/b No, yes: no.\nother x\n")
+    (tmp_path / "said.txt").write_text("a yes no\n\nday/b c\tNo, yes: no.\nother x\n")
     words = [f"--{kind}={tmp_path / kind}" for kind in files]
     words += [f"--recogniser={asr}", f"--transcripts={tmp_path / 'said.txt'}"]
     evaluate.main([*words, "--metrics", "dnsmos", "--processes", "1"])
