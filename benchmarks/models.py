@@ -117,7 +117,11 @@ def build_authors(name, authors):
     if authors is None or member not in (*AUTHORS, "gtcrn"):
         return None
     if member == "gtcrn":
-        return build_gtcrn(authors)
+        try:
+            return build_gtcrn(authors)
+        except (FileNotFoundError, ModuleNotFoundError) as error:
+            print(f"{name}: ours alone ({error})")
+            return None
     package, module, class_name = AUTHORS[member]
     separator, sizes = build_ours(name)
     sizes = {AUTHORS_SIZES[key]: value for key, value in sizes.items()}

@@ -57,6 +57,15 @@ def test_the_authors_code_is_optional():
     assert models.build_authors("convtasnet", "/checkouts") is None
 
 
+def test_without_gtcrn_or_what_it_needs_ours_is_measured_alone(tmp_path, capsys):
+    assert models.build_authors("gtcrn", tmp_path) is None
+    assert "clone github.com/Xiaobin-Rong/gtcrn" in capsys.readouterr().out
+    (tmp_path / "gtcrn").mkdir()
+    (tmp_path / "gtcrn" / "gtcrn.py").write_text("import not_installed")
+    assert models.build_authors("gtcrn", tmp_path) is None
+    assert "No module named 'not_installed'" in capsys.readouterr().out
+
+
 def test_a_checkout_that_is_not_there_is_asked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match="clone github.com/etzinis/sudo_rm_rf"):
         models.checkout(tmp_path, "sudo_rm_rf")
