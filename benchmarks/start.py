@@ -1,9 +1,11 @@
 #!/usr/bin/env python
-"""Seconds from the command to the first training step of the default experiment.
+"""Seconds from a command to what it is for.
 
     python -m benchmarks.start
 
-The corpus is prepared before. ``benchmarks.first_step`` says when it gets how far.
+To the first training step of the default experiment, whose corpus is prepared before
+(``benchmarks.first_step`` says when it gets how far); to the end of enhancing a second
+of audio; to the end of --help. The fastest of some starts counts.
 """
 
 import json
@@ -11,6 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import numpy as np
+import soundfile
 
 from benchmarks import measuring
 from fedenhance.based_yaml import PACKAGE
@@ -31,7 +36,7 @@ def command(args, folder):
     return [*program, "--noprogressbar", *map(str, words)]
 
 
-def timed(words):
+def timed(words, marks=True):
     """Run a command; return its seconds, and the marks that it prints at its end."""
     before = time.perf_counter()
     done = subprocess.run(
@@ -39,7 +44,8 @@ def timed(words):
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)} failed:\n{done.stderr[-2000:]}")
-    return time.perf_counter() - before, json.loads(done.stdout.splitlines()[-1])
+    seconds = time.perf_counter() - before
+    return seconds, json.loads(done.stdout.splitlines()[-1]) if marks else None
 
 
 def rows_of(wall, marks):
@@ -71,6 +77,14 @@ def rows_of(wall, marks):
     return [*rows, {"part": "in all", **whole}]
 
 
+def others(folder):
+    """The other commands that are timed, by what they do."""
+    noisy = f"{folder}/noisy.wav"
+    soundfile.write(noisy, np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
+    enhance = ["enhance.py", noisy, "--out", f"{folder}/clean", "--overwrite"]
+    return {"enhance a second": enhance, "say --help": ["train.py", "--help"]}
+
+
 def parse(argv):
     """The command line."""
     return measuring.parse(measuring.parser(__doc__, data=True), argv)
@@ -80,11 +94,17 @@ def main(argv=None):
     """Start once to prepare the corpus; then report the fastest of some starts."""
     args = parse(argv)
     measuring.begin(args)
+    repeats = 1 if args.quick else 3
     with tempfile.TemporaryDirectory() as folder:
-        words = command(args, folder)
+        words = command(args, f"{folder}/out")
         timed(words)
-        runs = [timed(words) for _ in range(1 if args.quick else 3)]
-    measuring.report(args, "start", rows_of(*min(runs, key=lambda run: run[0])))
+        runs = [timed(words) for _ in range(repeats)]
+        rows = rows_of(*min(runs, key=lambda run: run[0]))
+        for part, words in others(folder).items():
+            program = [sys.executable, *words]
+            seconds = min(timed(program, marks=False)[0] for _ in range(repeats))
+            rows.append({"part": part, "wall_seconds": seconds})
+    measuring.report(args, "start", rows)
 
 
 if __name__ == "__main__":

@@ -63,15 +63,15 @@ def start(name, argv):
 def importing():
     """Import without looking for garbage: what modules make stays.
 
-    Python would look through all of PyTorch's again and again, then and in training; at
-    the start of the default experiment that is a tenth of the time.
+    Python would look through all of PyTorch's again and again, now and in training.
     """
-    known = len(sys.modules)
+    known, collects = len(sys.modules), gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
     if len(sys.modules) > known:
         gc.freeze()
 

@@ -20,6 +20,12 @@ def test_the_last_line_that_a_program_prints_has_its_marks():
     assert marks == [1] and 0 < seconds < 600
 
 
+def test_what_is_timed_beside_it_runs(tmp_path):
+    for words in start.others(tmp_path).values():
+        assert start.timed([sys.executable, *words], marks=False)[0] > 0
+    assert (tmp_path / "clean" / "noisy.wav").exists()
+
+
 def test_what_failed_is_said_with_its_reason():
     with pytest.raises(RuntimeError, match="no luck"):
         start.timed([sys.executable, "-c", "raise SystemExit('no luck')"])
