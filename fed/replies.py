@@ -273,6 +273,33 @@ class Checker:
 # ------------------------------------------------------------------- what to report
 
 
+def failures(rows, most=3):
+    """Says in a line which clients failed, and why: each reason once.
+
+    Arguments
+    ---------
+    rows : list of dict
+        Of clients.
+    most : int
+        Clients that are named with a reason.
+
+    Example
+    -------
+    >>> row = {"status": "OSError: disk"}
+    >>> failures([row | {"client": name} for name in "abcde"])
+    'a, b, c and 2 more: OSError: disk'
+    """
+    reasons = {}
+    for row in rows:
+        reasons.setdefault(row["status"], []).append(row["client"])
+    return "; ".join(
+        ", ".join(names[:most])
+        + (f" and {len(names) - most} more" if len(names) > most else "")
+        + f": {reason}"
+        for reason, names in reasons.items()
+    )
+
+
 def withhold(clients, federation):
     """Leave out of the clients' rows what nobody shall know of a single one.
 

@@ -24,6 +24,7 @@ from fed.replies import (
     begin_row,
     client_row,
     collect,
+    failures,
     summarize,
     withhold,
 )
@@ -155,12 +156,11 @@ class Server:
             failed = "Round %d: %d clients succeeded of %d needed; attempt %d failed."
             logger.warning(failed, server_round, len(good), needed, attempt + 1)
         self.ledger.append_clients(server_round, withhold(rows, self.federation))
-        reasons = sorted({f"{row['client']}: {row['status']}" for row in attempted})
         state = self.site.state_file
         kept = f"; the last good model is in {state}" if state.exists() else ""
         raise RuntimeError(
             f"Round {server_round} failed {attempt + 1} times{kept}. "
-            f"Failures: {'; '.join(reasons)}"
+            f"Failures: {failures(attempted)}"
         )
 
     def attempt(self, server_round, participants, rows):
