@@ -253,7 +253,7 @@ def run(command, folder, environment, limit):
     return status, output.decode(errors="replace"), time.monotonic() - begin
 
 
-def verdict(status, output, trained):
+def verdict(status, output, found):
     r"""Says in a line what became of a run.
 
     Arguments
@@ -261,14 +261,20 @@ def verdict(status, output, trained):
     status : int or None
         Of :func:`run`.
     output : str
-    trained : bool
-        Whether all epochs or rounds are done.
+    found : list of str
+        The losses of epochs or rounds that are done. SpeechBrain says 0 where none was
+        finite.
 
     Example
     -------
-    >>> verdict(1, "Traceback\\nModuleNotFoundError: No module named 'pandas'", False)
+    >>> verdict(1, "Traceback\\nModuleNotFoundError: No module named 'pandas'", [])
     'needs package pandas'
+    >>> verdict(0, "", ["0.95", "0.00e+00"])
+    'diverged: no loss is finite'
     """
+    trained = len(found) >= 2
+    if trained and not float(found[-1]):
+        return "diverged: no loss is finite"
     if status == 0 and trained:
         return "trained"
     if status is None:
@@ -367,7 +373,7 @@ def tried(recipe, checkout, ways, limit):
         command = [*commands[way], f"--output_folder={folder}"]
         status, output, seconds = run(command, checkout, environment, limit)
         found = losses(folder)
-        row[way] = verdict(status, output, len(found) >= 2)
+        row[way] = verdict(status, output, found)
         row[f"{way}_losses"] = " ".join(found[:: max(1, len(found) - 1)])
         row[f"{way}_seconds"] = f"{seconds:.0f}"
     return row
