@@ -262,8 +262,7 @@ def verdict(status, output, found):
         Of :func:`run`.
     output : str
     found : list of str
-        The losses of epochs or rounds that are done. SpeechBrain says 0 where none was
-        finite.
+        Losses of what is done; SpeechBrain says 0 where none was finite.
 
     Example
     -------
@@ -272,8 +271,7 @@ def verdict(status, output, found):
     >>> verdict(0, "", ["0.95", "0.00e+00"])
     'diverged: no loss is finite'
     """
-    trained = len(found) >= 2
-    if trained and not float(found[-1]):
+    if (trained := len(found) >= 2) and not float(found[-1]):
         return "diverged: no loss is finite"
     if status == 0 and trained:
         return "trained"
