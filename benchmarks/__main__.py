@@ -1,9 +1,9 @@
 """Run the whole suite: python -m benchmarks [--quick] [--authors DIR].
 
-Half an hour on two cores; with ``--quick`` three minutes, which only shows that all of
-it works. Each benchmark is a program of its own, see benchmarks/README.md; one that
-fails or takes too long does not stop the others. Tables go to results/benchmarks;
-``--out benchmarks/results`` puts them where the committed ones are, for git to compare.
+With ``--quick`` it takes three minutes, which only shows that all of it works. Each
+benchmark is a program of its own, see benchmarks/README.md; one that fails or takes too
+long does not stop the others. Tables go to results/benchmarks; with ``--out
+benchmarks/results`` to where the committed ones are, for git to compare.
 """
 
 import os

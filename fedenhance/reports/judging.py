@@ -152,9 +152,11 @@ def describe(judged, tolerance, share):
         for name, rows in judged._asdict().items()
         if name != "gains" and rows
     }
+    gain = stats["gain"]
+    way = "better" if gain > 0 else "worse"
     told = (
-        f"separates remixes by {stats['gain']:+.2f} dB ({low:+.2f} to "
-        f"{high:+.2f}) better than its start"
+        f"separates remixes {abs(gain):.2f} dB {way} than its start (gain {low:+.2f} "
+        f"to {high:+.2f}, with 95 % confidence)"
     )
     if len(judged.gains) < 2:
         told = "cannot be told from its start, for there are too few"
@@ -170,7 +172,7 @@ def describe(judged, tolerance, share):
         "sentence": told,
         "kept": kept,
         "share": share,
-        "gain": stats["gain"],
+        "gain": gain,
         "interval": [low, high],
         "recordings": count,
         **means,
