@@ -124,6 +124,8 @@ def build_authors(name, authors):
             return None
     package, module, class_name = AUTHORS[member]
     separator, sizes = build_ours(name)
+    if separator.rest:  # a source that theirs do not have
+        return None
     sizes = {AUTHORS_SIZES[key]: value for key, value in sizes.items()}
     with imports_from(checkout(authors, package)):
         module = importlib.import_module(f"{package}.{module}")
