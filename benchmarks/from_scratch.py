@@ -192,7 +192,8 @@ def score(name, hparams, copies, marks):
         if name == ORIGINAL:
             separator = load_reference(states[mark], "groupcomm")
             modules = torch.nn.ModuleDict({"separator": separator})
-            states[mark] = modules.state_dict()
+            # Copies: the last separator is the one that is scored.
+            states[mark] = {k: v.clone() for k, v in modules.state_dict().items()}
     if name == ORIGINAL:
         hparams |= {"modules": {"separator": separator}, "consistency": uniform}
     brain = build(hparams, RUN_OPTS)

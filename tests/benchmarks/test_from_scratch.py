@@ -1,12 +1,15 @@
 """Training from scratch: it goes on where it stopped, and nothing is run twice."""
 
 import argparse
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from benchmarks import from_scratch
+from benchmarks.models import build_ours
 from fedenhance.data.tables import read_table
+from fedenhance.networks.authors import to_reference
 
 
 def test_a_training_goes_on_where_it_stopped(tmp_path):
@@ -60,3 +63,31 @@ def test_the_original_needs_its_checkout(capsys):
     with pytest.raises(SystemExit):
         from_scratch.parse(["--trainings", from_scratch.ORIGINAL])
     assert "no training the original" in capsys.readouterr().err
+
+
+def test_each_copy_of_the_original_is_scored_with_its_own_weights(
+    tmp_path, monkeypatch
+):
+    separator, _ = build_ours(from_scratch.MODEL)
+    state = to_reference(separator.state_dict(), "groupcomm")
+    marks, seen = [1.0, 2.0, 4.0], []
+    for mark in marks:
+        scaled = {k: mark * v for k, v in state.items()}
+        torch.save(scaled, tmp_path / f"{mark:g}.pt")
+
+    def build(hparams, _):
+        modules = torch.nn.ModuleDict(hparams["modules"])
+        weight = next(modules.parameters())
+        test = lambda *_: seen.append(weight.abs().mean().item())  # noqa: E731
+        return SimpleNamespace(modules=modules, test=test, utterances=[])
+
+    monkeypatch.setattr(from_scratch, "build", build)
+    monkeypatch.setattr(from_scratch, "join", lambda brain: None)
+    monkeypatch.setattr(from_scratch, "dataio_prepare", lambda _: {"test": None})
+    scores = {"si_sdri_1": 0.0, "si_sdri_2": 0.0}
+    monkeypatch.setattr(from_scratch, "mean_scores", lambda _: scores)
+    copies = from_scratch.Copies(tmp_path, marks, float)
+    copies.measured = {str(mark): mark for mark in marks}
+    hparams = {"test_dataloader_opts": {}}
+    from_scratch.score(from_scratch.ORIGINAL, hparams, copies, marks)
+    assert [s / seen[0] for s in seen] == pytest.approx(marks)
