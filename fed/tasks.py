@@ -72,10 +72,8 @@ def tasks(kind, address, certificate, secret, is_alive, is_free=lambda: True):
                 token = is_free() and client.AcquireTask(question).token or None
             except httpx.TransportError:  # it starts, or it stops
                 token = None
-            except (
-                httpx.HTTPStatusError
-            ) as error:  # likewise, or it knows no such secret
-                if error.response.status_code < 500:
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code < 500:  # it knows no such secret
                     raise
                 token = None
             yield token
