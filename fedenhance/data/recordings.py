@@ -5,6 +5,7 @@ from pathlib import Path
 from speechbrain.utils.logger import get_logger
 
 from fedenhance.data.datasets import evaluation_set, load_split, training_set
+from fedenhance.data.estimates import estimate_parts
 from fedenhance.data.manifests import assign_clients, load_manifest
 from fedenhance.data.tables import read_json
 
@@ -23,15 +24,17 @@ def dataio_prepare(hparams):
         ``manifest_folder``, as ``recipes.BareFolder`` writes it, ``data_folder``,
         ``mixing``, ``partition``, ``federation`` and ``epochs``. What is null of
         ``segment``, ``rounds`` and ``local_epoch_p`` becomes what the manifests
-        propose.
+        propose. With ``cleanest``, a share, training has the estimates of
+        ``start_model``, see ``fedenhance.data.estimates``, kept in ``save_folder``.
 
     Returns
     -------
     dict
         ``train``, ``valid`` and ``test``: a DynamicItemDataset each. Examples have
-        ``sources (3, time)``: in training the recording, silence, and isolated noise
-        where there is some; else the recording and silence, or its parts where the
-        manifest has its ``speech``: such are scored by SI-SDR.
+        ``sources (3, time)``: in training the recording, or the estimate of speech,
+        silence, and isolated noise where there is some, or an estimate of it; else the
+        recording and silence, or its parts where the manifest has its ``speech``: such
+        are scored by SI-SDR.
     """
     settle(hparams)
     mixing = hparams["mixing"]
@@ -40,6 +43,9 @@ def dataio_prepare(hparams):
     rows = assign_clients({**rows, **own}, hparams["partition"])
     for row in rows.values():
         row["group"] = GROUP
+    if cleanest := hparams.get("cleanest"):
+        folder = Path(hparams["save_folder"]) / "estimates"
+        rows = estimate_parts(rows, hparams["start_model"], folder, cleanest)
     sets = {"train": training_set(rows, mixing, shared=shared)}
     for split in ("valid", "test"):
         rows = load_split(hparams, split)

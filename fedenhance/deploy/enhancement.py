@@ -354,7 +354,7 @@ def separate_pieces(pieces, ratio, trained, batch_size, num_sources):
     """
     to_network, back = resampler(ratio), resampler(1 / ratio)
     pieces = iter(pieces)
-    device = next(trained.separator.parameters()).device
+    device = trained.device
     while group := list(islice(pieces, 1)):
         num_channels, length = group[0].shape
         group += islice(pieces, max(batch_size // num_channels, 1) - 1)

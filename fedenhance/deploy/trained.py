@@ -47,6 +47,7 @@ class Trained(NamedTuple):
     @torch.inference_mode()
     def __call__(self, mixture):
         """Separate mixtures at ``sample_rate``, of any level and length."""
+        mixture = mixture.to(self.device)
         estimates = separate(self.separator, mixture, self.consistency)
         dry = self.dry
         if self.clean_above is not None:
@@ -67,10 +68,14 @@ class Trained(NamedTuple):
         return self if dry is None else self._replace(dry=dry, clean_above=None)
 
     @property
+    def device(self):
+        """torch.device: where it is, and its estimates are."""
+        return next(self.separator.parameters()).device
+
+    @property
     def num_sources(self):
         """How many sources a mixture is separated into."""
-        device = next(self.separator.parameters()).device
-        return self(torch.zeros(1, self.sample_rate, device=device)).shape[1]
+        return self(torch.zeros(1, self.sample_rate)).shape[1]
 
     def enhance(self, audio, sample_rate, **options):
         """Take the noise out of a signal; see ``enhancement.enhance_signal``."""

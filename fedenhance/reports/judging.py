@@ -81,7 +81,7 @@ def hear(brain, start, dataset):
     for item in dataset:
         if item["sources"] is not None:
             recording = item["sources"].sum(0)
-            starts = start(recording.unsqueeze(0).to(brain.device))[0].cpu()
+            starts = start(recording.unsqueeze(0))[0].cpu()
             own = brain.separate(recording.unsqueeze(0))[0].cpu()
             heard[item["id"]] = recording, starts, own
     return heard

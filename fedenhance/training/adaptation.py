@@ -7,14 +7,18 @@ import numpy as np
 import torch
 from speechbrain import Stage
 
+from fedenhance.data.estimates import hear_well
+from fedenhance.data.recordings import GROUP
 from fedenhance.networks.scaling import separate
 from fedenhance.objectives.levels import si_sdr
 from fedenhance.training.brain import reports
-from fedenhance.training.remixit import RemixIT
+from fedenhance.training.separation import Separation
 
 
-class Adaptation(RemixIT):
-    """RemixIT that starts from a trained model, stays near it, and is judged beside it.
+class Adaptation(Separation):
+    """Training that starts from a trained model, stays near it, is judged beside it.
+
+    It trains on the start's estimates, see ``fedenhance.data.estimates``.
 
     In validation it separates the recordings, and remixes of the start's estimates of
     them, see :class:`Remixes`. Statistics that it logs there: ``gain``, by how many dB
@@ -26,7 +30,7 @@ class Adaptation(RemixIT):
     Batch normalisation keeps the start's statistics, unless ``frozen_statistics`` says
     otherwise: those of remixes are others.
 
-    In addition to those of ``RemixIT``, ``hparams`` has:
+    In addition to those of ``Separation``, ``hparams`` has:
 
     - ``start_model``: the trained model, ``(batch, time) -> (batch, source, time)``,
       with the ``separator`` whose weights training starts from;
@@ -51,28 +55,17 @@ class Adaptation(RemixIT):
         self.heard = {}  # estimates of the stage, by id
         self.remixes = None
 
-    @property
-    def first_teacher(self):
-        """torch.nn.Module: the start, in whatever round a client joins."""
-        return self.hparams.start_model.separator
-
-    def bootstrap(self, batch):
-        """Remix; isolated noise, where there is some, makes the remix noisier."""
-        isolated = batch.sources.data[:, 2]
-        super().bootstrap(batch)
-        batch.sources.data[:, 2] += isolated.to(batch.sources.data)
-
     def compute_objectives(self, predictions, batch, stage):
-        """The loss of RemixIT and the anchor; beyond training, how far it went."""
+        """The loss and the anchor; beyond training, how far it went."""
         if stage == Stage.TRAIN:
             loss = super().compute_objectives(predictions, batch, stage)
             return loss + self.hparams.anchor * self.distance()
         estimates, sources = predictions
         recordings = sources.sum(1)
-        starts = self.hparams.start_model(recordings)
+        starts = self.hparams.start_model(recordings).to(estimates)
         for i, key in enumerate(batch.id):
             self.heard[key] = recordings[i].cpu(), starts[i].cpu(), estimates[i].cpu()
-        return self.hparams.objectives[self.group](estimates, starts).mean()
+        return self.hparams.objectives[GROUP](estimates, starts).mean()
 
     def distance(self):
         """Squared distance of the weights to the start's."""
@@ -200,23 +193,27 @@ class Remixes:
     Arguments
     ---------
     heard : dict
-        Id -> recording, the start's estimates and others, see :func:`judge`.
+        Id -> recording and what else :func:`judge` has.
     start : callable
-        ``(batch, time) -> (batch, source, time)``.
+        ``(batch, time) -> (batch, source, time)``. The parts are what it hears when
+        it hears well, see ``fedenhance.data.estimates``.
     most : int
         Remixes, at most.
 
     Example
     -------
     >>> halves = lambda mixture: torch.stack([mixture / 2, mixture / 2], 1)
-    >>> heard = {i: (None, torch.randn(2, 100), None) for i in range(4)}
+    >>> heard = {i: (torch.randn(100), None, None) for i in range(4)}
     >>> Remixes(heard, halves).gains(halves)
     [0.0, 0.0]
     """
 
     def __init__(self, heard, start, most=40):
         self.ids, self.opinions = list(heard), None  # opinions of the start's estimates
-        estimates = [starts for _, starts, _ in heard.values()]
+        recordings = (recording for recording, _, _ in heard.values())
+        estimates = [
+            hear_well(start, wave.unsqueeze(0))[0].cpu() for wave in recordings
+        ]
         order = sorted(range(len(estimates)), key=lambda i: -cleanness(estimates[i]))
         chosen = order[: max(1, len(order) // 2)][:most]
         self.pairs = []

@@ -11,7 +11,6 @@ Signal Processing, 2022.
 """
 
 import copy
-import math
 
 import torch
 import torch.nn.functional as F
@@ -60,55 +59,6 @@ def remix(estimates, generator=None):
     estimates = estimates.detach()
     order = torch.randperm(len(estimates), generator=generator).to(estimates.device)
     return torch.cat([estimates[:, :1], estimates[order, 1:]], dim=1)
-
-
-def remix_cleanest(estimates, generator=None, share=0.5, snr_range=(-5.0, 15.0)):
-    """Remix the speech of the cleanest recordings of a batch with the noise of all.
-
-    What a teacher leaves in its speech is taught as speech. Of recordings that are
-    nearly clean by its own estimates, it has left the least.
-
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        The teacher's estimates, speech first, ``(batch, source, time)``.
-    generator : torch.Generator or None
-        Draws which noise comes to which speech, and how loud.
-    share : float
-        Of the batch, rounded up, whose speech is taken; it is repeated.
-    snr_range : tuple of float
-        The lowest and the highest ratio of speech to noise in dB.
-
-    Returns
-    -------
-    torch.Tensor
-        ``(batch, source, time)``, detached from the teacher.
-
-    Example
-    -------
-    >>> estimates = torch.tensor([[[1.0], [2.0]], [[4.0], [0.5]]])
-    >>> remixed = remix_cleanest(estimates, snr_range=(0.0, 0.0))
-    >>> remixed.squeeze(-1).round()
-    tensor([[4., 4.],
-            [4., 4.]])
-    """
-    targets = remix(estimates, generator)
-    speech, noise = estimates.detach()[:, 0], estimates.detach()[:, 1:].sum(1)
-    ratios = decibels(speech) - decibels(noise)
-    count = math.ceil(share * len(speech))
-    cleanest = ratios.argsort(descending=True)[:count]
-    order = cleanest[torch.arange(len(speech), device=cleanest.device) % count]
-    low, high = snr_range
-    wanted = torch.rand(len(speech), generator=generator) * (high - low) + low
-    have = decibels(speech[order]) - decibels(targets[:, 1:].sum(1))
-    gain = 10 ** ((have - wanted.to(have)) / 20)
-    gain = gain.clamp(max=30.0)[:, None, None]  # silence stays silent
-    return torch.cat([speech[order].unsqueeze(1), gain * targets[:, 1:]], dim=1)
-
-
-def decibels(signals):
-    """Level of ``(batch, time)`` in dB, ``(batch,)``."""
-    return 10 * torch.log10(signals.square().mean(-1) + 1e-12)
 
 
 class Teacher(nn.Module):
@@ -206,16 +156,11 @@ class RemixIT(Separation):
         """bool: whether the teacher follows epochs, not steps."""
         return getattr(self.hparams, "teacher_each_epoch", False)
 
-    @property
-    def first_teacher(self):
-        """torch.nn.Module: whose weights a new teacher has: the student's."""
-        return self.modules.separator
-
     def on_fit_start(self):
         """Start a new teacher."""
         super().on_fit_start()
         if self.modules.teacher.num_updates == 0:
-            self.modules.teacher.reset(self.first_teacher)
+            self.modules.teacher.reset(self.modules.separator)
 
     def compute_forward(self, batch, stage):
         """Replace the sources of self-training examples, then separate their sum."""
@@ -232,8 +177,7 @@ class RemixIT(Separation):
         mixing = self.hparams.mixing
         draws = example_generator(mixing.seed, mixing.epoch, "remix", *batch.id)
         generator = torch.Generator().manual_seed(draws.getrandbits(63))
-        remixing = getattr(self.hparams, "remix", remix)
-        targets = remixing(estimates, generator).to(sources)
+        targets = remix(estimates, generator).to(sources)
         missing = targets.shape[1] - sources.shape[1]
         sources = F.pad(sources, (0, 0, 0, max(0, missing)))
         sources[members] = F.pad(targets, (0, 0, 0, max(0, -missing)))

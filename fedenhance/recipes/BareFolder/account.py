@@ -5,8 +5,9 @@ import math
 from fedenhance.data.folders import count_reasons
 from fedenhance.recipes.preparation import hours_of
 
-BUDGET = 1.0
-"""Hours of audio that a proposal lets clients train on altogether."""
+BUDGET, ROUNDS, PASSES = 2.0, 20, 60
+"""Hours of audio that a proposal lets clients train on altogether, in how many rounds,
+and how often, at most, a recording is trained on."""
 
 
 def count(rows):
@@ -39,36 +40,39 @@ def in_words(rows):
     )
 
 
-def propose(rows):
+def propose(rows, cleanest=1.0):
     """Suggest clients, rounds and segment for the amount of data.
 
     Arguments
     ---------
     rows : list of dict
         Of training.
+    cleanest : float
+        Share of them whose speech is trained on.
 
     Returns
     -------
     dict
         ``clients``; ``segment`` in seconds, half of the rows are no shorter; ``rounds``
-        and ``local_epochs``, with which clients train on ``BUDGET`` hours, in between 6
-        and 40 rounds.
+        and ``local_epochs``, with which clients train on ``BUDGET`` hours.
 
     Example
     -------
     >>> rows = [{"client": who, "duration": 10.0} for who in "ab" for _ in range(50)]
     >>> propose(rows)
-    {'clients': 2, 'segment': 2.0, 'rounds': 18, 'local_epochs': 1.0}
+    {'clients': 2, 'segment': 2.0, 'rounds': 20, 'local_epochs': 2}
     """
     median = sorted(row["duration"] for row in rows)[len(rows) // 2]
     segment = min(2.0, max(1.0, math.floor(2 * median) / 2))
-    rounds = BUDGET * 3600 / (len(rows) * segment)
-    local_epochs = 1.0 if rounds >= 6 else max(0.01, round(rounds / 6, 2))
+    passes = min(PASSES, BUDGET * 3600 / (cleanest * len(rows) * segment))
+    local_epochs = passes / ROUNDS
     return {
         "clients": len({row["client"] for row in rows}),
         "segment": segment,
-        "rounds": max(6, min(40, round(rounds))),
-        "local_epochs": local_epochs,
+        "rounds": ROUNDS,
+        "local_epochs": round(local_epochs)
+        if local_epochs >= 1
+        else max(0.01, round(local_epochs, 2)),
     }
 
 

@@ -45,6 +45,7 @@ def prepare(
     person: str = None,
     pauses=False,
     row_seconds: float = None,
+    cleanest=1.0,
     min_seconds=1.0,
     seed=1234,
     jobs: int = None,
@@ -72,6 +73,8 @@ def prepare(
         (``pip install silero-vad``); rows without any speech become noise as well.
     row_seconds : float, optional
         Length of rows, at most. Default: 10 s, or less, as there is little audio.
+    cleanest : float
+        Share of the rows whose speech is trained on; what is proposed goes by it.
     min_seconds : float
         Shorter recordings are left out.
     seed : int
@@ -121,7 +124,7 @@ def prepare(
     tables, held_out = split(rows, seed)
     merge_small_clients(tables)
     noise = noise_rows(noise_audio, quiet, people, folder)
-    proposal = propose(tables["train"])
+    proposal = propose(tables["train"], cleanest)
     account = account_of(tables, noise, skipped, held_out, proposal, bool(person))
     (save_folder / "noises.csv").unlink(missing_ok=True)  # of an earlier preparation
     if noise:

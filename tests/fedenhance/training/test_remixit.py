@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from speechbrain import Stage
 from speechbrain.dataio.batch import PaddedBatch
 from torch import nn
@@ -12,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from fedenhance.objectives.consistency import uniform
 from fedenhance.objectives.mixit import mixit, supervised
-from fedenhance.training.remixit import RemixIT, Teacher, remix, remix_cleanest
+from fedenhance.training.remixit import RemixIT, Teacher, remix
 
 
 class Gains(nn.Module):
@@ -209,18 +208,3 @@ def test_a_teacher_of_epochs_moves_once_in_each():
     teacher = brain.modules.teacher.network.gains
     # Two halves of the way, the second of them from the end of the first epoch.
     assert not teacher.equal(before) and not teacher.equal(after)
-
-
-def test_the_cleanest_speech_meets_the_noise_of_all_at_a_drawn_ratio():
-    draws = torch.Generator().manual_seed(0)
-    estimates = torch.randn(6, 2, 4000, generator=draws)
-    estimates[:, 1] *= torch.tensor([3.0, 0.1, 2.0, 0.2, 1.0, 4.0])[:, None]
-    targets = remix_cleanest(estimates, draws, share=0.3, snr_range=(-5.0, 15.0))
-    taken = torch.stack([estimates[1, 0], estimates[3, 0]]).repeat(3, 1)
-    torch.testing.assert_close(targets[:, 0], taken)
-    noises = F.normalize(targets[:, 1], dim=-1) @ F.normalize(estimates[:, 1]).T
-    torch.testing.assert_close(noises.max(0).values, torch.ones(6))
-    power = targets.square().mean(-1)
-    ratios = 10 * torch.log10(power[:, 0] / power[:, 1])
-    assert (-5.01 < ratios).all() and (ratios < 15.01).all() and ratios.std() > 1
-    assert not remix_cleanest(torch.zeros(2, 2, 10)).any()

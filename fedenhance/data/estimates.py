@@ -1,0 +1,136 @@
+"""Training on what a trained model estimates of recordings, speech and noise.
+
+RemixIT (Tzinis et al., "RemixIT: continual self-training of speech enhancement models
+via bootstrapped remixing", IEEE Journal of Selected Topics in Signal Processing, 2022)
+with a teacher that stays what it is. It needs to hear each recording but once, so it
+hears it whole, twice, and backwards. What it leaves of noise in its speech would be
+taught as speech, and what it takes of speech for noise as noise: the cleanest
+recordings of each client give their speech, the others their noise.
+"""
+
+import hashlib
+import math
+
+import soundfile
+import torch
+from speechbrain.utils.logger import get_logger
+from tqdm import tqdm
+
+from fedenhance.data.audio import Segment, read_segment
+from fedenhance.data.manifests import group_by
+from fedenhance.data.opening import DamagedAudioError
+from fedenhance.run_folder.files import whole_file
+
+logger = get_logger(__name__)
+
+
+def estimate_parts(rows, model, folder, cleanest):
+    """Replace noisy recordings by estimates of their parts.
+
+    Arguments
+    ---------
+    rows : dict
+        Id -> row, with ``client``. Those whose parts are known stay as they are.
+    model : fedenhance.deploy.trained.Trained
+    folder : Path
+        Gets a file for each recording; what is there is not made again.
+    cleanest : float
+        Share of each client's recordings, in (0, 1], rounded up, that give their
+        speech: those in which, by the estimates, noise is least beside speech.
+
+    Returns
+    -------
+    dict
+        Id -> row. Of the cleanest the rows have ``speech`` alone; of the others, at
+        least one of each client, ``noise`` alone. Recordings that cannot be read have
+        no row.
+
+    Raises
+    ------
+    ValueError
+        If ``cleanest`` is no such share.
+    """
+    if not 0 < cleanest <= 1:
+        raise ValueError(f"cleanest must lie in (0, 1], not {cleanest}")
+    noisy = {key: row for key, row in rows.items() if row["noisy"]}
+    found = {key: row for key, row in rows.items() if key not in noisy}
+    digest = hashlib.sha256()
+    for weight in model.separator.state_dict().values():
+        digest.update(weight.cpu().numpy().tobytes())
+    ratios, parts = {}, {}
+    for key in tqdm(noisy, "separating", unit="recording", leave=False, disable=None):
+        name = f"{digest.hexdigest()}|{noisy[key]['noisy']}"
+        path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.flac"
+        try:
+            if not path.exists():
+                write_parts(path, noisy[key], model)
+            ratios[key], length = measure(path)
+        except DamagedAudioError as error:
+            logger.warning_once(f"a recording is left out: {error}")
+            continue
+        parts[key] = [Segment(str(path), n, n + length) for n in (0, length)]
+    for keys in group_by({key: noisy[key] for key in parts}, "client").values():
+        keys.sort(key=ratios.get, reverse=True)
+        count = math.ceil(cleanest * len(keys))
+        for key in keys[:count]:
+            found[key] = {**noisy[key], "noisy": None, "speech": parts[key][0]}
+        for key in keys[min(count, len(keys) - 1) :]:
+            own = {**noisy[key], "noisy": None, "noise": parts[key][1]}
+            found[f"{key} noise"] = own
+    return found
+
+
+def write_parts(path, row, model):
+    """Write a model's estimates of a recording: the speech, and after it the noise."""
+    samples = round(row["duration"] * model.sample_rate)
+    recording = read_segment(*row["noisy"], model.sample_rate, samples)
+    estimates = hear_well(model, recording.unsqueeze(0))[0].cpu()
+    parts = torch.cat([estimates[0], estimates[1:].sum(0)])
+    parts /= max(1.0, float(parts.abs().max()))
+    with whole_file(path) as partial:
+        soundfile.write(partial, parts.numpy(), model.sample_rate, "PCM_16")
+
+
+def measure(path):
+    """By how many dB a recording's speech is louder than its noise; its samples."""
+    try:
+        parts, _ = soundfile.read(path)
+    except soundfile.LibsndfileError as error:
+        raise DamagedAudioError(path, f"damaged: {error}; delete it") from error
+    speech, noise = parts.reshape(2, -1)
+    levels = [(part**2).sum() + 1e-9 for part in (speech, noise)]
+    return 10 * math.log10(levels[0] / levels[1]), len(speech)
+
+
+def hear_well(model, recordings):
+    """Separate recordings as well as a model can that need not hurry.
+
+    A causal network begins each recording without knowing the voice and the noise. It
+    hears it a second time, when it does know them; and the same backwards. The mean of
+    both is better than each.
+
+    Arguments
+    ---------
+    model : callable
+        ``(batch, time)`` to ``(batch, source, time)``.
+    recordings : torch.Tensor
+        ``(batch, time)``
+
+    Returns
+    -------
+    torch.Tensor
+        ``(batch, source, time)``
+
+    Example
+    -------
+    >>> last = lambda x: torch.stack([x.cumsum(-1), x], dim=1)
+    >>> hear_well(last, torch.tensor([[1.0, 2.0]]))
+    tensor([[[5.0000, 5.5000],
+             [1.0000, 2.0000]]])
+    """
+    length = recordings.shape[-1]
+    forwards, backwards = (
+        model(torch.cat([signal, signal], dim=-1))[..., length:]
+        for signal in (recordings, recordings.flip(-1))
+    )
+    return (forwards + backwards.flip(-1)) / 2

@@ -1,0 +1,104 @@
+"""Recordings become rows of estimated speech and of estimated noise."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+
+from fedenhance.data.audio import Segment, read_segment
+from fedenhance.data.estimates import estimate_parts
+from fedenhance.data.manifests import is_isolated_noise
+from fedenhance.deploy.trained import Trained
+
+SECONDS = {"a/1": 1.0, "a/2": 0.5, "a/3": 0.75, "b/1": 0.6}
+PERIOD = {"a/1": 2, "a/2": 20, "a/3": 5, "b/1": 4}
+"""Peaks of speech; what is between them is the weaker, the longer it is."""
+
+
+class Halves(nn.Module):
+    """Speech is what is positive; it counts how often it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.share, self.calls = nn.Parameter(torch.ones(())), 0
+
+    def forward(self, mixture):
+        self.calls += 1
+        return torch.stack([mixture.clamp(min=0), mixture.clamp(max=0)], dim=1)
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Two clients; noise is below zero, and no recording has a mean."""
+    found = {}
+    for key, seconds in SECONDS.items():
+        wave = np.full(round(16000 * seconds), -0.5 / (PERIOD[key] - 1))
+        wave[:: PERIOD[key]] = 0.5
+        path = tmp_path / f"{key.replace('/', '')}.wav"
+        soundfile.write(path, wave, 16000)
+        row = {"duration": seconds, "spk_id": key[0], "client": key[0]}
+        signals = {"speech": None, "noise": None, "noisy": Segment(str(path), 0, 0)}
+        found[key] = row | signals
+    return found
+
+
+def estimated(rows, folder, network=None, cleanest=0.5):
+    model = Trained(network or Halves(), None, 16000, {})
+    return estimate_parts(dict(rows), model, folder, cleanest)
+
+
+def wave_of(row, name):
+    length = round(16000 * row["duration"])
+    return read_segment(*row[name], 16000, length).numpy()
+
+
+def test_the_cleanest_of_each_client_give_speech_and_others_noise(rows, tmp_path):
+    found = estimated(rows, tmp_path / "estimates")
+    kinds = {"speech": {"a/2", "a/3", "b/1"}, "noise": {"a/1", "b/1"}}
+    assert {key for key, row in found.items() if not is_isolated_noise(row)} == kinds[
+        "speech"
+    ]
+    assert len(found) == 5
+    for source, kind in enumerate(kinds):
+        for key in kinds[kind]:
+            recording = torch.from_numpy(wave_of(rows[key], "noisy"))
+            expected = Trained(Halves(), None, 16000, {})(recording[None])[0, source]
+            row = found[key if kind == "speech" else f"{key} noise"]
+            np.testing.assert_allclose(wave_of(row, kind), expected, atol=1e-4)
+            assert row["client"] == key[0] and row["duration"] == SECONDS[key]
+
+
+def test_what_is_there_is_not_made_again_unless_the_model_is_another(rows, tmp_path):
+    first, again, other = Halves(), Halves(), Halves()
+    with torch.no_grad():
+        other.share.fill_(2.0)
+    made = [
+        estimated(rows, tmp_path / "estimates", network)
+        for network in (first, again, other)
+    ]
+    assert made[0] == made[1] != made[2]
+    assert [network.calls for network in (first, again, other)] == [8, 0, 8]
+    assert len([*(tmp_path / "estimates").iterdir()]) == 8
+
+
+def test_known_parts_stay_and_a_damaged_recording_is_left_out(rows, tmp_path):
+    known = {**rows["b/1"], "noisy": None, "speech": rows["b/1"]["noisy"]}
+    alone = {**rows["b/1"], "noisy": None, "noise": rows["b/1"]["noisy"]}
+    open(rows["a/1"]["noisy"].path, "w").close()
+    found = estimated({**rows, "known": known, "alone": alone}, tmp_path / "estimates")
+    assert found["known"] is known and found["alone"] is alone
+    assert set(found) == {"known", "alone", "a/2", "a/3 noise", "b/1", "b/1 noise"}
+
+
+def test_a_damaged_estimate_is_left_out(rows, tmp_path):
+    found = estimated(rows, tmp_path / "estimates")
+    path = found["b/1"]["speech"].path
+    open(path, "w").close()
+    assert "b/1" not in estimated(rows, tmp_path / "estimates")
+
+
+@pytest.mark.parametrize("share", [0, 1.5])
+def test_a_share_that_is_none(rows, tmp_path, share):
+    with pytest.raises(ValueError, match="cleanest"):
+        estimated(rows, tmp_path, cleanest=share)
