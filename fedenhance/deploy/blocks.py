@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from speechbrain.utils.logger import get_logger
 from torch import nn
 
 from fedenhance.deploy.streaming import StreamingSeparator
 from fedenhance.networks.scaling import levels_itself
 from fedenhance.objectives.nearly_clean import clean_share, pauses
+
+logger = get_logger(__name__)
 
 MEMORY = 30.0
 """Seconds, the time constant of what is known of the noise on a stream."""
@@ -147,10 +150,14 @@ class Traced:
 
 
 def open_stream(separator, block):
-    """Open a stream of blocks: traced, or as it is where that cannot be."""
+    """Open a stream of blocks: traced, or as it is where that cannot be, and slower."""
     try:
         return Traced(separator, block)
-    except (RuntimeError, ValueError):  # of PyTorch; of Traced and Step
+    except (RuntimeError, ValueError) as error:  # of PyTorch; of Traced and Step
+        reason = str(error).splitlines()[0]
+        logger.warning(
+            "This runs slower than it might, for it is not traced: %s", reason
+        )
         return StreamingSeparator(separator)
 
 

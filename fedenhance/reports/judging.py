@@ -18,13 +18,17 @@ logger = get_logger(__name__)
 VERDICT = "verdict.json"
 SHARES = (1.0, 0.75, 0.5, 0.25)
 """Of the adapted weights; the rest is the start's. They are tried in validation."""
+ENOUGH = 0.8
+"""Of the best share's score: the smallest that reaches it is taken, as it has forgotten
+the least of what the start knew of other voices and noises."""
 
 
 def keep_if_better(brain, datasets, hparams):
     """Keep the adapted model if it is better than its start; named under ``results``.
 
     In validation it is averaged with the start in several shares (Wortsman et al.,
-    "Robust fine-tuning of zero-shot models", CVPR 2022), and the best average is taken.
+    "Robust fine-tuning of zero-shot models", CVPR 2022); the smallest share is taken
+    that is nearly as good as the best.
     That is judged on the test recordings. It is better when it separates remixes better
     and its overall opinion score has not lost more than ``ovrl_tolerance``. Otherwise
     the start takes its place in the folder, and ``adapted.ckpt`` keeps its weights.
@@ -59,7 +63,7 @@ def keep_if_better(brain, datasets, hparams):
         }
         judged = judge(heard, remixes, brain.separate, options)
         scores[share] = summary(judged, tolerance)["score"]
-    share = max(scores, key=scores.get)
+    share = choose_share(scores)
     separator.load_state_dict(average(original, adapted, share))
     heard = hear(brain, start, datasets["test"])
     remixes = Remixes(heard, start)
@@ -85,6 +89,23 @@ def hear(brain, start, dataset):
             own = brain.separate(recording.unsqueeze(0))[0].cpu()
             heard[item["id"]] = recording, starts, own
     return heard
+
+
+def choose_share(scores):
+    """Choose the smallest share of the adapted weights that is nearly the best.
+
+    Arguments
+    ---------
+    scores : dict
+        Share -> score in validation.
+
+    Example
+    -------
+    >>> choose_share({1.0: 0.5, 0.75: 0.45, 0.5: 0.3}), choose_share({1.0: -1, 0.5: -2})
+    (0.75, 1.0)
+    """
+    best = max(scores.values())
+    return min(s for s, score in scores.items() if score >= min(best, ENOUGH * best))
 
 
 def average(start, adapted, share):

@@ -5,7 +5,7 @@ import math
 from fedenhance.data.folders import count_reasons
 from fedenhance.recipes.preparation import hours_of
 
-BUDGET, ROUNDS, PASSES = 2.0, 20, 60
+BUDGET, ROUNDS, PASSES = 1.5, 12, 60
 """Hours of audio that a proposal lets clients train on altogether, in how many rounds,
 and how often, at most, a recording is trained on."""
 

@@ -22,7 +22,7 @@ from fedenhance.recipes.audio_files import hash_order, read_mono
 from fedenhance.recipes.BareFolder.account import account_of, count, in_words, propose
 from fedenhance.recipes.BareFolder.pauses import find_pauses
 
-VERSION = 1
+VERSION = 2
 COLUMNS = ["ID", "duration", "spk_id", "client", "source"]
 COLUMNS += [
     f"{name}{end}" for name in ("noisy", "noise") for end in ("", "_start", "_stop")
@@ -31,8 +31,6 @@ MIN_ROWS = 6
 """Rows that training needs: two to remix, in each of the splits one."""
 CLIENT_ROWS = 8
 """Training rows of a client of its own; who has fewer shares one with others."""
-HELD_OUT_PEOPLE = 6
-"""With so many people or more, some are held out; else some of each one's files."""
 SHARE = 0.15
 """Of people or files, that validates, and as many again that test."""
 logger = get_logger(__name__)
@@ -45,6 +43,7 @@ def prepare(
     person: str = None,
     pauses=False,
     row_seconds: float = None,
+    held_out="files",
     cleanest=1.0,
     min_seconds=1.0,
     seed=1234,
@@ -73,6 +72,10 @@ def prepare(
         (``pip install silero-vad``); rows without any speech become noise as well.
     row_seconds : float, optional
         Length of rows, at most. Default: 10 s, or less, as there is little audio.
+    held_out : str
+        ``"files"``: some of each person's validate and test, for a model that is to
+        serve these people. ``"people"``: all of some people's, for one that is to serve
+        others.
     cleanest : float
         Share of the rows whose speech is trained on; what is proposed goes by it.
     min_seconds : float
@@ -95,11 +98,12 @@ def prepare(
     ImportError
         If pauses are asked for and there is no detector.
     ValueError
-        If there is too little to train on, in one line.
+        If there is too little to train on, in one line, or too few people.
     """
     data_folder, save_folder = Path(data_folder), Path(save_folder)
     options = {"person": person, "pauses": pauses, "seed": seed}
     options |= {"row_seconds": row_seconds, "min_seconds": min_seconds}
+    options |= {"held_out": held_out, "cleanest": cleanest}
     files, skipped = list_recordings(data_folder)
     people, unnamed = who_speaks(files, person)
     sounds, left_out = list_recordings(Path(noises)) if noises else ({}, [])
@@ -121,7 +125,7 @@ def prepare(
             f"{data_folder} holds {held}: too little to train on; it takes {MIN_ROWS} "
             f"rows of {min_seconds:g} s or more{told}"
         )
-    tables, held_out = split(rows, seed)
+    tables, held_out = split(rows, seed, held_out)
     merge_small_clients(tables)
     noise = noise_rows(noise_audio, quiet, people, folder)
     proposal = propose(tables["train"], cleanest)
@@ -349,16 +353,15 @@ def distinct(rows):
     return rows
 
 
-def split(rows, seed):
+def split(rows, seed, held_out="files"):
     """Deal rows to training, validation and test.
-
-    Of many people some are held out. Of few, some of each one's files are; of few
-    files, some rows.
 
     Arguments
     ---------
     rows : list of dict
     seed : int
+    held_out : str
+        See :func:`prepare`. Of few files, some rows are held out.
 
     Returns
     -------
@@ -366,12 +369,20 @@ def split(rows, seed):
         ``train``, ``valid`` and ``test``.
     held_out : str
         What is held out: "people", "files" or "rows".
+
+    Raises
+    ------
+    ValueError
+        If there are no three people, or ``held_out`` is neither.
     """
-    for held_out, column in (("people", "spk_id"), ("files", "source"), ("rows", "ID")):
-        members = grouped(rows, lambda row, column=column: row[column])
-        needed = HELD_OUT_PEOPLE if held_out == "people" else MIN_ROWS
-        if len(members) >= needed:
-            break
+    columns = {"people": "spk_id", "files": "source", "rows": "ID"}
+    if held_out not in ("people", "files"):
+        raise ValueError(f"held_out is files or people, not {held_out}")
+    members = grouped(rows, lambda row: row[columns[held_out]])
+    if held_out == "people" and len(members) < 3:
+        raise ValueError(f"held_out: people takes three people, not {len(members)}")
+    if held_out == "files" and len(members) < MIN_ROWS:
+        held_out, members = "rows", grouped(rows, lambda row: row["ID"])
     order = hash_order(members, seed, "split")
     if held_out != "people":  # as many of each person as can be
         order = _in_turns(order, members)

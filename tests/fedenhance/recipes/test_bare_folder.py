@@ -38,7 +38,9 @@ def folder(tmp_path):
 
 
 def test_people_are_sub_folders_and_no_one_is_in_two_splits(folder, tmp_path):
-    record = manifests.prepare(folder, tmp_path / "m", row_seconds=2.0)
+    record = manifests.prepare(
+        folder, tmp_path / "m", row_seconds=2.0, held_out="people"
+    )
     people = {
         s: {row["spk_id"] for row in rows(tmp_path / "m", s)} for s in record["counts"]
     }
@@ -47,6 +49,22 @@ def test_people_are_sub_folders_and_no_one_is_in_two_splits(folder, tmp_path):
     # 14 recordings of 3 s, each in two rows of 1.5 s
     assert [float(row["duration"]) for row in every_row(tmp_path / "m")] == [1.5] * 28
     assert len({row["ID"] for row in every_row(tmp_path / "m")}) == 28
+
+
+def test_files_of_all_people_are_held_out_unless_people_are(folder, tmp_path):
+    manifests.prepare(folder, tmp_path / "m", row_seconds=2.0)
+    sources = [
+        {row["source"] for row in rows(tmp_path / "m", s)}
+        for s in ("train", "valid", "test")
+    ]
+    assert [*map(len, sources)] == [10, 2, 2] and len(set.union(*sources)) == 14
+    with pytest.raises(ValueError, match="held_out is files or people, not persons"):
+        manifests.prepare(folder, tmp_path / "m", held_out="persons")
+    shutil.move(folder / "p0", tmp_path / "one/p0")
+    with pytest.raises(ValueError, match="takes three people, not 1"):
+        manifests.prepare(
+            tmp_path / "one", tmp_path / "n", row_seconds=1.0, held_out="people"
+        )
 
 
 def test_what_is_left_out_is_named_with_its_reason(folder, tmp_path):
