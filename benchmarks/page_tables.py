@@ -1,6 +1,13 @@
 """Tables within pages that are CSVs, as ``benchmarks.tables`` writes them."""
 
-from benchmarks import attacks, experiments, from_scratch, personal, recipes
+from benchmarks import (
+    attacks,
+    experiments,
+    from_scratch,
+    personal,
+    recipes,
+    self_training,
+)
 from benchmarks.tables import Table, cells, those
 from fedenhance.data.tables import grouped
 from fedenhance.reports import markdown
@@ -212,6 +219,9 @@ TABLES = {
     "personal": Table("docs/federate.md", "personal.csv", personal.table),
     "batch_normalisation": Table(
         "docs/federate.md", "batch_normalisation.csv", personal.table
+    ),
+    "self_training": Table(
+        "docs/your-data.md", "self_training.csv", self_training.table
     ),
     "udase": Table("fedenhance/recipes/UDASE/README.md", "udase.csv", manifests),
     "objectives": Table(REPRODUCE, "objectives.csv", objectives),

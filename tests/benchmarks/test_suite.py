@@ -16,7 +16,7 @@ SHARED = """
 BY_THEMSELVES = """
     adaptation attacks bare_folder compression deployed enhancement experiments
     first_step from_scratch gpu kills live pairs peers personal pfl_research privacy
-    recipes recipes_exact recognition udase
+    recipes recipes_exact recognition self_training udase
 """
 NO_PART = {*SHARED.split(), *BY_THEMSELVES.split()}
 
