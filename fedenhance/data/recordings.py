@@ -25,7 +25,7 @@ def dataio_prepare(hparams):
         ``mixing``, ``partition``, ``federation`` and ``epochs``. What is null of
         ``segment``, ``rounds`` and ``local_epoch_p`` becomes what the manifests
         propose. With ``cleanest``, a share, training has the estimates of
-        ``start_model``, see ``fedenhance.data.estimates``, kept in ``save_folder``.
+        ``start_model``, see ``fedenhance.data.estimates``, kept in ``output_folder``.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def dataio_prepare(hparams):
     for row in rows.values():
         row["group"] = GROUP
     if cleanest := hparams.get("cleanest"):
-        folder = Path(hparams["save_folder"]) / "estimates"
+        folder = Path(hparams["output_folder"]) / "estimates"
         rows = estimate_parts(rows, hparams["start_model"], folder, cleanest)
     sets = {"train": training_set(rows, mixing, shared=shared)}
     for split in ("valid", "test"):

@@ -64,7 +64,7 @@ class Command:
         *("valid_mixtures.csv", "test_mixtures.csv", "test_metrics.csv", "report.html"),
         *("judged.csv", "verdict.json", "adapted.ckpt", "wer_test.txt"),
         *("save", "figures", "audio", "package", "evaluation", "tensorboard", "wandb"),
-        *("debug", "run.json"),
+        *("estimates", "debug", "run.json"),
     )
     """What a run leaves in its folder. Manifests stay: preparing finds what is new."""
 
