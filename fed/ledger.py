@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import torch
 from speechbrain.utils.logger import get_logger
+from tqdm import tqdm
 
 from fed.arrays import get_arrays, set_arrays
 from fed.strategy import restore_strategy, strategy_state
@@ -150,7 +151,7 @@ class Ledger:
         self.checkpointer.recover_if_possible(max_key="round")
 
     def log(self, row):
-        """Write a line about the round through SpeechBrain's loggers."""
+        """Write a line on the round through SpeechBrain's loggers, or print one."""
         meta, stats = {}, {}
         for key, value in row.items():
             stage, _, name = key.partition("_")
@@ -159,8 +160,29 @@ class Ledger:
             else:
                 meta[key] = value
         own = self.site.hparams.get("train_logger")
-        for train_logger in [*([own] if own else []), *self.federation.loggers]:
+        loggers = [*([own] if own else []), *self.federation.loggers]
+        for train_logger in loggers:
             train_logger.log_stats(meta, **stats)
+        if not loggers:
+            tqdm.write(line_of(meta, stats))
+
+
+def line_of(meta, stats):
+    """One line on a round, for scripts that have no ``train_logger``.
+
+    Example
+    -------
+    >>> meta, train = {"round": 3, "clients": 2, "seconds": 1.25}, {"loss": 0.123456}
+    >>> print(line_of(meta, {"train_stats": train, "valid_stats": {"loss": 2.0}}))
+    round 3, clients 2, seconds 1.2, train loss 0.1235, valid loss 2
+    """
+    told = {key: meta[key] for key in ("round", "clients", "failures") if meta.get(key)}
+    if "seconds" in meta:
+        told["seconds"] = round(meta["seconds"], 1)
+    for stage, values in stats.items():
+        named = {f"{stage.partition('_')[0]} {key}": v for key, v in values.items()}
+        told |= {k: f"{v:.4g}" for k, v in named.items() if isinstance(v, int | float)}
+    return ", ".join(f"{key} {value}" for key, value in told.items())
 
 
 class BestModel(Checkpoints):

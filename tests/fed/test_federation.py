@@ -177,6 +177,13 @@ def test_the_log_has_one_line_a_round(train, tmp_path):
     assert lines[0].startswith("round: 1")
 
 
+def test_without_a_logger_each_round_prints_a_line(train, capsys):
+    train()
+    lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith("round ")]
+    assert [line.split(",")[0] for line in lines] == ["round 1", "round 2", "round 3"]
+    assert all("train loss " in line for line in lines)
+
+
 def test_a_metric_that_nobody_reports_is_named(train):
     with pytest.raises(ValueError, match="valid_sdr.*valid_rmse"):
         train(federation={"maximize": "valid_sdr"})
