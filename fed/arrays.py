@@ -166,6 +166,10 @@ def matching(names, patterns, key="local"):
     for pattern in patterns:
         found = fnmatch.filter(names, pattern)
         if not found:
-            raise ValueError(f"{key}: '{pattern}' matches none of {sorted(names)}.")
+            some = ", ".join(sorted(names)[:3])
+            raise ValueError(
+                f"{key}: '{pattern}' matches none of {len(names)} weights, such as "
+                f"{some}"
+            )
         selected.update(found)
     return selected

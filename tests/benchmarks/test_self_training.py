@@ -10,7 +10,9 @@ import torch
 from benchmarks import self_training
 from fedenhance.based_yaml import load_hparams
 from fedenhance.data.audio import Segment, read_segment
+from fedenhance.data.mixing import MixtureOfMixtures
 from fedenhance.data.tables import read_table
+from fedenhance.deploy.trained import Trained
 from fedenhance.networks.gtcrn_authors import to_theirs
 
 
@@ -57,6 +59,39 @@ def test_recordings_are_made_once_and_others_with_other_parts(rows, tmp_path):
     assert again == first and not soundfile.read(path)[0].any()
     rows["a"]["noise"] = rows["b"]["noise"]
     assert self_training.recorded(rows, tmp_path / "held")["a"] != first["a"]
+
+
+class Half(torch.nn.Module):
+    """Half of the mixture is speech."""
+
+    def __init__(self):
+        super().__init__()
+        self.share = torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, mixture):
+        return torch.stack([self.share * mixture, (1 - self.share) * mixture], dim=1)
+
+
+def test_training_has_estimates_unless_it_may_have_the_truth(
+    rows, tmp_path, monkeypatch
+):
+    rows = {key: {**row, "group": "supervised"} for key, row in rows.items()}
+    module = self_training.datasets
+    monkeypatch.setattr(module, "dataio_prepare", lambda _: {"train": 1, "valid": 2})
+    monkeypatch.setattr(module, "client_rows", lambda _: rows)
+    hparams = {"references": False, "cleanest": 1.0, "work": str(tmp_path)}
+    hparams |= {"start_model": Trained(Half(), None, 16000, {})}
+    hparams |= {"mixing": MixtureOfMixtures(segment=0.1)}
+    sets = self_training.dataio_prepare(hparams)
+    assert sets["valid"] == 2 and list(sets["train"].data_ids) == ["a", "b", "c"]
+    held = self_training.recorded(rows, tmp_path / "recordings")
+    for number, key in enumerate("abc"):
+        recording = read_segment(*held[key]["noisy"], 16000, 1600)
+        speech, own, extra = sets["train"][number]["sources"]
+        half = (recording - recording.mean()) / 2
+        assert torch.allclose(speech, half, atol=1e-3)
+        assert extra.any() and not own.any()
+    assert self_training.dataio_prepare({"references": True})["train"] == 1
 
 
 def test_its_yaml_starts_from_a_published_checkpoint(tmp_path):
