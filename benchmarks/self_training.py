@@ -52,6 +52,7 @@ START = "start"
 METHODS = {
     "RemixIT": {
         "brain": "!name:fedenhance.training.remixit.RemixIT",
+        "p_supervised": 0.0,
         "client_groups": {"self-training": 1.0},
         "cleanest": None,
         "local": ["teacher.*"],
@@ -69,21 +70,21 @@ PEERS = 20
 """Recordings of the peers' table."""
 
 
-def write_start(checkpoint, path):
-    """Write a checkpoint of GTCRN's authors as weights in our names; return path."""
+def write_start(checkpoint, folder):
+    """Write a checkpoint of GTCRN's authors as weights in our names; return folder."""
     separator = load_reference(read_weights(checkpoint), "gtcrn")
-    with whole_file(path) as file:
+    with whole_file(folder / "separator.ckpt") as file:
         torch.save(separator.state_dict(), file)
-    return path
+    return folder
 
 
-def load_start(path):
+def load_start(folder):
     """Load the weights that training starts from as a model.
 
     Arguments
     ---------
-    path : str or Path
-        State dict of a GTCRN in the sizes of hparams/models/gtcrn.yaml.
+    folder : str or Path
+        With ``separator.ckpt``, of hparams/models/gtcrn.yaml.
 
     Returns
     -------
@@ -91,7 +92,9 @@ def load_start(path):
     """
     with open(YAML.parents[1] / "fedenhance/hparams/models/gtcrn.yaml") as file:
         separator = load_hyperpyyaml(file)["separator"]
-    separator.load_state_dict(torch.load(path, weights_only=True))
+    separator.load_state_dict(
+        torch.load(Path(folder, "separator.ckpt"), weights_only=True)
+    )
     return Trained(separator.eval(), None, RATE, {})
 
 
@@ -285,7 +288,7 @@ def fill(args, kept, method, seed):
     if not kept.lacks(method, seed, "test"):
         return
     options = {"data_folder": str(args.data_folder), "work": str(args.work / "clients")}
-    options |= {"initial_model": str(args.work / "start.ckpt")}
+    options |= {"initial_model": str(args.work / "weights")}
     before = used()
     if method == START:
         starts = found = list(found_of_start(args, options))
@@ -323,7 +326,7 @@ def main(argv=None):
     kept = measuring.Kept(args.out, KEYS)
     if not args.table:
         measuring.begin(args)
-        write_start(args.checkpoint, args.work / "start.ckpt")
+        write_start(args.checkpoint, args.work / "weights")
         fill(args, kept, START, 0)
         for seed, method in product(args.seeds, args.methods):
             fill(args, kept, method, seed)

@@ -101,7 +101,7 @@ def test_its_yaml_starts_from_a_published_checkpoint(tmp_path):
     )
     theirs = to_theirs(separator["modules"]["separator"].state_dict())
     torch.save({"model": theirs}, tmp_path / "theirs.tar")
-    start = self_training.write_start(tmp_path / "theirs.tar", tmp_path / "start.ckpt")
+    start = self_training.write_start(tmp_path / "theirs.tar", tmp_path / "weights")
     hparams = load_hparams(
         self_training.YAML, json.dumps({**settings, "initial_model": str(start)})
     )
