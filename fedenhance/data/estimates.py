@@ -10,6 +10,7 @@ recordings of each client give their speech, the others their noise.
 
 import hashlib
 import math
+import os
 
 import soundfile
 import torch
@@ -20,6 +21,9 @@ from fedenhance.data.audio import Segment, read_segment
 from fedenhance.data.manifests import group_by
 from fedenhance.data.opening import DamagedAudioError
 from fedenhance.run_folder.files import whole_file
+
+PIECE = 30
+"""Seconds that are heard at once, at most."""
 
 logger = get_logger(__name__)
 
@@ -59,13 +63,12 @@ def estimate_parts(rows, model, folder, cleanest):
         digest.update(weight.cpu().numpy().tobytes())
     ratios, parts = {}, {}
     for key in tqdm(noisy, "separating", unit="recording", leave=False, disable=None):
-        name = f"{digest.hexdigest()}|{noisy[key]['noisy']}"
-        path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.flac"
         try:
+            path = folder / file_name(digest.hexdigest(), noisy[key]["noisy"])
             if not path.exists():
                 write_parts(path, noisy[key], model)
             ratios[key], length = measure(path)
-        except DamagedAudioError as error:
+        except (DamagedAudioError, OSError) as error:
             logger.warning_once(f"a recording is left out: {error}")
             continue
         parts[key] = [Segment(str(path), n, n + length) for n in (0, length)]
@@ -80,11 +83,20 @@ def estimate_parts(rows, model, folder, cleanest):
     return found
 
 
+def file_name(model, segment):
+    """Name a file after a model and a recording: another name if either changes."""
+    status = os.stat(segment.path)
+    known = f"{model}|{segment}|{status.st_size}|{status.st_mtime_ns}"
+    return f"{hashlib.sha256(known.encode()).hexdigest()[:16]}.flac"
+
+
 def write_parts(path, row, model):
     """Write a model's estimates of a recording: the speech, and after it the noise."""
     samples = round(row["duration"] * model.sample_rate)
-    recording = read_segment(*row["noisy"], model.sample_rate, samples)
-    estimates = hear_well(model, recording.unsqueeze(0))[0].cpu()
+    recording = read_segment(*row["noisy"], model.sample_rate, samples).unsqueeze(0)
+    count = math.ceil(samples / (PIECE * model.sample_rate))
+    pieces = recording.tensor_split(count, dim=-1)
+    estimates = torch.cat([hear_well(model, piece)[0].cpu() for piece in pieces], -1)
     parts = torch.cat([estimates[0], estimates[1:].sum(0)])
     parts /= max(1.0, float(parts.abs().max()))
     with whole_file(path) as partial:
@@ -97,6 +109,8 @@ def measure(path):
         parts, _ = soundfile.read(path)
     except soundfile.LibsndfileError as error:
         raise DamagedAudioError(path, f"damaged: {error}; delete it") from error
+    if not len(parts) or len(parts) % 2:
+        raise DamagedAudioError(path, "damaged: cut short; delete it")
     speech, noise = parts.reshape(2, -1)
     levels = [(part**2).sum() + 1e-9 for part in (speech, noise)]
     return 10 * math.log10(levels[0] / levels[1]), len(speech)

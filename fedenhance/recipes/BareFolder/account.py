@@ -60,7 +60,7 @@ def propose(rows, cleanest=1.0):
     -------
     >>> rows = [{"client": who, "duration": 10.0} for who in "ab" for _ in range(50)]
     >>> propose(rows)
-    {'clients': 2, 'segment': 2.0, 'rounds': 20, 'local_epochs': 2}
+    {'clients': 2, 'segment': 2.0, 'rounds': 12, 'local_epochs': 2}
     """
     median = sorted(row["duration"] for row in rows)[len(rows) // 2]
     segment = min(2.0, max(1.0, math.floor(2 * median) / 2))

@@ -6,6 +6,7 @@ import soundfile
 import torch
 from torch import nn
 
+from fedenhance.data import estimates
 from fedenhance.data.audio import Segment, read_segment
 from fedenhance.data.estimates import estimate_parts
 from fedenhance.data.manifests import is_isolated_noise
@@ -69,8 +70,10 @@ def test_the_cleanest_of_each_client_give_speech_and_others_noise(rows, tmp_path
             assert row["client"] == key[0] and row["duration"] == SECONDS[key]
 
 
-def test_what_is_there_is_not_made_again_unless_the_model_is_another(rows, tmp_path):
-    first, again, other = Halves(), Halves(), Halves()
+def test_what_is_there_is_not_made_again_unless_model_or_audio_is_another(
+    rows, tmp_path
+):
+    first, again, other, last = (Halves() for _ in range(4))
     with torch.no_grad():
         other.share.fill_(2.0)
     made = [
@@ -79,7 +82,20 @@ def test_what_is_there_is_not_made_again_unless_the_model_is_another(rows, tmp_p
     ]
     assert made[0] == made[1] != made[2]
     assert [network.calls for network in (first, again, other)] == [8, 0, 8]
-    assert len([*(tmp_path / "estimates").iterdir()]) == 8
+    path = rows["b/1"]["noisy"].path
+    wave, rate = soundfile.read(path)
+    soundfile.write(path, -wave, rate)
+    assert estimated(rows, tmp_path / "estimates", last) != made[0] and last.calls == 2
+    assert len([*(tmp_path / "estimates").iterdir()]) == 9
+
+
+def test_long_recordings_are_heard_in_pieces(rows, tmp_path, monkeypatch):
+    whole = estimated(rows, tmp_path / "whole")
+    monkeypatch.setattr(estimates, "PIECE", 0.3)
+    network = Halves()
+    cut = estimated(rows, tmp_path / "cut", network)
+    assert network.calls == 2 * (4 + 2 + 3 + 2)
+    assert wave_of(cut["a/2"], "speech").shape == wave_of(whole["a/2"], "speech").shape
 
 
 def test_known_parts_stay_and_a_damaged_recording_is_left_out(rows, tmp_path):
