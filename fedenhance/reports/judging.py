@@ -187,7 +187,7 @@ def describe(judged, tolerance, share):
         told += (
             f"{before:.2f}, start {means['start']['ovrl']:.2f}, adapted {after:.2f})"
         )
-    advice = "use it" if kept else "it is no better: the start is kept in its place"
+    advice = "use it" if kept else "the start is kept in its place"
     told = f"On {count} recordings held out the adapted model {told}; {advice}."
     return {
         "sentence": told,
