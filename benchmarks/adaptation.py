@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks import COMMITTED, bare_folder, measuring
+from benchmarks.kept import Kept
 from benchmarks.loops import HERE
 from fedenhance.data.tables import read_table
 from fedenhance.deploy.trained import load_trained
@@ -202,7 +203,7 @@ def main(argv=None):
 def fill(args, seed, work):
     """Add one run to the CSV, unless it is there."""
     key = {"method": args.method, "part": args.part, "seed": seed}
-    kept_rows = measuring.Kept(args.out, [*key])
+    kept_rows = Kept(args.out, [*key])
     if not kept_rows.lacks(*key.values()):
         return
     out = work / f"{args.method}-{seed}"

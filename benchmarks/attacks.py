@@ -19,6 +19,7 @@ import numpy as np
 from flwr.serverapp import strategy as flower
 
 from benchmarks import COMMITTED, OUT, measuring
+from benchmarks.kept import Kept
 from benchmarks.loops import HERE, RUN_OPTS, Case
 from fed import recipe
 from fed.arrays import pack, to_arrays
@@ -207,7 +208,7 @@ def parse(argv):
 def main(argv=None):
     """Train what is not in the CSV yet; print the table."""
     args = parse(argv)
-    kept = measuring.Kept(args.out, KEYS)
+    kept = Kept(args.out, KEYS)
     measuring.begin(args)
     with tempfile.TemporaryDirectory() as folder:
         args.manifests = Path(folder) / "manifests"

@@ -16,6 +16,7 @@ from statistics import mean
 
 from benchmarks import COMMITTED, measuring
 from benchmarks.experiments import trained
+from benchmarks.kept import Kept
 from fedenhance.data.tables import read_table
 from fedenhance.reports.runs import Run
 
@@ -52,7 +53,7 @@ def bytes_of_an_update(folder):
 def main(argv=None):
     """Run what is not in the CSV yet; print it."""
     arguments = parse(argv)
-    kept = measuring.Kept(arguments.csv, ["updates", "seed", "rounds"])
+    kept = Kept(arguments.csv, ["updates", "seed", "rounds"])
     extra = ["--rounds", str(arguments.rounds), "--local_epoch_p", "1"]
     if arguments.quick:
         extra += ["--test_size", "2", "--valid_size", "2"]

@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks import COMMITTED, measuring
+from benchmarks.kept import Kept
 from fedenhance.commands.experiments import command_of, is_done, train
 from fedenhance.data.tables import grouped
 from fedenhance.reports import markdown
@@ -76,7 +77,7 @@ def trained(folder, hparams, seed, extra, **options):
 def main(argv=None):
     """Run what is not in the CSV yet; print the table of all that is."""
     args = parse(argv)
-    kept, extra = measuring.Kept(args.csv, KEYS), [*CORPORA[args.corpus]]
+    kept, extra = Kept(args.csv, KEYS), [*CORPORA[args.corpus]]
     if args.data_folder:
         extra += ["--data_folder", args.data_folder]
     if args.quick:

@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import COMMITTED, measuring, original
+from benchmarks.kept import Kept
 from benchmarks.loops import RUN_OPTS
 from fed import recipe
 from fed.brain import join
@@ -285,7 +286,7 @@ def main(argv=None):
     """Train, score, add to the table, draw."""
     args = parse(argv)
     clock = measuring.begin(args)
-    kept = measuring.Kept(args.out / "from_scratch.csv", KEYS)
+    kept = Kept(args.out / "from_scratch.csv", KEYS)
     for seed, share, name in product(args.seeds, args.p_supervised, args.trainings):
         marks = [m for m in marks_of(args) if kept.lacks(name, share, seed, m)]
         if marks:

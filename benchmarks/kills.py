@@ -28,6 +28,7 @@ import fedenhance.recipes.LibriFSD50K.prepare  # noqa: F401, once for all that i
 import fedenhance.reports.results  # noqa: F401
 import fedenhance.training.remixit  # noqa: F401
 from benchmarks import OUT, measuring
+from benchmarks.kept import Kept
 from benchmarks.left import left_by
 from fedenhance.commands import train
 from fedenhance.data.tables import read_table
@@ -380,7 +381,7 @@ def main(argv=None):
     args.work = args.work.absolute()
     args.work.mkdir(parents=True, exist_ok=True)
     code = version().partition(",")[0]
-    kept = measuring.Kept(args.out, ["configuration", "kill"], code=code)
+    kept = Kept(args.out, ["configuration", "kill"], code=code)
     for name in args.names:
         argv = words_of(name, args)
         left = [n for n in range(args.kills) if kept.lacks(name, n)]

@@ -19,7 +19,7 @@ import torch
 from benchmarks import OUT
 from benchmarks.models import checkout
 from fed.memory import keep_freed_memory
-from fedenhance.data.tables import read_table, write_table
+from fedenhance.data.tables import write_table
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -413,38 +413,3 @@ def report(args, name, rows):
     """Print a table, and write it as ``<name>.csv``."""
     print(f"{table(rows)}\n", flush=True)
     save(args.out / f"{name}.csv", rows, machine(args))
-
-
-class Kept:
-    """A table of what is done once: a benchmark that was stopped goes on with it.
-
-    Arguments
-    ---------
-    path : Path
-        The CSV file. Where there is one, its rows are taken over.
-    keys : sequence of str
-        The columns that tell one row from another.
-    restart : bool
-        Whether to begin anew.
-    **same : str
-        What columns must hold; rows of other values, such as of older code, are done
-        again.
-    """
-
-    def __init__(self, path, keys, restart=False, **same):
-        self.path, self.keys = path, keys
-        rows = read_table(path) if path.exists() and not restart else []
-        self.rows = [row for row in rows if same.items() <= row.items()]
-
-    def lacks(self, *values):
-        """Tell whether there is no row of this key."""
-        wanted = list(map(cell, values))  # as they were written
-        return wanted not in ([row[key] for key in self.keys] for row in self.rows)
-
-    def add(self, *rows):
-        """Add rows, and write the table."""
-        cells = ({name: cell(value) for name, value in row.items()} for row in rows)
-        self.rows += cells
-        columns = dict.fromkeys(name for row in self.rows for name in row)
-        order = sorted(columns, key="machine".__eq__)  # it is the last
-        write_table(self.path, self.rows, order)

@@ -24,6 +24,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks import OUT, measuring
+from benchmarks.kept import Kept
 from benchmarks.kills import CENTRAL, COMMON, FEDERATED, hook, words
 from benchmarks.left import left_by
 from fedenhance.commands import train
@@ -199,7 +200,7 @@ def main(argv=None):
     args.work = args.work.absolute()
     args.work.mkdir(parents=True, exist_ok=True)
     code = version().partition(",")[0]
-    kept, pairs = measuring.Kept(args.out, ["pair"], code=code), Pairs(args)
+    kept, pairs = Kept(args.out, ["pair"], code=code), Pairs(args)
     pairs.train({}, args.work / "prepared")  # manifests
     for number in filter(kept.lacks, range(args.pairs)):
         row = pairs.one(number)

@@ -32,6 +32,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks import OUT, loops, measuring
+from benchmarks.kept import Kept
 from benchmarks.rounds import later, ratio, settings_of
 from fed.loading import restrict
 from fedenhance.reports.metrics import require
@@ -167,7 +168,7 @@ def main(argv=None):
     except ImportError as error:
         sys.exit(str(error))
     clock = measuring.begin(args)
-    kept = measuring.Kept(args.out / "rounds_pfl.csv", KEYS, args.restart)
+    kept = Kept(args.out / "rounds_pfl.csv", KEYS, args.restart)
     for network, count in product(args.networks, args.clients):
         if kept.lacks(network, count, args.batches, "ours"):
             with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks import COMMITTED, measuring
+from benchmarks.kept import Kept
 from fedenhance.commands.experiments import command_of
 
 KINDS = {
@@ -94,7 +95,7 @@ def read_error_rate(path):
 def main(argv=None):
     """Run what is not in the CSV yet; print it."""
     arguments = parse(argv)
-    kept = measuring.Kept(arguments.csv, ["training", "seed", "epochs"])
+    kept = Kept(arguments.csv, ["training", "seed", "epochs"])
     for seed, kind in product(arguments.seeds, arguments.training):
         row = run(arguments, kind, seed)
         if kept.lacks(kind, seed, row["epochs"]):

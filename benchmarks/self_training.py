@@ -31,6 +31,7 @@ from hyperpyyaml import load_hyperpyyaml
 
 from benchmarks import COMMITTED, measuring
 from benchmarks.adaptation import used
+from benchmarks.kept import Kept
 from benchmarks.loops import RUN_OPTS
 from benchmarks.personal import run
 from fed.brain import join
@@ -323,7 +324,7 @@ def parse(argv):
 def main(argv=None):
     """Train and score what is not in the CSV yet; print the table."""
     args = parse(argv)
-    kept = measuring.Kept(args.out, KEYS)
+    kept = Kept(args.out, KEYS)
     if not args.table:
         measuring.begin(args)
         write_start(args.checkpoint, args.work / "weights")

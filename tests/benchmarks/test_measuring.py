@@ -42,21 +42,6 @@ def test_a_table_on_disk_names_the_machine(tmp_path, capsys):
     assert "threads: 1, cpu clock, PyTorch" in first["machine"]
 
 
-def test_rows_of_a_table_that_is_there_are_kept_and_known(tmp_path):
-    path = tmp_path / "all.csv"
-    for value in (1.23456, 2.0):
-        kept = measuring.Kept(path, ["seed"])
-        if kept.lacks(int(value)):
-            kept.add({"seed": int(value), "value": value})
-    assert path.read_text() == "seed,value\n1,1.235\n2,2\n"
-    kept = measuring.Kept(path, ["seed"])
-    assert not kept.lacks(1) and not kept.lacks(2) and kept.lacks(3)
-    assert measuring.Kept(path, ["seed"], restart=True).lacks(1)
-    assert kept.lacks(0.0)
-    kept.add({"seed": 0.0, "value": 0.5})  # written as 0
-    assert not measuring.Kept(path, ["seed"]).lacks(0.0)
-
-
 def test_the_first_turns_warm_up():
     ticks = iter([0, 9, 10, 11, 20, 23])  # calls of 9, 1 and 3
     found = measuring.median_seconds(

@@ -10,7 +10,7 @@ from benchmarks import __main__ as suite
 
 HERE = Path(suite.__file__).parent
 SHARED = """
-    __init__ __main__ flower_stock left loops measuring models original page_tables
+    __init__ __main__ flower_stock kept left loops measuring models original page_tables
     stand_ins tables transducer
 """
 BY_THEMSELVES = """
