@@ -12,6 +12,7 @@ import hashlib
 import math
 import os
 
+import numpy as np
 import soundfile
 import torch
 from speechbrain.utils.logger import get_logger
@@ -19,8 +20,8 @@ from tqdm import tqdm
 
 from fedenhance.data.audio import Segment, read_segment
 from fedenhance.data.manifests import group_by
-from fedenhance.data.opening import DamagedAudioError
-from fedenhance.run_folder.files import whole_file
+from fedenhance.data.opening import DamagedAudioError, naming, open_audio, read_blocks
+from fedenhance.run_folder.files import sweep, whole_file
 
 PIECE = 30
 """Seconds that are heard at once, at most."""
@@ -34,7 +35,7 @@ def estimate_parts(rows, model, folder, cleanest):
     Arguments
     ---------
     rows : dict
-        Id -> row, with ``client``. Those whose parts are known stay as they are.
+        Id -> row, with ``client``. Those whose speech is known stay as they are.
     model : fedenhance.deploy.trained.Trained
     folder : Path
         Gets a file for each recording; what is there is not made again.
@@ -54,9 +55,9 @@ def estimate_parts(rows, model, folder, cleanest):
     ValueError
         If ``cleanest`` is no such share.
     """
-    if not 0 < cleanest <= 1:
-        raise ValueError(f"cleanest must lie in (0, 1], not {cleanest}")
-    noisy = {key: row for key, row in rows.items() if row["noisy"]}
+    check_share(cleanest)
+    sweep(folder)
+    noisy = {k: row for k, row in rows.items() if row["noisy"] and not row["speech"]}
     found = {key: row for key, row in rows.items() if key not in noisy}
     digest = hashlib.sha256()
     for weight in model.separator.state_dict().values():
@@ -65,10 +66,8 @@ def estimate_parts(rows, model, folder, cleanest):
     for key in tqdm(noisy, "separating", unit="recording", leave=False, disable=None):
         try:
             path = folder / file_name(digest.hexdigest(), noisy[key]["noisy"])
-            if not path.exists():
-                write_parts(path, noisy[key], model)
-            ratios[key], length = measure(path)
-        except (DamagedAudioError, OSError) as error:
+            ratios[key], length = measured(path, noisy[key], model)
+        except DamagedAudioError as error:
             logger.warning_once(f"a recording is left out: {error}")
             continue
         parts[key] = [Segment(str(path), n, n + length) for n in (0, length)]
@@ -76,44 +75,65 @@ def estimate_parts(rows, model, folder, cleanest):
         keys.sort(key=ratios.get, reverse=True)
         count = math.ceil(cleanest * len(keys))
         for key in keys[:count]:
-            found[key] = {**noisy[key], "noisy": None, "speech": parts[key][0]}
+            own = {"noisy": None, "speech": parts[key][0], "noise": None}
+            found[key] = noisy[key] | own
         for key in keys[min(count, len(keys) - 1) :]:
-            own = {**noisy[key], "noisy": None, "noise": parts[key][1]}
-            found[f"{key} noise"] = own
+            own = {"noisy": None, "noise": parts[key][1]}
+            found[f"{key} noise"] = noisy[key] | own
     return found
+
+
+def check_share(cleanest):
+    """Raise ValueError, see :func:`estimate_parts`."""
+    if not (isinstance(cleanest, int | float) and 0 < cleanest <= 1):
+        raise ValueError(f"cleanest must lie in (0, 1], not {cleanest}")
 
 
 def file_name(model, segment):
     """Name a file after a model and a recording: another name if either changes."""
-    status = os.stat(segment.path)
+    with naming(segment.path):
+        status = os.stat(segment.path)
     known = f"{model}|{segment}|{status.st_size}|{status.st_mtime_ns}"
     return f"{hashlib.sha256(known.encode()).hexdigest()[:16]}.flac"
+
+
+def measured(path, row, model):
+    """Measure a file of estimates; write it first if it is not there, or damaged."""
+    try:
+        return measure(path)
+    except DamagedAudioError:
+        write_parts(path, row, model)
+        return measure(path)
 
 
 def write_parts(path, row, model):
     """Write a model's estimates of a recording: the speech, and after it the noise."""
     samples = round(row["duration"] * model.sample_rate)
     recording = read_segment(*row["noisy"], model.sample_rate, samples).unsqueeze(0)
+    parts = torch.empty(2, samples)  # of hours, so once in memory
     count = math.ceil(samples / (PIECE * model.sample_rate))
-    pieces = recording.tensor_split(count, dim=-1)
-    estimates = torch.cat([hear_well(model, piece)[0].cpu() for piece in pieces], -1)
-    parts = torch.cat([estimates[0], estimates[1:].sum(0)])
-    parts /= max(1.0, float(parts.abs().max()))
+    pieces = (signal.tensor_split(count, dim=-1) for signal in (recording, parts))
+    for piece, part in zip(*pieces, strict=True):
+        estimates = hear_well(model, piece)[0].cpu()
+        part[0], part[1] = estimates[0], estimates[1:].sum(0)
+    parts /= max(1.0, *map(abs, torch.stack(parts.aminmax()).tolist()))
     with whole_file(path) as partial:
-        soundfile.write(partial, parts.numpy(), model.sample_rate, "PCM_16")
+        soundfile.write(partial, parts.flatten().numpy(), model.sample_rate, "PCM_16")
 
 
 def measure(path):
     """By how many dB a recording's speech is louder than its noise; its samples."""
-    try:
-        parts, _ = soundfile.read(path)
-    except soundfile.LibsndfileError as error:
-        raise DamagedAudioError(path, f"damaged: {error}; delete it") from error
-    if not len(parts) or len(parts) % 2:
-        raise DamagedAudioError(path, "damaged: cut short; delete it")
-    speech, noise = parts.reshape(2, -1)
-    levels = [(part**2).sum() + 1e-9 for part in (speech, noise)]
-    return 10 * math.log10(levels[0] / levels[1]), len(speech)
+    levels, position = [1e-9, 1e-9], 0
+    with open_audio(path) as file:
+        length, odd = divmod(file.frames, 2)
+        if odd:
+            raise DamagedAudioError(path, "damaged: cut short")
+        for block in read_blocks(file, path):
+            speech = max(0, length - position)
+            for source, part in enumerate((block[:speech], block[speech:])):
+                levels[source] += float(np.square(part, dtype=np.float64).sum())
+            position += len(block)
+    return 10 * math.log10(levels[0] / levels[1]), length
 
 
 def hear_well(model, recordings):

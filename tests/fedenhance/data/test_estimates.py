@@ -1,5 +1,7 @@
 """Recordings become rows of estimated speech and of estimated noise."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -107,14 +109,31 @@ def test_known_parts_stay_and_a_damaged_recording_is_left_out(rows, tmp_path):
     assert set(found) == {"known", "alone", "a/2", "a/3 noise", "b/1", "b/1 noise"}
 
 
-def test_a_damaged_estimate_is_left_out(rows, tmp_path):
-    found = estimated(rows, tmp_path / "estimates")
-    path = found["b/1"]["speech"].path
-    open(path, "w").close()
-    assert "b/1" not in estimated(rows, tmp_path / "estimates")
+def test_speech_that_is_known_beside_its_recording_is_not_estimated(rows, tmp_path):
+    known = rows["a/1"] | {"speech": rows["a/2"]["noisy"]}
+    found = estimated({**rows, "a/1": known}, tmp_path / "estimates")
+    assert found["a/1"] is known and "a/1 noise" not in found
 
 
-@pytest.mark.parametrize("share", [0, 1.5])
+def test_a_damaged_estimate_and_what_a_kill_left_are_made_anew(rows, tmp_path):
+    folder = tmp_path / "estimates"
+    found, network = estimated(rows, folder), Halves()
+    path = Path(found["b/1"]["speech"].path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-200])
+    rest = folder / f".{2**30}.{path.name}"  # of a process that is no more
+    rest.write_bytes(whole)
+    assert estimated(rows, folder, network) == found and network.calls == 2
+    assert path.read_bytes() == whole and not rest.exists()
+
+
+def test_a_disk_that_takes_no_estimates_is_no_damage_of_recordings(rows, tmp_path):
+    (tmp_path / "estimates").touch()
+    with pytest.raises(OSError, match="estimates"):
+        estimated(rows, tmp_path / "estimates")
+
+
+@pytest.mark.parametrize("share", [0, 1.5, None])
 def test_a_share_that_is_none(rows, tmp_path, share):
     with pytest.raises(ValueError, match="cleanest"):
         estimated(rows, tmp_path, cleanest=share)
