@@ -84,9 +84,10 @@ def estimate_parts(rows, model, folder, cleanest):
 
 
 def check_share(cleanest):
-    """Raise ValueError, see :func:`estimate_parts`."""
-    if not (isinstance(cleanest, int | float) and 0 < cleanest <= 1):
-        raise ValueError(f"cleanest must lie in (0, 1], not {cleanest}")
+    """Return the share, or raise ValueError, see :func:`estimate_parts`."""
+    if isinstance(cleanest, int | float) and 0 < cleanest <= 1:
+        return cleanest
+    raise ValueError(f"cleanest must lie in (0, 1], not {cleanest}")
 
 
 def file_name(model, segment):

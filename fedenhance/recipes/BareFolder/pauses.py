@@ -61,6 +61,35 @@ def find_pauses(audio, folder):
     return speech, noise
 
 
+def of_training(noise, people, tables):
+    """The pauses that are of no recording, and of no person, that is held out.
+
+    Arguments
+    ---------
+    noise : dict
+        Of :func:`find_pauses`.
+    people : dict
+        Path -> name.
+    tables : dict
+        Split -> rows, with ``spk_id`` and ``source``.
+
+    Returns
+    -------
+    dict
+        Some of `noise`.
+    """
+    rows = [row for split in ("valid", "test") for row in tables[split]]
+    strangers, held_out = (
+        {row[column] for row in rows} - {row[column] for row in tables["train"]}
+        for column in ("spk_id", "source")
+    )
+    return {
+        path: wave
+        for path, wave in noise.items()
+        if path not in held_out and people[path] not in strangers
+    }
+
+
 def without(spans, length, margin):
     """What lies between spans, and a margin away from them.
 

@@ -14,13 +14,14 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from fedenhance.data.audio import PACKED_RATE
+from fedenhance.data.estimates import check_share
 from fedenhance.data.folders import Skipped, count_reasons, find_files
 from fedenhance.data.opening import DamagedAudioError
 from fedenhance.data.tables import grouped, whole_file
 from fedenhance.recipes import preparation
 from fedenhance.recipes.audio_files import hash_order, read_mono
 from fedenhance.recipes.BareFolder.account import account_of, count, in_words, propose
-from fedenhance.recipes.BareFolder.pauses import find_pauses
+from fedenhance.recipes.BareFolder.pauses import find_pauses, of_training
 
 VERSION = 2
 COLUMNS = ["ID", "duration", "spk_id", "client", "source"]
@@ -103,7 +104,7 @@ def prepare(
     data_folder, save_folder = Path(data_folder), Path(save_folder)
     options = {"person": person, "pauses": pauses, "seed": seed}
     options |= {"row_seconds": row_seconds, "min_seconds": min_seconds}
-    options |= {"held_out": held_out, "cleanest": cleanest}
+    options |= {"held_out": held_out, "cleanest": check_share(cleanest)}
     files, skipped = list_recordings(data_folder)
     people, unnamed = who_speaks(files, person)
     sounds, left_out = list_recordings(Path(noises)) if noises else ({}, [])
@@ -127,7 +128,7 @@ def prepare(
         )
     tables, held_out = split(rows, seed, held_out)
     merge_small_clients(tables)
-    noise = noise_rows(noise_audio, quiet, people, folder)
+    noise = noise_rows(noise_audio, quiet, people, tables, folder)
     proposal = propose(tables["train"], cleanest)
     account = account_of(tables, noise, skipped, held_out, proposal, bool(person))
     (save_folder / "noises.csv").unlink(missing_ok=True)  # of an earlier preparation
@@ -398,12 +399,17 @@ def split(rows, seed, held_out="files"):
 
 
 def _in_turns(order, members):
-    """Members of all people by turns, in the given order of each."""
+    """Members of all people by turns, in the given order; at the end each one's last.
+
+    So who has a single one has it to train on.
+    """
     people = grouped(order, lambda name: members[name][0]["spk_id"])
     ranks = {
-        n: (rank, who) for who, own in people.items() for rank, n in enumerate(own)
+        name: (rank == len(own) - 1, rank)
+        for own in people.values()
+        for rank, name in enumerate(own)
     }
-    return sorted(order, key=lambda name: ranks[name][0])
+    return sorted(order, key=ranks.get)
 
 
 def merge_small_clients(tables):
@@ -422,17 +428,21 @@ def _client(row):
     return row["client"]
 
 
-def noise_rows(sounds, quiet, people, folder):
+def noise_rows(sounds, quiet, people, tables, folder):
     """Rows of noise alone: those of everybody, and those of a client's pauses."""
+    clients = {row["spk_id"]: row["client"] for row in tables["train"]}
+    quiet = of_training(quiet, people, tables)
+    found = [(path, wave, "everybody") for path, wave in sounds.items()]
+    found += [(path, wave, people[path]) for path, wave in quiet.items()]
     rows = []
-    for path, wave in [*sounds.items(), *quiet.items()]:
+    for path, wave, who in found:
         name = re.sub(r"[^\w.-]+", "-", path)
         rows.append(
             {
                 "ID": f"noise-{name}",
                 "duration": len(wave) / PACKED_RATE,
-                "spk_id": people.get(path, "everybody"),
-                "client": people.get(path, ""),
+                "spk_id": who,
+                "client": clients.get(who, ""),
                 "source": path,
                 "noise": array_path(wave, folder),
             }

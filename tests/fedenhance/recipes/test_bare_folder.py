@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_a_second_call_does_nothing_and_new_options_do(folder, tmp_path):
 def test_one_person_is_split_by_files_and_noises_are_for_all(tmp_path):
     for take in range(8):
         write(tmp_path / f"in/{take}.wav", 2.0, 8000, take)
-    write(tmp_path / "noise/hum.wav", 1.0, 44100, 99)
+    write(tmp_path / "noise/0.wav", 1.0, 44100, 99)  # named as a recording is
     record = manifests.prepare(tmp_path / "in", tmp_path / "m", str(tmp_path / "noise"))
     files = [
         {row["source"] for row in rows(tmp_path / "m", s)}
@@ -118,8 +119,8 @@ def test_three_recordings_train_or_are_refused_in_a_line(tmp_path):
 
 
 def test_a_pattern_tells_people_apart(tmp_path):
-    for name in ("ann_1", "ann_2", "bob_1", "99"):
-        write(tmp_path / f"in/{name}.wav", 6.0, 16000, hash(name) % 100)
+    for take, name in enumerate(("ann_1", "ann_2", "bob_1", "99")):
+        write(tmp_path / f"in/{name}.wav", 6.0, 16000, take)
     manifests.prepare(tmp_path / "in", tmp_path / "m", person="^([a-z]+)_")
     assert {row["spk_id"] for row in every_row(tmp_path / "m")} == {"ann", "bob"}
     (left_out,) = rows(tmp_path / "m", "skipped")
@@ -175,7 +176,33 @@ def test_rows_without_speech_become_noise(tmp_path, monkeypatch):
     seconds = {
         r["source"]: float(r["duration"]) for r in rows(tmp_path / "m", "noises")
     }
-    assert seconds == {"0.wav": 4.0, **{f"{k}.wav": 2.8 for k in range(1, 8)}}
+    trained = {row["source"] for row in rows(tmp_path / "m", "train")}
+    assert seconds == {"0.wav": 4.0, **dict.fromkeys(trained, 2.8)}
+
+
+@pytest.mark.parametrize("held_out", ["files", "people"])
+def test_pauses_are_noise_of_who_trains_and_none_of_what_is_held_out(
+    tmp_path, monkeypatch, held_out
+):
+    for take in range(20):  # of p1 to p3 there is little: they share a client
+        who = f"p{max(0, take - 14)}" if take < 18 else f"q{take}"
+        write(tmp_path / f"in/{who}/{take}.wav", 4.0, 16000, take)
+    monkeypatch.setattr(
+        "fedenhance.recipes.BareFolder.pauses.detector",
+        lambda: lambda wave: [(0, 16000)],
+    )
+    manifests.prepare(tmp_path / "in", tmp_path / "m", pauses=True, held_out=held_out)
+    trained = {(r["source"], r["client"]) for r in rows(tmp_path / "m", "train")}
+    noises = {(r["source"], r["client"]) for r in rows(tmp_path / "m", "noises")}
+    assert noises == trained and "others" in {client for _, client in noises}
+    names = {Path(source).parent.name for source, _ in trained}
+    assert len(names) == (6 if held_out == "files" else 4)
+
+
+@pytest.mark.parametrize("share", [0, None])
+def test_a_share_of_nothing_is_refused(folder, tmp_path, share):
+    with pytest.raises(ValueError, match="cleanest must lie in"):
+        manifests.prepare(folder, tmp_path / "m", cleanest=share)
 
 
 def test_the_command_prints_the_account(tmp_path, capsys, monkeypatch):
