@@ -4,7 +4,12 @@ from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
 
-from fedenhance.data.datasets import evaluation_set, load_split, training_set
+from fedenhance.data.datasets import (
+    evaluation_set,
+    load_split,
+    manifest_of,
+    training_set,
+)
 from fedenhance.data.estimates import estimate_parts
 from fedenhance.data.manifests import assign_clients, load_manifest
 from fedenhance.data.tables import read_json
@@ -30,30 +35,40 @@ def dataio_prepare(hparams):
     Returns
     -------
     dict
-        ``train``, ``valid`` and ``test``: a DynamicItemDataset each. Examples have
+        ``train``, ``valid`` and ``test``: a DynamicItemDataset each, without those
+        whose manifest is null, which this machine does not hold. Examples have
         ``sources (3, time)``: in training the recording, or the estimate of speech,
         silence, and isolated noise where there is some, or an estimate of it; else the
         recording and silence, or its parts where the manifest has its ``speech``: such
         are scored by SI-SDR.
     """
     settle(hparams)
-    mixing = hparams["mixing"]
-    rows = load_split(hparams, "train")
-    own, shared = isolated_noises(hparams)
-    rows = assign_clients({**rows, **own}, hparams["partition"])
-    for row in rows.values():
-        row["group"] = GROUP
-    if cleanest := hparams.get("cleanest"):
-        folder = Path(hparams["output_folder"]) / "estimates"
-        rows = estimate_parts(rows, hparams["start_model"], folder, cleanest)
-    sets = {"train": training_set(rows, mixing, shared=shared)}
+    mixing, sets = hparams["mixing"], {}
+    if manifest_of(hparams, "train"):
+        rows, shared = training_rows(hparams)
+        sets["train"] = training_set(rows, mixing, shared=shared)
     for split in ("valid", "test"):
+        if not manifest_of(hparams, split):
+            continue
         rows = load_split(hparams, split)
         for row in rows.values():
             group = "supervised" if row["speech"] else GROUP
             row |= {"group": group, "n_noises": 1, "noise_class": ""}
         sets[split] = evaluation_set(rows, mixing.sample_rate)
     return sets
+
+
+def training_rows(hparams):
+    """Rows to train on, and noises of all clients; see :func:`dataio_prepare`."""
+    own, shared = isolated_noises(hparams)
+    rows = {**load_split(hparams, "train"), **own}
+    rows = assign_clients(rows, hparams["partition"])
+    for row in rows.values():
+        row["group"] = GROUP
+    if "cleanest" in hparams:
+        model, folder = hparams["start_model"], Path(hparams["output_folder"])
+        rows = estimate_parts(rows, model, folder / "estimates", hparams["cleanest"])
+    return rows, shared
 
 
 def settle(hparams):
