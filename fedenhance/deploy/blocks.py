@@ -154,7 +154,7 @@ def open_stream(separator, block):
     try:
         return Traced(separator, block)
     except (RuntimeError, ValueError) as error:  # of PyTorch; of Traced and Step
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0] or type(error).__name__
         logger.warning(
             "This runs slower than it might, for it is not traced: %s", reason
         )

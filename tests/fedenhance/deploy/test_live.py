@@ -92,11 +92,13 @@ def test_what_is_traced_gives_what_the_stream_gives(run):
         np.testing.assert_allclose(blocks.push(part), plain.push(part), atol=1e-6)
 
 
-@pytest.mark.parametrize("fault", ["refuses", "lies"])
+@pytest.mark.parametrize("fault", ["refuses", "is silent", "lies"])
 def test_what_cannot_be_traced_runs_as_it_is(run, monkeypatch, fault):
     def trace(step, example, **options):
         if fault == "refuses":
             raise RuntimeError("no tracing here")
+        if fault == "is silent":
+            raise RuntimeError
         return lambda samples, state: (torch.zeros(1, 2, 128), state)
 
     monkeypatch.setattr(torch.jit, "trace", trace)
