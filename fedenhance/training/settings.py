@@ -82,8 +82,22 @@ def read_command(argv):
     if folder != values["output_folder"]:
         others = re.sub("^output_folder:.*", "", overrides, flags=re.MULTILINE)
         overrides = f"{others}\noutput_folder: {json.dumps(folder)}".strip()
+    check_models(values, folder)
     restart = "--restart" in argv
     return Command(file, overrides, run_opts, restart, values, Path(folder))
+
+
+def check_models(values, folder):
+    """Raise ValueError if a run would write over the model that it starts from."""
+    written = [Path(folder, name).resolve() for name in ("", *Command.written)]
+    for key in ("start", "initial_model"):
+        if model := values.get(key):
+            path = Path(str(model)).resolve()
+            if path == written[0] or any(map(path.is_relative_to, written[1:])):
+                raise ValueError(
+                    f"{key}: {model} lies in the output_folder, where this run writes: "
+                    "give another --output_folder"
+                )
 
 
 def suffix_of(given, defaults, file):

@@ -128,3 +128,17 @@ def test_a_run_option_counts_where_it_differs_from_what_holds_without_it():
     assert read_command([HPARAMS, *same]).settings == plain
     changed = read_command([HPARAMS, "--precision", "bf16"]).settings
     assert changed == {**plain, "precision": "bf16"}
+
+
+@pytest.mark.parametrize("model", ["out", "out/package", "out/save/CKPT+1"])
+@pytest.mark.parametrize("words", [[], ["--restart"]])
+def test_no_run_takes_the_place_of_the_model_that_it_starts_from(
+    words, model, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    others = ["--output_folder", str(tmp_path / "out"), *words]
+    with pytest.raises(
+        ValueError, match=re.escape(f"{model} lies in the output_folder")
+    ):
+        read_command([HPARAMS, "--initial_model", model, *others])
+    read_command([HPARAMS, "--initial_model", "out/weights", *others])
