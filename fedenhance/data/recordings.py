@@ -27,7 +27,8 @@ def dataio_prepare(hparams):
     ---------
     hparams : dict
         ``manifest_folder``, as ``recipes.BareFolder`` writes it, ``data_folder``,
-        ``mixing``, ``partition``, ``federation`` and ``epochs``. What is null of
+        ``mixing``, ``partition``, ``federation`` and ``epochs``; ``noise_folder``, of
+        noises that every client may use, or null. What is null of
         ``segment``, ``rounds`` and ``local_epoch_p`` becomes what the manifests
         propose. With ``cleanest``, a share, training has the estimates of
         ``start_model``, see ``fedenhance.data.estimates``, kept in ``output_folder``.
@@ -46,7 +47,8 @@ def dataio_prepare(hparams):
     mixing, sets = hparams["mixing"], {}
     if manifest_of(hparams, "train"):
         rows, shared = training_rows(hparams)
-        sets["train"] = training_set(rows, mixing, shared=shared)
+        noises = hparams.get("noise_folder")
+        sets["train"] = training_set(rows, mixing, noises, shared)
     for split in ("valid", "test"):
         if not manifest_of(hparams, split):
             continue

@@ -32,3 +32,12 @@ def test_what_a_machine_does_not_hold_is_not_made(hparams):
 def test_recordings_are_never_taught_as_speech_for_lack_of_a_share(hparams, share):
     with pytest.raises(ValueError, match="cleanest must lie in"):
         dataio_prepare(hparams | {"cleanest": share, "start_model": None})
+
+
+def test_noises_of_a_folder_are_added(hparams, tmp_path):
+    folder = tmp_path / "noises"
+    folder.mkdir()
+    soundfile.write(folder / "hum.wav", np.linspace(0.5, -0.5, 8000), 8000)
+    assert not dataio_prepare(hparams)["train"][0]["sources"][2].any()
+    sets = dataio_prepare(hparams | {"noise_folder": folder})
+    assert sets["train"][0]["sources"][2].any()
