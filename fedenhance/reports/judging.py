@@ -188,7 +188,8 @@ def describe(judged, tolerance, share):
             f"{before:.2f}, start {means['start']['ovrl']:.2f}, adapted {after:.2f})"
         )
     advice = "use it" if kept else "the start is kept in its place"
-    told = f"On {count} recordings held out the adapted model {told}; {advice}."
+    some = f"{count} recording{'s' * (count != 1)}"
+    told = f"On {some} held out the adapted model {told}; {advice}."
     return {
         "sentence": told,
         "kept": kept,
