@@ -432,17 +432,17 @@ def noise_rows(sounds, quiet, people, tables, folder):
     """Rows of noise alone: those of everybody, and those of a client's pauses."""
     clients = {row["spk_id"]: row["client"] for row in tables["train"]}
     quiet = of_training(quiet, people, tables)
-    found = [(path, wave, "everybody") for path, wave in sounds.items()]
-    found += [(path, wave, people[path]) for path, wave in quiet.items()]
+    found = [(path, wave, "everybody", "") for path, wave in sounds.items()]
+    found += [(p, w, people[p], clients.get(people[p], "")) for p, w in quiet.items()]
     rows = []
-    for path, wave, who in found:
+    for path, wave, who, client in found:
         name = re.sub(r"[^\w.-]+", "-", path)
         rows.append(
             {
                 "ID": f"noise-{name}",
                 "duration": len(wave) / PACKED_RATE,
                 "spk_id": who,
-                "client": clients.get(who, ""),
+                "client": client,
                 "source": path,
                 "noise": array_path(wave, folder),
             }
