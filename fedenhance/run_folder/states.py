@@ -24,9 +24,9 @@ def save(path, state):
     TypeError
         Naming what is none of these.
     """
-    state = plain(state)
+    packed = pack(plain(state))
     with whole_file(path) as partial, open(partial, "wb") as file:
-        torch.save(state, file)
+        torch.save(packed, file)
 
 
 def load(path):
@@ -44,7 +44,7 @@ def load_tensors(path):
     """Load what :func:`save` saved; arrays come back as tensors."""
     check_archive(path, "put it back as it was, or start anew")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return unpack(torch.load(path, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} may be of an older version, whose files could hold programs, and "
@@ -77,6 +77,67 @@ def plain(value, place="state"):
     if not isinstance(value, (bool, int, float, str, type(None), torch.Tensor)):
         raise TypeError(f"{place} is a {type(value).__name__}, which is not saved")
     return value
+
+
+def pack(state):
+    """Join tensors of one type: reading a thousand small ones takes longer than a step.
+
+    Arguments
+    ---------
+    state : dict
+        Of :func:`plain`.
+
+    Returns
+    -------
+    dict
+        ``joined``: one tensor a type; ``types``: which of them each tensor of the state
+        is in; ``state``, in which their shapes stand for them.
+
+    Example
+    -------
+    >>> pack({"w": torch.ones(2), "b": torch.zeros(1)})["joined"]
+    [tensor([1., 1., 0.])]
+    """
+    parts, types = {}, []
+
+    def without(value):
+        if isinstance(value, dict):
+            return {key: without(v) for key, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(without, value))
+        if not isinstance(value, torch.Tensor):
+            return value
+        parts.setdefault(value.dtype, []).append(value.detach().cpu().reshape(-1))
+        types.append(list(parts).index(value.dtype))
+        return value.shape
+
+    shapes = without(state)
+    return {
+        "joined": [torch.cat(own) for own in parts.values()],
+        "types": types,
+        "state": shapes,
+    }
+
+
+def unpack(packed):
+    """Give back what :func:`pack` got; what it did not pack stays as it is."""
+    if packed.keys() != {"joined", "types", "state"}:
+        return packed  # of a version that did not
+    types, left = iter(packed["types"]), list(packed["joined"])
+
+    def complete(value):
+        if isinstance(value, torch.Size):
+            kind = next(types)
+            size = value.numel()
+            part, left[kind] = left[kind][:size], left[kind][size:]
+            return part.reshape(value)
+        if isinstance(value, dict):
+            return {key: complete(v) for key, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(complete, value))
+        return value
+
+    return complete(packed["state"])
 
 
 def with_arrays(value):

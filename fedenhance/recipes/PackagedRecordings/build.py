@@ -7,7 +7,8 @@ of LibriSpeech and FSD50K. From the root of the repository::
     python -m fedenhance.recipes.PackagedRecordings.build data/PackagedRecordings
 
 With ``--more`` there are 23 further speakers and some hundreds of further sounds, all
-of them to train on: what is validated and tested stays the same.
+of them to train on; ``--train_on`` chooses the packages whose recordings are. What is
+validated and tested stays the same.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -34,10 +36,18 @@ from fedenhance.recipes.PackagedRecordings import sounds, speech
 VERSION = 2
 MARKER = "PackagedRecordings.json"
 FIRST_CLIP = 910001
+KINDS = ("asterisk", *(kind.__name__ for kind in sounds.KINDS))
+"""Kinds of recordings that are trained on by default."""
 
 
 def build(
-    data_folder, packages_folder=None, seed=0, max_minutes=None, jobs=2, more=False
+    data_folder,
+    packages_folder=None,
+    seed=0,
+    max_minutes=None,
+    jobs=2,
+    more=False,
+    train_on=None,
 ):
     """Fetch the packages and write the corpus, unless it is there.
 
@@ -55,6 +65,9 @@ def build(
         Processes.
     more : bool
         Whether further packages are to be trained on (1.2 GB more to download).
+    train_on : sequence of str, optional
+        Kinds of recordings to train on, of ``KINDS`` and of the further packages;
+        by default the former, with `more` all.
 
     Returns
     -------
@@ -71,6 +84,7 @@ def build(
     target = Path(data_folder).resolve()
     wanted = {"version": VERSION, "seed": seed, "max_minutes": max_minutes}
     wanted |= {"more": True} if more else {}
+    wanted |= {"train_on": sorted(train_on)} if train_on else {}
     if (target / MARKER).exists():
         marker = json.loads((target / MARKER).read_text())
         if marker["options"] == wanted:
@@ -79,12 +93,17 @@ def build(
         raise FileExistsError(f"{target} is not empty: name another folder.")
     speech.needed_ffmpeg()  # missing programs are told before the download
     packages = Path(packages_folder or target.with_name(target.name + ".packages"))
-    speakers = speech.SPEAKERS + (speech.MORE_SPEAKERS if more else ())
-    further = debian.MORE_PACKAGES if more else ()
-    debian.fetch(packages.resolve(), debian.PACKAGES + further)
+    kinds = set(train_on or (*KINDS, *(debian.MORE_PACKAGES if more else ())))
+    speakers = [
+        speaker
+        for speaker in speech.SPEAKERS + speech.MORE_SPEAKERS
+        if speaker.subset != speech.TRAIN or speaker.kind in kinds
+    ]
+    names = (debian.MORE_PACKAGES[k] for k in debian.MORE_PACKAGES if k in kinds)
+    debian.fetch(packages.resolve(), debian.PACKAGES + tuple(chain(*names)))
     with whole_folder(target) as partial:
         counts = _write_speech(partial, packages, speakers, seed, max_minutes, jobs)
-        counts |= _write_sounds(partial, packages, seed, more)
+        counts |= _write_sounds(partial, packages, seed, kinds)
         write_json(partial / MARKER, {"options": wanted, "counts": counts})
     return counts
 
@@ -155,13 +174,13 @@ def make_speaker(task):
     return rows, dropped
 
 
-def _write_sounds(folder, packages, seed, more):
-    """Write FSD50K/ and the provenance of every clip."""
+def _write_sounds(folder, packages, seed, kinds=KINDS):
+    """Write FSD50K/ and the provenance of every clip; train on some kinds."""
     clips, left_out = sounds.collect(packages)
     splits = sounds.assign_splits(clips, seed)
     by_name = {f"{c.source.kind}:{c.source.name}#{c.number}": c for c in clips}
     order = hash_order(by_name, seed)
-    if more:
+    if not set(kinds).isdisjoint(sounds.MORE_KINDS):
         further, others = sounds.collect(packages, [sounds.more])
         splits |= {clip.group: "train" for clip in further}
         names = {f"{c.source.kind}:{c.source.name}#{c.number}": c for c in further}
@@ -172,6 +191,8 @@ def _write_sounds(folder, packages, seed, more):
     for number, key in enumerate(tqdm(order, "sounds", disable=None), FIRST_CLIP):
         clip = by_name[key]
         split = splits[clip.group]
+        if split == "train" and clip.source.kind not in kinds:
+            continue
         if split != "eval" and any(sounds.are_same(clip, other) for other in tested):
             left_out.append((clip.source.kind, clip.source.name, "tested"))
             continue
@@ -204,6 +225,13 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max_minutes", type=float)
     parser.add_argument("--more", action="store_true", help="further data to train on")
+    parser.add_argument(
+        "--train_on",
+        nargs="+",
+        metavar="KIND",
+        choices=sorted({*KINDS, *debian.MORE_PACKAGES}),
+        help="recordings to train on, of: %(choices)s",
+    )
     parser.add_argument("--jobs", type=int, default=min(8, os.cpu_count() or 1))
     try:
         counts = build(**vars(parser.parse_args(argv)))

@@ -19,17 +19,17 @@ PACKAGES = (
     "sound-theme-freedesktop",
     "gcompris-qt-data",
 )
-MORE_PACKAGES = (
-    "fillets-ng-data-cs",
-    "fillets-ng-data-nl",
-    "klettres-data",
-    "ktuberling-data",
-    "hedgewars-data",
-    "supertuxkart-data",
-    "colobot-common-sounds",
-    "bucklespring-data",
-    "searchandrescue-data",
-)
+MORE_PACKAGES = {
+    "fillets": ("fillets-ng-data-cs", "fillets-ng-data-nl"),
+    "klettres": ("klettres-data",),
+    "ktuberling": ("ktuberling-data",),
+    "hedgewars": ("hedgewars-data",),
+    "supertuxkart": ("supertuxkart-data",),
+    "colobot": ("colobot-common-sounds",),
+    "buckle": ("bucklespring-data",),
+    "rescue": ("searchandrescue-data",),
+}
+"""What ``--more`` adds: kind of recordings -> packages."""
 
 
 def fetch(folder, packages=PACKAGES):

@@ -53,6 +53,13 @@ class Speaker:
     languages: tuple
     licence: str
 
+    @property
+    def kind(self):
+        """Which packages hold the recordings, as ``--train_on`` names them."""
+        return (
+            self.languages[0].split("-")[0] if self.source == "files" else self.source
+        )
+
 
 TRAIN, DEV, TEST = "train-clean-100", "dev-clean", "test-clean"
 _BY, _SA, _GPL = "CC-BY-3.0", "CC-BY-SA-3.0", "GPL-2"

@@ -132,7 +132,7 @@ def test_what_is_tested_is_not_trained_on_under_another_name(tmp_path, monkeypat
                 c.group: "eval" if c.group < "d" else "val" for c in clips
             },
         )
-        counts = build._write_sounds(tmp_path / str(same), None, 0, more=False)
+        counts = build._write_sounds(tmp_path / str(same), None, 0)
         assert counts["clips"] == 10 - same
         tables.append(read_table(tmp_path / str(same) / "PROVENANCE_noise.csv"))
     assert [row for row in tables[0] if row["source"] != "tuxpaint:d#0"] == tables[1]
@@ -152,7 +152,8 @@ def test_further_sounds_change_nothing_of_what_is_tested(tmp_path, monkeypatch):
     files = {}
     for more in (False, True):
         folder = tmp_path / str(more)
-        counts = build._write_sounds(folder, None, 0, more)
+        kinds = build.KINDS + ("rescue",) * more
+        counts = build._write_sounds(folder, None, 0, kinds)
         assert counts["clips"] == 10 + 3 * more
         files[more] = {
             p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.wav")
@@ -162,6 +163,32 @@ def test_further_sounds_change_nothing_of_what_is_tested(tmp_path, monkeypatch):
     assert {path.parts[1] for path in added} == {"FSD50K.dev_audio"}
     rows = read_table(tmp_path / "True" / "PROVENANCE_noise.csv")
     assert {row["split"] for row in rows[10:]} == {"train"}
+
+
+def test_kinds_are_chosen_for_training_alone(tmp_path, monkeypatch):
+    made = [clip(name) for name in "abcdefghij"]
+    for one in made:
+        one.wave = noise_of(one.source.name)
+    made[9].source.kind = "rescue"
+    monkeypatch.setattr(sounds, "collect", lambda packages, _=None: (made, []))
+    tables = {}
+    for kinds in (("tuxpaint", "rescue"), ("rescue",)):
+        build._write_sounds(tmp_path / kinds[0], None, 0, kinds)
+        rows = read_table(tmp_path / kinds[0] / "PROVENANCE_noise.csv")
+        tables[kinds] = {row["source"]: row for row in rows}
+    every, chosen = tables.values()
+    assert chosen == {
+        source: row
+        for source, row in every.items()
+        if row["split"] != "train" or source.startswith("rescue:")
+    }
+    assert 0 < len(chosen) < len(every)
+
+
+def test_speakers_are_of_kinds():
+    kinds = {speaker.kind for speaker in speech.SPEAKERS + speech.MORE_SPEAKERS}
+    sounding = {*sounds.MORE_KINDS, *(kind.__name__ for kind in sounds.KINDS)}
+    assert kinds | sounding == {*build.KINDS, *packages.MORE_PACKAGES}
 
 
 def test_sounds_of_further_games_have_labels(tmp_path):
