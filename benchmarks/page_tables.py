@@ -3,6 +3,7 @@
 from benchmarks import (
     attacks,
     experiments,
+    findings,
     from_scratch,
     personal,
     recipes,
@@ -291,3 +292,15 @@ TABLES = {
     ),
 }
 """Name of a table -> where it is, and what it is made of."""
+TABLES |= {
+    f"{name} {recipe}": Table(
+        f"fedenhance/recipes/{recipe}/RESULTS.md",
+        f"fedenhance/recipes/{recipe}/results/{csv}.csv",
+        make,
+    )
+    for recipe in ("MiniLibriFSD50K", "PackagedRecordings")
+    for name, csv, make in (
+        ("findings", "findings", findings.table),
+        ("reached", "experiments", findings.reached),
+    )
+}

@@ -1,11 +1,13 @@
 """What a run goes on from: tensors and plain values, checked when they are read."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
 
 from fedenhance.run_folder.checkpoints import DamagedFileError
-from fedenhance.run_folder.states import load, save
+from fedenhance.run_folder.states import load, load_tensors, save
 
 STATE = {
     "arrays": {"w": np.arange(300, dtype=np.float32).reshape(3, 100), "n": np.int64(3)},
@@ -29,6 +31,27 @@ def test_what_is_saved_comes_back(tmp_path):
     back = load(tmp_path / "s.pt")
     assert (back["arrays"].pop("n"), back["rows"].pop()["loss"]) == (3, 0.25)
     assert equal({**STATE, "arrays": {"w": STATE["arrays"]["w"]}, "rows": []}, back)
+
+
+def test_many_tensors_are_a_few_records_and_keep_types_and_shapes(tmp_path):
+    made = {
+        f"{kind}.{i}": torch.full((i, 2), i).to(getattr(torch, kind))
+        for i in range(50)
+        for kind in ("float32", "int64", "bool", "bfloat16")
+    }
+    save(tmp_path / "s.pt", {"state": made, "step": torch.tensor(3.0)})
+    with zipfile.ZipFile(tmp_path / "s.pt") as archive:
+        assert len([n for n in archive.namelist() if "/data/" in n]) == 4
+    back = load_tensors(tmp_path / "s.pt")
+    assert back["step"].shape == () and back["step"] == 3
+    assert list(back["state"]) == list(made)
+    for name, tensor in made.items():
+        torch.testing.assert_close(back["state"][name], tensor, rtol=0, atol=0)
+
+
+def test_files_of_versions_that_joined_nothing_are_read(tmp_path):
+    torch.save({"joined": True, "w": torch.ones(3)}, tmp_path / "s.pt")
+    assert equal(load(tmp_path / "s.pt"), {"joined": True, "w": np.float32([1, 1, 1])})
 
 
 def test_what_is_no_data_is_named_and_not_saved(tmp_path):
