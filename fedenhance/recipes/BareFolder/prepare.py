@@ -6,7 +6,9 @@
 import hashlib
 import math
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -23,7 +25,7 @@ from fedenhance.recipes.audio_files import hash_order, read_mono
 from fedenhance.recipes.BareFolder.account import account_of, count, in_words, propose
 from fedenhance.recipes.BareFolder.pauses import find_pauses, of_training
 
-VERSION = 2
+VERSION = 3
 COLUMNS = ["ID", "duration", "spk_id", "client", "source"]
 COLUMNS += [
     f"{name}{end}" for name in ("noisy", "noise") for end in ("", "_start", "_stop")
@@ -266,7 +268,7 @@ def decode(root, paths, status, folder, min_seconds, jobs=None):
             return path, None, error.reason
         if len(wave) < max(1, min_seconds * PACKED_RATE):
             return path, None, f"shorter than {min_seconds:g} s"
-        if np.ptp(wave) < 2:
+        if int(wave.max()) - int(wave.min()) < 2:  # of int16 it may be more than fits
             return path, None, "silent"
         return path, wave, hashlib.sha256(wave.tobytes()).hexdigest()
 
@@ -324,7 +326,6 @@ def cut_rows(audio, people, row_seconds, folder):
         parts = math.ceil(len(wave) / (longest * PACKED_RATE))
         ends = [len(wave) * k // parts for k in range(parts + 1)]
         for number, (start, stop) in enumerate(zip(ends, ends[1:], strict=False)):
-            place = {"noisy": array_path(wave, folder), "noisy_start": start}
             rows.append(
                 {
                     "ID": f"{name}_{number}",
@@ -332,8 +333,9 @@ def cut_rows(audio, people, row_seconds, folder):
                     "spk_id": people[path],
                     "client": people[path],
                     "source": path,
+                    "noisy": array_path(wave, folder),
+                    "noisy_start": start,
                     "noisy_stop": stop,
-                    **place,
                 }
             )
     return distinct(rows)
@@ -362,7 +364,8 @@ def split(rows, seed, held_out="files"):
     rows : list of dict
     seed : int
     held_out : str
-        See :func:`prepare`. Of few files, some rows are held out.
+        See :func:`prepare`. Of few files, or where next to nothing would be left, as
+        the one long file is held out, some rows are.
 
     Returns
     -------
@@ -379,23 +382,24 @@ def split(rows, seed, held_out="files"):
     columns = {"people": "spk_id", "files": "source", "rows": "ID"}
     if held_out not in ("people", "files"):
         raise ValueError(f"held_out is files or people, not {held_out}")
-    members = grouped(rows, lambda row: row[columns[held_out]])
-    if held_out == "people" and len(members) < 3:
-        raise ValueError(f"held_out: people takes three people, not {len(members)}")
-    if held_out == "files" and len(members) < MIN_ROWS:
-        held_out, members = "rows", grouped(rows, lambda row: row["ID"])
-    order = hash_order(members, seed, "split")
-    if held_out != "people":  # as many of each person as can be
-        order = _in_turns(order, members)
-    # Two at least: what is remixed with itself says nothing.
-    size = max(1 if held_out == "people" else 2, round(SHARE * len(order)))
-    parts = {"valid": order[:size], "test": order[size : 2 * size]}
-    parts["train"] = order[2 * size :]
-    chosen = {name: part for part, names in parts.items() for name in names}
-    tables = {part: [] for part in ("train", "valid", "test")}
-    for name, own in members.items():
-        tables[chosen[name]] += own
-    return tables, held_out
+    for kind in (held_out, "rows"):
+        members = grouped(rows, itemgetter(columns[kind]))
+        if kind == "people" and len(members) < 3:
+            raise ValueError(f"held_out: people takes three people, not {len(members)}")
+        order = hash_order(members, seed, "split")
+        if kind != "people":  # as many of each person as can be
+            order = _in_turns(order, members)
+        # Two at least: what is remixed with itself says nothing.
+        size = max(1 if kind == "people" else 2, round(SHARE * len(order)))
+        parts = {"valid": order[:size], "test": order[size : 2 * size]}
+        parts["train"] = order[2 * size :]
+        chosen = {name: part for part, names in parts.items() for name in names}
+        tables = {part: [] for part in ("train", "valid", "test")}
+        for name, own in members.items():
+            tables[chosen[name]] += own
+        few = len(members) < MIN_ROWS or len(tables["train"]) < len(rows) / 4
+        if kind != "files" or not few:
+            return tables, kind
 
 
 def _in_turns(order, members):
@@ -414,7 +418,7 @@ def _in_turns(order, members):
 
 def merge_small_clients(tables):
     """Let people with few training rows share one client."""
-    sizes = {who: len(own) for who, own in grouped(tables["train"], _client).items()}
+    sizes = Counter(row["client"] for row in tables["train"])
     small = {who for who, size in sizes.items() if size < CLIENT_ROWS}
     if 0 < sum(sizes[who] for who in small) < CLIENT_ROWS and len(sizes) > len(small):
         # Those are still too few: the smallest of the others takes them in.
@@ -422,10 +426,6 @@ def merge_small_clients(tables):
     for row in (row for own in tables.values() for row in own):
         if len(small) > 1 and row["client"] in small:
             row["client"] = "others"
-
-
-def _client(row):
-    return row["client"]
 
 
 def noise_rows(sounds, quiet, people, tables, folder):

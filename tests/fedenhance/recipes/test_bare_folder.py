@@ -68,6 +68,36 @@ def test_files_of_all_people_are_held_out_unless_people_are(folder, tmp_path):
         )
 
 
+def test_a_long_file_among_short_ones_is_not_held_out_as_a_whole():
+    made = [
+        {"ID": f"{file}_{n}", "spk_id": "a", "source": str(file)}
+        for file in range(10)
+        for n in range(90 if file == 0 else 1)
+    ]
+    for seed in range(10):
+        tables, held_out = manifests.split(made, seed)
+        assert len(tables["train"]) >= 60 and len(tables["valid"]) >= 2
+        whole = {row["source"] for row in tables["train"]}.isdisjoint(
+            row["source"] for row in tables["valid"] + tables["test"]
+        )
+        assert whole == (held_out == "files")
+    assert manifests.split(made[85:], 0)[1] == "files"
+
+
+@pytest.mark.parametrize("peak", [0.05, 0.6, 1.0, 3.0])
+def test_soft_and_loud_recordings_are_not_silent(tmp_path, peak):
+    """Their peaks are further apart than the largest of 16 bits."""
+    (tmp_path / "in").mkdir()
+    for number in range(6):
+        wave = peak * np.sin(np.arange(32000) * (0.1 + 0.01 * number))
+        soundfile.write(tmp_path / f"in/{number}.wav", wave, 16000, "FLOAT")
+    record = manifests.prepare(tmp_path / "in", tmp_path / "m")
+    assert (
+        record["skipped"] == 0
+        and sum(counts["files"] for counts in record["counts"].values()) == 6
+    )
+
+
 def test_what_is_left_out_is_named_with_its_reason(folder, tmp_path):
     record = manifests.prepare(folder, tmp_path / "m")
     reasons = {row["path"]: row["reason"] for row in rows(tmp_path / "m", "skipped")}
