@@ -23,9 +23,11 @@ they share the processors, and a GPU. The number of processors of a run changes 
 digits of its results.
 """
 
+import difflib
 import json
 import logging
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -47,6 +49,26 @@ TRAIN = [sys.executable, "-m", "fedenhance", "train"]
 """How the command of a run begins; the arguments of train.py follow."""
 
 OUTPUT = "output.txt"
+
+TOP = ("hparams", "options", "experiments")
+"""Keys of a list."""
+
+GIVEN = {"seed": "--seeds", "output_folder": "--results"}
+"""Options of train.py that are no experiment's, and what they follow from."""
+
+
+class Unrepeated(yaml.SafeLoader):
+    """Reads YAML; of a key that stands there twice, one value would be lost."""
+
+    def compose_mapping_node(self, anchor):
+        """Compose a mapping."""
+        node, known = super().compose_mapping_node(anchor), set()
+        for key, _ in node.value:
+            if str(key.value) in known:
+                told = f"{key.value} stands there twice"
+                raise yaml.MarkedYAMLError(problem=told, problem_mark=key.start_mark)
+            known.add(str(key.value))
+        return node
 
 
 def parse(argv):
@@ -87,10 +109,11 @@ def read_list(path, names=()):
     Raises
     ------
     ValueError
-        Naming an experiment that is not there.
+        Naming an experiment that is not there, or what no list has.
     """
     try:
-        listed = yaml.safe_load(find(path).read_text(encoding="utf-8"))
+        text = find(path).read_text(encoding="utf-8")
+        listed = yaml.load(text, Unrepeated)
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
     found = listed.get("experiments") if isinstance(listed, dict) else None
@@ -99,6 +122,10 @@ def read_list(path, names=()):
             f"{path} lists no experiments: it needs a mapping 'experiments' (--help "
             "has an example)"
         )
+    for key in listed.keys() - {*TOP}:
+        if near := difflib.get_close_matches(str(key), TOP, n=1):
+            raise ValueError(f"{path} has a key {key}; did you mean {near[0]}?")
+    found = {str(name): own for name, own in found.items()}
     unknown = sorted(set(names) - set(found))
     if unknown:
         raise ValueError(
@@ -106,13 +133,50 @@ def read_list(path, names=()):
         )
     experiments = {}
     for name in names or found:
-        own = {"hparams": None, "before": None, "each": {}, **(found[name] or {})}
-        hparams, before, sweep = own.pop("hparams"), own.pop("before"), own.pop("each")
-        shared = {} if hparams else listed.get("options", {})
-        for suffix, member in write_out(sweep):
-            options = {**shared, **own, **member}
-            experiments[name + suffix] = hparams or listed["hparams"], options, before
+        for member, run in runs_of(name, found[name], listed, path):
+            if member in experiments:
+                raise ValueError(f"{path}: two runs are named {member}; rename one")
+            experiments[member] = run
     return experiments
+
+
+def runs_of(name, own, listed, path):
+    """The runs of one experiment, see :func:`read_list`.
+
+    Yields
+    ------
+    str, tuple
+        Name -> (YAML file, options of train.py, what makes its data or None).
+    """
+
+    def mapping(value, place):
+        if not isinstance(value or {}, dict):
+            raise ValueError(f"{path}: {place} must be a mapping, not {value!r}")
+        return dict(value or {})
+
+    if "/" in name or name in (".", ".."):
+        raise ValueError(f"{path}: {name!r} is no name of a folder")
+    own = mapping(own, name)
+    hparams, before = own.pop("hparams", None), own.pop("before", None)
+    sweep = mapping(own.pop("each", None), f"each, of {name},")
+    shared = {} if hparams else mapping(listed.get("options"), "options")
+    hparams = hparams or listed.get("hparams")
+    if not isinstance(hparams, str):
+        raise ValueError(f"{path}: {name} has no hparams, and neither has the list")
+    for option, values in sweep.items():
+        if not (isinstance(values, list) and values):
+            raise ValueError(
+                f"{path}: each, of {name}, needs a list of values of {option}, not "
+                f"{values!r}"
+            )
+    for suffix, member in write_out(sweep):
+        options = {**shared, **own, **member}
+        for option, instead in GIVEN.items():
+            if option in options:
+                raise ValueError(
+                    f"{path}: {name} has {option}, which {instead} says for all runs"
+                )
+        yield name + suffix, (hparams, options, before)
 
 
 def write_out(sweep):
@@ -136,11 +200,23 @@ def write_out(sweep):
     [('_0_3', {'selected_clients': [0, 3]})]
     """
     members = [
-        ("_" + "_".join(map(str, v if isinstance(v, list) else [v])), {key: v})
+        ("_" + "_".join(map(word, v if isinstance(v, list) else [v])), {key: v})
         for key, values in sweep.items()
         for v in values
     ]
     return members or [("", {})]
+
+
+def word(value):
+    """Make a value part of a folder's name.
+
+    Example
+    -------
+    >>> word(0.5), word("a b"), word("/data/a b")
+    ('0.5', 'a b', 'data_a_b')
+    """
+    text = str(value)
+    return re.sub(r"[^\w.-]+", "_", text).strip("_") if "/" in text else text
 
 
 def command_of(hparams, options, folder, seed, extra):
@@ -161,14 +237,25 @@ def command_of(hparams, options, folder, seed, extra):
     Returns
     -------
     list of str
+
+    Raises
+    ------
+    ValueError
+        Naming an option with other braces.
     """
     command = [*TRAIN, str(find(hparams).resolve())]
     options = {"seed": seed, "output_folder": str(folder), **options}
     for key, value in options.items():
         if isinstance(value, str):
-            value = value.format(results=folder.parent.parent, seed=seed)
+            try:
+                value = value.format(results=folder.parent.parent, seed=seed)
+            except (LookupError, ValueError) as error:
+                raise ValueError(
+                    f"{key} is {value!r}: {{results}} and {{seed}} are filled in; "
+                    "write other braces twice, {{ and }}"
+                ) from error
         else:
-            value = json.dumps(value)  # JSON is YAML
+            value = json.dumps(value, default=str)  # JSON is YAML
         command += [f"--{key}", value]
     return [*command, *extra]
 
@@ -264,11 +351,24 @@ def train_all(todo, jobs):
     pool = ThreadPoolExecutor(jobs)
     try:
         for folder, command in todo.items():
-            awaited = {f: run for f, run in started.items() if str(f) in command}
+            awaited = {f: run for f, run in started.items() if is_named(f, command)}
             started[folder] = pool.submit(begin, folder, command, awaited)
         return [str(folder) for folder, run in started.items() if not run.result()]
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def is_named(folder, command):
+    """Whether a command names a folder, or what lies in it.
+
+    Example
+    -------
+    >>> is_named(Path("r/a/1"), ["--initial_model", "r/a/1/package"])
+    True
+    >>> is_named(Path("r/a/1"), ["--initial_model", "r/a/12"])
+    False
+    """
+    return any(f"{word}/".startswith(f"{folder}/") for word in command)
 
 
 def tell(folders, path=None):

@@ -125,6 +125,7 @@ def parse_words(words):
         if re.match(r"-?[a-z]\w*=|-[a-z]\w+$", word):
             raise ValueError(f"{word}: options begin with --, as --{word.lstrip('-')}")
     check_contradictions(words)
+    words = list(map(quoted, words))
     said = io.StringIO()
     try:
         with redirect_stderr(said):
@@ -134,6 +135,19 @@ def parse_words(words):
             raise
         raise ValueError(said.getvalue().strip().rpartition("error: ")[2]) from end
     return file, {name: options[name] for name in options.overridden_args}, overrides
+
+
+def quoted(word):
+    r"""Quote text in which YAML would find a comment, or a mapping.
+
+    Example
+    -------
+    >>> quoted("/data/clips #2"), quoted("--live=[a #1"), quoted("{a: 1}")
+    ('"/data/clips #2"', '--live=[a #1', '{a: 1}')
+    """
+    head, value = re.fullmatch(r"(?s)(--\w+=|)(.*)", word).groups()
+    misread = re.fullmatch(r"[^\s\[\]{}\"'!&*|>%@`-].*(\s#|:\s).*", value)
+    return head + json.dumps(value) if misread else word
 
 
 def check_contradictions(words):

@@ -95,6 +95,58 @@ def test_an_unknown_experiment_is_named(listed):
         experiments.read_list(listed, ["plane"])
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: {each: {p_supervised: [0, 1], average: [0]}}", "two runs are named a_0"),
+        ("a_0: {}, a: {each: {p_supervised: [0]}}", "two runs are named a_0"),
+        ("a: {rounds: 1}, a: {rounds: 2}", "a stands there twice"),
+        ("a: {each: {data_folder: abc}}", "needs a list of values of data_folder"),
+        ("a: {each: {p_supervised: []}}", "needs a list of values of p_supervised"),
+        ("a: {each: 3}", "each, of a, must be a mapping, not 3"),
+        ("a: [rounds, 3]", r"a must be a mapping, not \['rounds', 3\]"),
+        ("a: {seed: 7}", "a has seed, which --seeds says for all runs"),
+        ("a: {output_folder: x}", "a has output_folder, which --results says"),
+        ("a/b: {}", "'a/b' is no name of a folder"),
+        ("..: {}", "'..' is no name of a folder"),
+        ("a: {}}\noption: {rounds: 3", "has a key option; did you mean options"),
+        ("a: {}}\noptions: [3", None),
+    ],
+)
+def test_nothing_of_a_list_is_lost_without_a_word(tmp_path, text, told):
+    path = tmp_path / "list.yaml"
+    head = "hparams: hparams/fedenhance.yaml\n"
+    end = "]" if told is None else "}"
+    path.write_text(f"{head}experiments: {{{text}{end}\n")
+    with pytest.raises(ValueError, match=told or "options must be a mapping") as error:
+        experiments.read_list(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_what_lists_leave_out_is_said_or_empty(tmp_path):
+    path = tmp_path / "list.yaml"
+    path.write_text("options:\nexperiments: {8: }\n")
+    with pytest.raises(ValueError, match="8 has no hparams, and neither has the list"):
+        experiments.read_list(path)
+    path.write_text("hparams: h.yaml\noptions:\nexperiments: {8: {each: }}\n")
+    assert experiments.read_list(path) == {"8": ("h.yaml", {}, None)}
+
+
+def test_paths_reach_train_as_they_are_and_name_one_folder(tmp_path):
+    places = ["/a/clips #2", "/b/clips: new", "/c/it's, ü"]
+    path = tmp_path / "list.yaml"
+    sweep = {"each": {"data_folder": places}}
+    listed = {"hparams": "hparams/fedenhance.yaml", "experiments": {"a": sweep}}
+    path.write_text(yaml.safe_dump(listed, allow_unicode=True))
+    for name, (hparams, own, _) in experiments.read_list(path).items():
+        assert "/" not in name
+        command = experiments.command_of(hparams, own, tmp_path / name / "1", 1, [])
+        values = read_command(command[len(experiments.TRAIN) :]).values
+        assert values["data_folder"] == places.pop(0)
+    with pytest.raises(ValueError, match="live is .*other braces twice"):
+        experiments.command_of(hparams, {"live": "[{a: 1}]"}, tmp_path, 1, [])
+
+
 def test_commands_name_seed_folder_and_earlier_results(listed, capsys, trained):
     run(listed, "plain", "--seeds", "7", "--dry_run", "--device", "cuda")
     results = listed.parent.parent / "results"
@@ -151,7 +203,8 @@ def test_what_was_interrupted_is_not_done(listed, trained):
 def several(listed, monkeypatch):
     """Runs a list in two jobs: `after` starts from what `late` trains."""
     text = listed.read_text().replace("{results}/other", "{results}/late")
-    after = "  late: {rounds: 1}\n  after: {initial_model: '{results}/late/{seed}'}\n"
+    begun = "{initial_model: '{results}/late/{seed}/package'}"
+    after = f"  late: {{rounds: 1}}\n  after: {begun}\n"
     listed.write_text(text + after)
     monkeypatch.setattr(experiments, "tell", lambda folders, path: None)
     results = listed.parent.parent / "results"
