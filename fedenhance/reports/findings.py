@@ -3,19 +3,23 @@
 Each finding is a difference in dB that should be positive, taken seed by seed, so that
 both sides of it started alike. It holds if it is positive with every seed. Runs from a
 random start that differ in their number of clients alone are compared, unless the
-finding is about another factor; ablations are left out.
+finding is about another factor; ablations are left out, and so are runs that are not
+finished. Both sides have as many rounds, the same network and the same test set.
 """
 
+import logging
 import math
 from itertools import pairwise
-from operator import attrgetter
 from statistics import fmean, stdev
 
 import numpy as np
 
+from fedenhance.data.opening import warn_once
 from fedenhance.data.tables import grouped
 from fedenhance.reports import markdown
 from fedenhance.reports.runs import swept_runs
+
+logger = logging.getLogger(__name__)
 
 
 def check_findings(runs):
@@ -38,15 +42,19 @@ def check_findings(runs):
         When no finding can be tested.
     """
     rows = []
+    for run in runs:
+        if not run.is_finished:
+            warn_once(logger, f"{run.folder} is not finished, and left out")
+    runs = [run for run in runs if run.is_finished]
     for noises in (1, 2):
         for finding, case, found in differences(runs, f"test_si_sdri_{noises}"):
-            if found:
+            if not all(map(math.isnan, found)):
                 row = {"finding": finding, "case": case, "noises": noises}
                 rows.append({**row, **describe(found)})
     if not rows:
         raise ValueError(
-            "none of the findings can be tested: it takes two experiments with a seed "
-            "in common"
+            "none of the findings can be tested: it takes two finished experiments "
+            "with seed, rounds, network and test set in common"
         )
     return rows
 
@@ -58,29 +66,35 @@ def describe(values):
     -------
     >>> describe([1.0, 3.0])["mean"], describe([1.0, 3.0])["holds"]
     (2.0, 'yes')
-    >>> describe([-1.0, 3.0])["holds"]
-    'no'
+    >>> describe([-1.0, 3.0])["holds"], describe([3.0, math.nan])["holds"]
+    ('no', 'no')
     """
+    known = all(map(math.isfinite, values))
     return {
         "mean": fmean(values),
-        "deviation": stdev(values) if len(values) > 1 else math.nan,
-        "lowest": min(values),
-        "highest": max(values),
+        "deviation": stdev(values) if known and len(values) > 1 else math.nan,
+        "lowest": float(np.min(values)),  # NaN where one is, as the mean
+        "highest": float(np.max(values)),
         "seeds": len(values),
-        "holds": "yes" if min(values) > 0 else "no",
+        "holds": "yes" if known and min(values) > 0 else "no",
     }
 
 
-def by_seed(runs, value):
-    """A value for each seed, the mean over runs that share it."""
-    groups = grouped(runs, attrgetter("seed"))
-    return {seed: fmean(map(value, own)) for seed, own in groups.items()}
+def by_seed(runs, value, but=()):
+    """A value for each seed, the mean over runs of the same seed and conditions."""
+    groups = grouped(runs, lambda run: run.conditions(but))
+    return {key: fmean(map(value, own)) for key, own in groups.items()}
 
 
 def gains(better, worse, value):
     """Differences of a value between runs, one for each seed that both have."""
     better, worse = by_seed(better, value), by_seed(worse, value)
-    return [better[seed] - worse[seed] for seed in sorted(better.keys() & worse.keys())]
+    shared = sorted(better.keys() & worse.keys())
+    if better and worse and not shared:
+        pairs = zip(min(better), min(worse), strict=True)
+        told = next(pair for pair in pairs if pair[0] != pair[1])
+        warn_once(logger, "not compared: runs of {}, and of {}".format(*told))
+    return [better[key] - worse[key] for key in shared]
 
 
 def differences(runs, column):
@@ -102,20 +116,25 @@ def differences(runs, column):
     def reached(run):
         return run.reached(column)
 
+    def mean(values):
+        return float(values.mean()) if len(values) else math.nan
+
     def first(run):
-        return float(run.curve(column)[1][0])
+        return mean(run.curve(column)[1][:1])
 
     def early(run):
         rounds, values = run.curve(column)
-        return float(values[rounds <= run.hparams["rounds"] / 2].mean())
+        return mean(values[rounds <= run.rounds["round"][-1] / 2])
 
     def late(run):
         rounds, values = run.curve(column)
-        return float(values[rounds > 0.75 * run.hparams["rounds"]].mean())
+        return mean(values[rounds > 0.75 * run.rounds["round"][-1]])
 
+    scratch = [run for run in runs if not run.is_pretrained]
     federations = swept_runs(runs, "n_clients")
     for count, own in federations.items():
-        alone = [r for r in runs if r.is_individual and r.hparams["n_clients"] == count]
+        alone = [run for run in scratch if run.is_individual]
+        alone = [run for run in alone if run.hparams.get("n_clients") == count]
         gain = gains(own, alone, reached)
         yield "federation beats individual clients", f"C = {count:g}", gain
     for (few, faster), (many, slower) in pairwise(federations.items()):
@@ -131,18 +150,22 @@ def differences(runs, column):
         count = next(iter(shares.values()))[0].hparams["n_clients"]
         case = f"C = {count:g}, none to all, {len(shares)} shares"
         yield "more supervised clients help", case, rises(shares, reached)
-    iid = [run for run in runs if run.is_iid and not run.is_pretrained]
+    iid = [run for run in scratch if run.is_iid]
     for count, own in federations.items():
         yield "IID is the upper bound", f"C = {count:g}", gains(iid, own, reached)
 
 
 def rises(swept, value):
     """Rise of the straight line through a value of swept runs, seed by seed."""
-    groups = [by_seed(group, value) for group in swept.values()]
-    return [
-        float(np.polyfit(list(swept), [values[seed] for values in groups], 1)[0])
-        for seed in sorted(set.intersection(*map(set, groups)))
-    ]
+    groups = [by_seed(group, value, ["p_supervised"]) for group in swept.values()]
+    shared = sorted(set.intersection(*map(set, groups)))
+    return [slope(list(swept), [values[key] for values in groups]) for key in shared]
+
+
+def slope(places, values):
+    """Slope of the straight line through values; NaN where one is."""
+    known = all(map(math.isfinite, values))
+    return float(np.polyfit(places, values, 1)[0]) if known else math.nan
 
 
 def findings_table(rows):

@@ -32,6 +32,13 @@ REPLICATES = ("seed", "selected_clients", "rounds", "epochs", "evaluate_every")
 REPLICATES += ("cuda_graphs",)
 """What may differ between runs of one experiment."""
 
+PARTS = ("models", "objectives", "snr_range", "local")
+"""Lists and mappings that make another experiment."""
+
+CONDITIONS = ("data_folder", "test_csv", "noise_folder", "test_size", "valid_size")
+CONDITIONS += ("snr_range", "loop_noise", "sample_rate", "models", "p_supervised")
+"""Settings without which what two experiments reached is not compared."""
+
 
 class Plain(yaml.SafeLoader):
     """Reads values; objects that tags would make are left out."""
@@ -105,7 +112,13 @@ class Run:
     @property
     def seed(self):
         """Its seed."""
-        return self.hparams["seed"]
+        return self.hparams.get("seed")
+
+    @property
+    def is_finished(self):
+        """Whether all of its rounds are there."""
+        done, wanted = self.rounds.get("round", ()), self.hparams.get("rounds")
+        return len(done) > 0 and (wanted is None or done[-1] >= wanted)
 
     @property
     def is_iid(self):
@@ -124,7 +137,7 @@ class Run:
 
     @cached_property
     def settings(self):
-        """What makes it the same experiment as another: all plain values but paths.
+        """What makes it the same experiment as another: plain values but paths, parts.
 
         Returns
         -------
@@ -134,12 +147,30 @@ class Run:
         plain = {
             key: float(value) if isinstance(value, int) else value
             for key, value in self.hparams.items()
-            if isinstance(value, int | float | str | None)
+            if (isinstance(value, int | float | str | None) or key in PARTS)
             and key not in REPLICATES
             and not str(value).startswith(own)
         }
         kind = {"initial_model": self.is_pretrained, "alone": self.is_individual}
         return {**plain, **kind}
+
+    def conditions(self, but=()):
+        """What another run must share for a difference to mean something.
+
+        Arguments
+        ---------
+        but : container of str
+            Settings that may differ.
+
+        Returns
+        -------
+        tuple of str
+            The seed, how many rounds, how often evaluated, and ``CONDITIONS``.
+        """
+        keys = ("seed", "rounds", "evaluate_every")
+        shared = {key: self.hparams.get(key) for key in keys}
+        shared |= {key: self.settings.get(key) for key in CONDITIONS}
+        return tuple(f"{k} {value}" for k, value in shared.items() if k not in but)
 
     def curve(self, column):
         """A column over the rounds in which it is known.
@@ -279,7 +310,9 @@ def swept_runs(runs, factor, pretrained=False):
     federations = [
         run
         for run in runs
-        if run.is_pretrained == pretrained and not (run.is_individual or run.is_iid)
+        if run.is_pretrained == pretrained
+        and not (run.is_individual or run.is_iid)
+        and factor in run.settings
     ]
 
     def others(run):

@@ -1,5 +1,6 @@
 """The findings of the paper, on runs whose numbers are chosen."""
 
+import math
 from functools import partial
 
 import pytest
@@ -69,3 +70,77 @@ def test_without_anything_to_compare_it_says_so(tmp_path):
     finished.write_run(tmp_path, "lone")
     with pytest.raises(ValueError, match="none of the findings can be tested"):
         check_findings(find_runs([tmp_path]))
+
+
+def found_in(results):
+    """The findings with one noise: (finding, case) -> mean, seeds and verdict."""
+    return {
+        (row["finding"], row["case"]): (row["mean"], row["seeds"], row["holds"])
+        for row in check_findings(find_runs([results]))
+        if row["noises"] == 1
+    }
+
+
+def test_a_run_that_was_killed_is_left_out_and_named(results, caplog):
+    before = found_in(results)
+    for name in ("c8", "iid"):
+        table = results / name / "2" / "rounds.csv"
+        table.write_text("\n".join(table.read_text().splitlines()[:6]))
+    begun = finished.write_run(results, "begun", 3, n_clients=8)
+    (begun.folder / "rounds.csv").write_text("round,seconds\n")
+    after = found_in(results)
+    assert after.keys() == before.keys()
+    bound = "IID is the upper bound", "C = 8"
+    assert (before[bound][1:], after[bound][1:]) == ((2, "yes"), (1, "yes"))
+    assert "iid/2 is not finished, and left out" in caplog.text
+    assert "begun/3 is not finished" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"test_size": 40},
+        {"rounds": 40},
+        {"data_folder": "/other"},
+        {"snr_range": "[0, 5]"},
+        {"p_supervised": 1.0},
+        {"models": "{channels: 4}"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_what_was_tested_or_trained_otherwise_is_not_compared(tmp_path, other, caplog):
+    write = partial(finished.write_run, tmp_path, snr_range="[-5, 10]", test_size=24)
+    write = partial(write, data_folder="/data", models="{channels: 16}")
+    write("together", 1, (2.0, 2.0), n_clients=8)
+    write("alone", 1, (1.0, 1.0), n_clients=8, selected_clients="[0]")
+    same = found_in(tmp_path)
+    write("iid", 1, (9.0, 9.0), n_clients=1, **other)
+    write(
+        "alone otherwise", 1, (9.0, 9.0), n_clients=8, selected_clients="[0]", **other
+    )
+    assert found_in(tmp_path) == same
+    assert f"of {next(iter(other))} " in caplog.text
+
+
+def test_a_result_that_is_not_known_is_no_finding(tmp_path):
+    write = partial(finished.write_run, tmp_path)
+    for seed in (1, 2):
+        write("together", seed, (2.0, 2.0))
+        lone = (math.nan, math.nan) if seed == 1 else (1.0, 1.0)
+        write("alone", seed, lone, selected_clients="[0]")
+    ((mean, seeds, holds),) = found_in(tmp_path).values()
+    assert math.isnan(mean) and (seeds, holds) == (2, "no")
+    for table in tmp_path.glob("alone/*/rounds.csv"):
+        table.write_text(table.read_text().replace("si_sdri", "loss"))
+    with pytest.raises(ValueError, match="none of the findings can be tested"):
+        found_in(tmp_path)
+
+
+def test_other_results_in_the_folder_do_no_harm(results):
+    before = found_in(results)
+    for name in ("asr", "lone_asr"):
+        run = finished.write_run(results, name, rounds=3)
+        kept = "rounds: 3\noutput_folder: x\n"
+        kept += "selected_clients: [0]\n" if name == "lone_asr" else ""
+        (run.folder / "hyperparams.yaml").write_text(kept)
+    assert found_in(results) == before

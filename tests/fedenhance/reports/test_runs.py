@@ -56,6 +56,21 @@ def test_seeds_and_lone_clients_are_averaged_and_nothing_else(write_run):
     assert all(experiments.count(settings) == 1 for settings in experiments)
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"snr_range": ("[-5, 10]", "[0, 5]")},
+        {"models": ("{channels: 16}", "{channels: 32}")},
+        {"objectives": ("{unsupervised: !name:a }", "{unsupervised: !name:b }")},
+    ],
+)
+def test_levels_networks_and_objectives_make_another_experiment(write_run, parts):
+    ((key, values),) = parts.items()
+    found = [write_run(f"a{i}", **{key: value}) for i, value in enumerate(values)]
+    assert found[0].settings != found[1].settings
+    assert runs.swept_runs(found, "n_clients") == {4: [found[0]]}
+
+
 def test_rounds_that_were_not_evaluated_are_nan(write_run):
     tested = write_run("a", test=(1.0, 3.0)).rounds["test_si_sdri_1"]
     assert (tested[0], tested[-1]) == (1.0, 3.0)
