@@ -9,6 +9,9 @@ import torch
 from fedenhance.run_folder.checkpoints import check_archive
 from fedenhance.run_folder.files import whole_file
 
+SMALL = 1 << 16
+"""Elements of a tensor that is joined with others, at most."""
+
 
 def save(path, state):
     """Save what a run goes on from: tensors and plain values, no objects.
@@ -82,6 +85,9 @@ def plain(value, place="state"):
 def pack(state):
     """Join tensors of one type: reading a thousand small ones takes longer than a step.
 
+    Large ones stay where they are, and so do sparse ones: joined, they would be in
+    memory twice.
+
     Arguments
     ---------
     state : dict
@@ -90,8 +96,8 @@ def pack(state):
     Returns
     -------
     dict
-        ``joined``: one tensor a type; ``types``: which of them each tensor of the state
-        is in; ``state``, in which their shapes stand for them.
+        ``joined``: one tensor a type; ``types``: which of them each joined tensor of
+        the state is in; ``state``, in which their shapes stand for them.
 
     Example
     -------
@@ -107,7 +113,10 @@ def pack(state):
             return type(value)(map(without, value))
         if not isinstance(value, torch.Tensor):
             return value
-        parts.setdefault(value.dtype, []).append(value.detach().cpu().reshape(-1))
+        value = value.detach().cpu()
+        if value.numel() > SMALL or value.layout != torch.strided:
+            return value
+        parts.setdefault(value.dtype, []).append(value.reshape(-1))
         types.append(list(parts).index(value.dtype))
         return value.shape
 

@@ -1,13 +1,15 @@
 """What a run goes on from: tensors and plain values, checked when they are read."""
 
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from fedenhance.run_folder.checkpoints import DamagedFileError
-from fedenhance.run_folder.states import load, load_tensors, save
+from fedenhance.run_folder.states import load, load_tensors, pack, save
 
 STATE = {
     "arrays": {"w": np.arange(300, dtype=np.float32).reshape(3, 100), "n": np.int64(3)},
@@ -47,6 +49,63 @@ def test_many_tensors_are_a_few_records_and_keep_types_and_shapes(tmp_path):
     assert list(back["state"]) == list(made)
     for name, tensor in made.items():
         torch.testing.assert_close(back["state"][name], tensor, rtol=0, atol=0)
+
+
+def test_large_tensors_are_not_copied_and_all_kinds_come_back(tmp_path):
+    large = torch.arange(70_000.0).reshape(7, 10_000)
+    assert pack({"w": large})["state"]["w"].data_ptr() == large.data_ptr()
+    base, shared = torch.arange(6.0).reshape(2, 3), torch.zeros(3)
+    state = {
+        "large": large,
+        "turned": large.T,
+        "non-contiguous": base.T,
+        "one of three": base[1],
+        "sparse": torch.eye(3).to_sparse(),
+        "conjugated": torch.tensor([1 + 2j]).conj(),
+        "shared": [shared, (shared, None)],
+        "empty": torch.zeros(0, 4),
+        "after": torch.tensor(True),
+    }
+    save(tmp_path / "s.pt", state)
+    back = load_tensors(tmp_path / "s.pt")
+    assert list(back) == list(state)
+    for one, other in zip(tree_leaves(back), tree_leaves(state), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.optim.SGD,
+        partial(torch.optim.SGD, momentum=0.9),
+        torch.optim.Adagrad,
+        partial(torch.optim.Adam, foreach=True),
+        partial(torch.optim.Adam, fused=True, amsgrad=True),
+        partial(torch.optim.LBFGS, max_iter=3),
+    ],
+    ids=["SGD", "momentum", "Adagrad", "foreach", "fused", "LBFGS"],
+)
+def test_an_optimizer_goes_on_as_if_it_had_not_been_saved(tmp_path, make):
+    reached = []
+    for saved in (False, True):
+        torch.manual_seed(0)
+        layer, target = torch.nn.Linear(3, 2), torch.ones(2)
+
+        def closure(layer=layer, target=target):
+            layer.zero_grad()
+            loss = (layer(torch.ones(3)) - target).square().sum()
+            loss.backward()
+            return loss
+
+        optimizer = make(layer.parameters(), lr=0.1)
+        for turn in range(4):
+            if saved and turn == 2:
+                save(tmp_path / "s.pt", {"o": optimizer.state_dict()})
+                optimizer = make(layer.parameters(), lr=0.1)
+                optimizer.load_state_dict(load_tensors(tmp_path / "s.pt")["o"])
+            optimizer.step(closure)
+        reached.append(layer.weight.detach().clone())
+    assert torch.equal(*reached)
 
 
 def test_files_of_versions_that_joined_nothing_are_read(tmp_path):
