@@ -47,8 +47,8 @@ def estimate_parts(rows, model, folder, cleanest):
     -------
     dict
         Id -> row. Of the cleanest the rows have ``speech`` alone; of the others, at
-        least one of each client, ``noise`` alone. Recordings that cannot be read have
-        no row.
+        least one of each client, ``noise`` alone. Recordings that cannot be read, or
+        are silent, have no row.
 
     Raises
     ------
@@ -67,6 +67,8 @@ def estimate_parts(rows, model, folder, cleanest):
         try:
             path = folder / file_name(digest.hexdigest(), noisy[key]["noisy"])
             ratios[key], length = measured(path, noisy[key], model)
+            if math.isnan(ratios[key]):
+                raise DamagedAudioError(noisy[key]["noisy"].path, "silent")
         except DamagedAudioError as error:
             logger.warning_once(f"a recording is left out: {error}")
             continue
@@ -79,7 +81,10 @@ def estimate_parts(rows, model, folder, cleanest):
             found[key] = noisy[key] | own
         for key in keys[min(count, len(keys) - 1) :]:
             own = {"noisy": None, "noise": parts[key][1]}
-            found[f"{key} noise"] = noisy[key] | own
+            name = f"{key} noise"
+            while name in rows or name in found:
+                name += "'"
+            found[name] = noisy[key] | own
     return found
 
 
@@ -123,8 +128,11 @@ def write_parts(path, row, model):
 
 
 def measure(path):
-    """By how many dB a recording's speech is louder than its noise; its samples."""
-    levels, position = [1e-9, 1e-9], 0
+    """By how many dB a recording's speech is louder than its noise; its samples.
+
+    NaN, if it is silent.
+    """
+    levels, position = [0.0, 0.0], 0
     with open_audio(path) as file:
         length, odd = divmod(file.frames, 2)
         if odd:
@@ -134,7 +142,9 @@ def measure(path):
             for source, part in enumerate((block[:speech], block[speech:])):
                 levels[source] += float(np.square(part, dtype=np.float64).sum())
             position += len(block)
-    return 10 * math.log10(levels[0] / levels[1]), length
+    if not any(levels):
+        return math.nan, length
+    return 10 * math.log10((levels[0] + 1e-9) / (levels[1] + 1e-9)), length
 
 
 def hear_well(model, recordings):

@@ -109,6 +109,24 @@ def test_known_parts_stay_and_a_damaged_recording_is_left_out(rows, tmp_path):
     assert set(found) == {"known", "alone", "a/2", "a/3 noise", "b/1", "b/1 noise"}
 
 
+def test_silence_is_neither_speech_nor_noise(rows, tmp_path):
+    """Of a gated recording most rows are; they are not the cleanest."""
+    silent = tmp_path / "silent.wav"
+    soundfile.write(silent, np.zeros(8000), 16000)
+    gated = {
+        f"a/s{n}": rows["a/2"] | {"noisy": Segment(str(silent), n, 0)} for n in (0, 1)
+    }
+    found = estimated({**rows, **gated}, tmp_path / "estimates")
+    assert found == estimated(rows, tmp_path / "estimates")
+
+
+def test_a_name_that_ends_in_noise_takes_no_row_from_another(rows, tmp_path):
+    named = {"a/1": rows["a/1"], "a/1 noise": rows["a/2"]}
+    found = estimated(named, tmp_path / "estimates")
+    assert sorted(found) == ["a/1 noise", "a/1 noise'"]
+    assert found["a/1 noise"]["speech"] and found["a/1 noise'"]["noise"]
+
+
 def test_speech_that_is_known_beside_its_recording_is_not_estimated(rows, tmp_path):
     known = rows["a/1"] | {"speech": rows["a/2"]["noisy"]}
     found = estimated({**rows, "a/1": known}, tmp_path / "estimates")
