@@ -12,6 +12,7 @@ validated and tested stays the same.
 """
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -38,6 +39,7 @@ MARKER = "PackagedRecordings.json"
 FIRST_CLIP = 910001
 KINDS = ("asterisk", *(kind.__name__ for kind in sounds.KINDS))
 """Kinds of recordings that are trained on by default."""
+ALL_SPEAKERS = speech.SPEAKERS + speech.MORE_SPEAKERS
 
 
 def build(
@@ -77,26 +79,31 @@ def build(
     Raises
     ------
     FileExistsError
-        When the folder holds something else.
+        When the folder holds something else, such as a corpus of other options.
     RuntimeError
         When packages or ffmpeg cannot be had.
+    ValueError
+        When there would be no speech to train on, or no sounds.
     """
     target = Path(data_folder).resolve()
     wanted = {"version": VERSION, "seed": seed, "max_minutes": max_minutes}
     wanted |= {"more": True} if more else {}
-    wanted |= {"train_on": sorted(train_on)} if train_on else {}
+    wanted |= {"train_on": sorted(set(train_on))} if train_on else {}
     if (target / MARKER).exists():
         marker = json.loads((target / MARKER).read_text())
         if marker["options"] == wanted:
             return marker["counts"]
+        if told := differing(marker["options"], wanted):
+            raise FileExistsError(f"{target}: {told}; name another folder.")
     elif target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} is not empty: name another folder.")
+    kinds = set(train_on or (*KINDS, *(debian.MORE_PACKAGES if more else ())))
+    check_kinds(kinds)
     speech.needed_ffmpeg()  # missing programs are told before the download
     packages = Path(packages_folder or target.with_name(target.name + ".packages"))
-    kinds = set(train_on or (*KINDS, *(debian.MORE_PACKAGES if more else ())))
     speakers = [
         speaker
-        for speaker in speech.SPEAKERS + speech.MORE_SPEAKERS
+        for speaker in ALL_SPEAKERS
         if speaker.subset != speech.TRAIN or speaker.kind in kinds
     ]
     names = (debian.MORE_PACKAGES[k] for k in debian.MORE_PACKAGES if k in kinds)
@@ -106,6 +113,36 @@ def build(
         counts |= _write_sounds(partial, packages, seed, kinds)
         write_json(partial / MARKER, {"options": wanted, "counts": counts})
     return counts
+
+
+def differing(options, wanted):
+    """Say in what a corpus differs from what is wanted, but for its version.
+
+    Example
+    -------
+    >>> differing({"version": 1, "seed": 0}, {"version": 2, "seed": 0, "more": True})
+    'more is None there, not True'
+    """
+    keys = sorted({*options, *wanted} - {"version"})
+    pairs = {key: (options.get(key), wanted.get(key)) for key in keys}
+    return "; ".join(
+        f"{k} is {a} there, not {b}" for k, (a, b) in pairs.items() if a != b
+    )
+
+
+def check_kinds(kinds):
+    """Raise ValueError if there would be nothing to train on."""
+    speaking = {s.kind for s in ALL_SPEAKERS if s.subset == speech.TRAIN}
+    sounding = {*sounds.MORE_KINDS, *(kind.__name__ for kind in sounds.KINDS)}
+    if unknown := sorted(set(kinds) - speaking - sounding):
+        known = ", ".join(sorted(speaking | sounding))
+        raise ValueError(
+            f"train_on: there is no {', '.join(unknown)}; there is {known}"
+        )
+    for what, those in (("speech", speaking), ("sounds", sounding)):
+        if those.isdisjoint(kinds):
+            some = ", ".join(sorted(those))
+            raise ValueError(f"train_on: none of them holds {what}; add some of {some}")
 
 
 def _write_speech(folder, packages, speakers, seed, max_minutes, jobs):
@@ -181,7 +218,9 @@ def _write_sounds(folder, packages, seed, kinds=KINDS):
     by_name = {f"{c.source.kind}:{c.source.name}#{c.number}": c for c in clips}
     order = hash_order(by_name, seed)
     if not set(kinds).isdisjoint(sounds.MORE_KINDS):
-        further, others = sounds.collect(packages, [sounds.more])
+        # Not what else happens to lie there: it would take numbers, and duplicates.
+        chosen = functools.partial(sounds.more, kinds=kinds)
+        further, others = sounds.collect(packages, [chosen])
         splits |= {clip.group: "train" for clip in further}
         names = {f"{c.source.kind}:{c.source.name}#{c.number}": c for c in further}
         order += hash_order(names, seed)
@@ -235,7 +274,7 @@ def main(argv=None):
     parser.add_argument("--jobs", type=int, default=min(8, os.cpu_count() or 1))
     try:
         counts = build(**vars(parser.parse_args(argv)))
-    except (FileExistsError, RuntimeError) as error:
+    except (FileExistsError, RuntimeError, ValueError) as error:
         sys.exit(f"error: {error}")
     tqdm.write(json.dumps(counts))
 

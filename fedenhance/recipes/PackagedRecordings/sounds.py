@@ -144,11 +144,12 @@ def _resources(data):
 KINDS = (tuxpaint, opensfx, sonicpi, lugaru, freedesktop, gcompris)
 
 
-def more(packages):
-    """Sounds of further games, and of a keyboard."""
+def more(packages, kinds=None):
+    """Sounds of further games, and of a keyboard; of some kinds, or all."""
     licence = "see the package's copyright file"
     for kind, root in MORE_KINDS.items():
-        yield from _files(kind, packages / root, licence)
+        if kinds is None or kind in kinds:
+            yield from _files(kind, packages / root, licence)
 
 
 MORE_KINDS = {

@@ -1,6 +1,7 @@
 """Laws of PackagedRecordings, on signals and files made here."""
 
 import io
+import json
 import struct
 
 import numpy as np
@@ -183,6 +184,56 @@ def test_kinds_are_chosen_for_training_alone(tmp_path, monkeypatch):
         if row["split"] != "train" or source.startswith("rescue:")
     }
     assert 0 < len(chosen) < len(every)
+
+
+def test_packages_that_are_not_chosen_change_nothing(tmp_path, monkeypatch):
+    """A sound of theirs that is the same as a chosen one does not take its place."""
+    made = [clip(name) for name in "abcdefghij"]
+    for one in made:
+        one.wave = noise_of(one.source.name)
+    collect, tables = sounds.collect, []
+    monkeypatch.setattr(
+        sounds,
+        "collect",
+        lambda packages, kinds=sounds.KINDS: (
+            (made, []) if kinds is sounds.KINDS else collect(packages, kinds)
+        ),
+    )
+    for name in ("supertuxkart", "hedgewars"):
+        path = tmp_path / "packages" / sounds.MORE_KINDS[name] / "sfx/rain_splash.wav"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(wav())
+        target, kinds = tmp_path / name, ("tuxpaint", "supertuxkart")
+        build._write_sounds(target, tmp_path / "packages", 0, kinds)
+        tables.append(read_table(target / "PROVENANCE_noise.csv"))
+    assert tables[0] == tables[1]
+    assert "supertuxkart:sfx/rain_splash#0" in {row["source"] for row in tables[0]}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told"),
+    [
+        (["hedgewars", "buckle"], "none of them holds speech; add some of asterisk"),
+        (["fillets"], "none of them holds sounds; add some of buckle, colobot"),
+        (["fillet", "buckle"], "there is no fillet; there is asterisk"),
+    ],
+)
+def test_kinds_without_speech_or_sounds_are_refused_at_once(tmp_path, kinds, told):
+    with pytest.raises(ValueError, match=told):
+        build.build(tmp_path / "new", train_on=kinds)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_corpus_of_other_options_is_not_replaced(tmp_path, monkeypatch):
+    options = {"version": build.VERSION, "seed": 0, "max_minutes": None}
+    marker = tmp_path / build.MARKER
+    marker.write_text(json.dumps({"options": options, "counts": {"clips": 3}}))
+    assert build.build(tmp_path) == {"clips": 3}
+    with pytest.raises(FileExistsError, match="max_minutes is None there, not 2"):
+        build.build(tmp_path, max_minutes=2)
+    with pytest.raises(FileExistsError, match="train_on is None there, not"):
+        build.build(tmp_path, train_on=["fillets", "buckle"])
+    assert marker.exists()
 
 
 def test_speakers_are_of_kinds():
