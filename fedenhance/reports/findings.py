@@ -41,11 +41,7 @@ def check_findings(runs):
     ValueError
         When no finding can be tested.
     """
-    rows = []
-    for run in runs:
-        if not run.is_finished:
-            warn_once(logger, f"{run.folder} is not finished, and left out")
-    runs = [run for run in runs if run.is_finished]
+    rows, runs = [], [run for run in runs if run.is_finished]
     for noises in (1, 2):
         for finding, case, found in differences(runs, f"test_si_sdri_{noises}"):
             if not all(map(math.isnan, found)):

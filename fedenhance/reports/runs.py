@@ -258,7 +258,7 @@ def as_columns(rows):
 
 
 def find_runs(folders):
-    """All federated runs in or below folders.
+    """All federated runs in or below folders; those not finished are named.
 
     Arguments
     ---------
@@ -287,6 +287,10 @@ def find_runs(folders):
                 "hyperparams.yaml and rounds.csv"
             )
         runs |= {path.resolve(): Run(path) for path in found}
+    for run in runs.values():
+        if not run.is_finished:
+            done = len(run.rounds.get("round", ()))
+            logger.warning("%s is not finished: round %d", run.folder, done)
     return list(runs.values())
 
 

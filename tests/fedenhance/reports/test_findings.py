@@ -92,8 +92,8 @@ def test_a_run_that_was_killed_is_left_out_and_named(results, caplog):
     assert after.keys() == before.keys()
     bound = "IID is the upper bound", "C = 8"
     assert (before[bound][1:], after[bound][1:]) == ((2, "yes"), (1, "yes"))
-    assert "iid/2 is not finished, and left out" in caplog.text
-    assert "begun/3 is not finished" in caplog.text
+    assert "iid/2 is not finished: round 5" in caplog.text
+    assert "begun/3 is not finished: round 0" in caplog.text
 
 
 @pytest.mark.parametrize(
