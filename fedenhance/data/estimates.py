@@ -115,7 +115,8 @@ def measured(path, row, model):
 def write_parts(path, row, model):
     """Write a model's estimates of a recording: the speech, and after it the noise."""
     samples = round(row["duration"] * model.sample_rate)
-    recording = read_segment(*row["noisy"], model.sample_rate, samples).unsqueeze(0)
+    recording = read_segment(*row["noisy"], model.sample_rate, samples)
+    recording = (recording - recording.mean()).unsqueeze(0)  # as examples have none
     parts = torch.empty(2, samples)  # of hours, so once in memory
     count = math.ceil(samples / (PIECE * model.sample_rate))
     pieces = (signal.tensor_split(count, dim=-1) for signal in (recording, parts))

@@ -358,9 +358,12 @@ def separate_pieces(pieces, ratio, trained, batch_size, num_sources):
     while group := list(islice(pieces, 1)):
         num_channels, length = group[0].shape
         group += islice(pieces, max(batch_size // num_channels, 1) - 1)
+        signals = torch.cat(group)
+        # Networks that follow the level by themselves take an offset for a sound.
+        signals = signals - signals.mean(-1, keepdim=True)
         estimates = [
             back(trained(to_network(mixtures).to(device))[:, :num_sources].cpu())
-            for mixtures in torch.cat(group).split(batch_size)
+            for mixtures in signals.split(batch_size)
         ]
         yield from torch.cat(estimates)[..., :length].split(num_channels)
 

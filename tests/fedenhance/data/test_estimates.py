@@ -13,6 +13,7 @@ from fedenhance.data.audio import Segment, read_segment
 from fedenhance.data.estimates import estimate_parts
 from fedenhance.data.manifests import is_isolated_noise
 from fedenhance.deploy.trained import Trained
+from fedenhance.networks.scaling import RunningLevel
 
 SECONDS = {"a/1": 1.0, "a/2": 0.5, "a/3": 0.75, "b/1": 0.6}
 PERIOD = {"a/1": 2, "a/2": 20, "a/3": 5, "b/1": 4}
@@ -89,6 +90,20 @@ def test_what_is_there_is_not_made_again_unless_model_or_audio_is_another(
     soundfile.write(path, -wave, rate)
     assert estimated(rows, tmp_path / "estimates", last) != made[0] and last.calls == 2
     assert len([*(tmp_path / "estimates").iterdir()]) == 9
+
+
+def test_an_offset_is_neither_speech_nor_noise(rows, tmp_path):
+    """A network that follows the level by itself takes the recording as it is."""
+    network = Halves()
+    network.level = RunningLevel(num_frames=4)
+    path = rows["b/1"]["noisy"].path
+    wave, rate = soundfile.read(path)
+    waves = []
+    for offset in (0.0, 0.3):
+        soundfile.write(path, wave + offset, rate)
+        found = estimated(rows, tmp_path / "estimates", network)
+        waves.append(wave_of(found["b/1 noise"], "noise"))
+    np.testing.assert_allclose(waves[1], waves[0], atol=2e-4)
 
 
 def test_long_recordings_are_heard_in_pieces(rows, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from fedenhance.deploy.enhancement import (
     piece_starts,
 )
 from fedenhance.deploy.trained import Trained
+from fedenhance.networks.scaling import RunningLevel
 from fedenhance.objectives.consistency import by_power
 
 RATE = 8000
@@ -163,6 +164,20 @@ def test_silence_stays_silent(smooth, tmp_path):
         enhance_file(smooth, tmp_path / "in.wav", [tmp_path / "out.wav"])
         written, _ = soundfile.read(tmp_path / "out.wav")
         assert written.tolist() == [0.0] * length
+
+
+def test_an_offset_is_no_sound():
+    """The microphone's, of which a network that follows the level knows nothing."""
+    network = Smooth()
+    network.level = RunningLevel(num_frames=4)
+    signal = noise(1, RATE + 1).diff()
+    signal = signal - signal.mean()
+    found = [
+        whole(enhance_blocks([wave], RATE, Fraction(1), trained, 60.0, 1, 2))
+        for trained in [Trained(network, None, RATE, {})]
+        for wave in (signal, signal + 0.3)
+    ]
+    assert difference(found[1], found[0]) < -80
 
 
 def test_a_clipped_estimate_is_reported(unchanged, tmp_path, caplog):
