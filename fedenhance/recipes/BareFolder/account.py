@@ -90,7 +90,7 @@ def account_of(tables, noises, skipped, held_out, proposal, by_pattern):
         else "left out: nothing"
     ]
     told = {"people": "people who are in no other split", "files": "some files of each"}
-    told = told.get(held_out, "some rows of the few files")
+    told = told.get(held_out, "some rows of all files")
     lines += [f"held out, {told}: {in_words(parts[1])} to choose the model by"]
     lines += [f"held out, {told}: {in_words(parts[2])} to judge it by"]
     own = [row for row in noises if row["client"]]
