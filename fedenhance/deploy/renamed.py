@@ -91,26 +91,25 @@ def current_names(text):
     return _OLD_NAME.sub(lambda name: name[1] + RENAMED[name[2]], text)
 
 
-def current_file(path):
-    """Find a YAML file with today's names, for others to include.
+def file_of(text, path):
+    """Find a YAML file that holds a text, for others to include.
 
     Arguments
     ---------
+    text : str
     path : Path
 
     Returns
     -------
     Path
-        The file itself or, where its names are older, a copy in the user's cache.
+        The path itself or, where its text is another, a copy in the user's cache.
     """
-    text = path.read_text(encoding="utf-8")
-    current = current_names(text)
-    if current == text:
+    if path.read_text(encoding="utf-8") == text:
         return path
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    digest = hashlib.sha256(current.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     with whole_file(Path(home) / "fedenhance" / f"{digest}.yaml") as file:
-        file.write_text(current, encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     return Path(home).resolve() / "fedenhance" / f"{digest}.yaml"
 
 

@@ -1,6 +1,7 @@
 """A finished run's folder, or its package, made into a separator again."""
 
 import io
+import json
 import math
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from ruamel.yaml import YAML
 
 from fedenhance.data.available import check_device, require
 from fedenhance.deploy.description import UntrustedError, check_names, is_own
-from fedenhance.deploy.renamed import current_file, current_names
+from fedenhance.deploy.renamed import current_names, file_of
 from fedenhance.networks.scaling import separate
 from fedenhance.objectives.consistency import keep_some
 from fedenhance.objectives.nearly_clean import share_of
@@ -387,6 +388,10 @@ def include_network(start, given=()):
     ------
     FileNotFoundError
         If there is no such model, or it has no package.
+    UntrustedError
+        If it needs code that is not of fedenhance, and was not trained here.
+    ValueError
+        If it has no separator.
     """
     path = (locate(start) / "hyperparams.yaml").resolve()
     if not path.is_file():
@@ -399,6 +404,15 @@ def include_network(start, given=()):
                 f"{start} first"
             )
     described = read_experiment(path)
+    if "separator" not in described:
+        raise ValueError(f"start: {path} describes no separator: is it of train.py?")
+    text = current_names(path.read_text(encoding="utf-8"))
+    if not is_own(path.parent):
+        check_names(described, path.parent)
+        if described.keys() != YAML().load(text).keys():
+            text = write_yaml(described)  # what else it names is not made
     keys = {"sample_rate", "clean_above"}.difference(given)
-    lines = [f"{k}: {described[k]}" for k in keys if described.get(k) is not None]
-    return "\n".join([f"models: !include:{current_file(path).as_posix()}", *lines, ""])
+    known = {key: described[key] for key in keys if described.get(key) is not None}
+    lines = [f"{key}: {json.dumps(value)}" for key, value in known.items()]
+    file = file_of(text, path).as_posix()
+    return "\n".join([f"models: !include:{file}", *lines, ""])

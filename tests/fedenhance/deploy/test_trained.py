@@ -2,16 +2,19 @@
 
 import shutil
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hyperpyyaml import load_hyperpyyaml
 
 import fedenhance
+from fedenhance.based_yaml import PACKAGE
 from fedenhance.commands import package
 from fedenhance.deploy.description import UntrustedError, is_known, vouch
-from fedenhance.deploy.trained import load_trained
+from fedenhance.deploy.trained import include_network, load_trained
 from tests.fedenhance.deploy.test_packaging import HPARAMS, save_run
 
 
@@ -91,6 +94,37 @@ def test_what_was_trained_here_is_trusted_until_it_changes(run):
     (run / "hyperparams.yaml").write_text(foreign + "# changed\n")
     with pytest.raises(UntrustedError):
         load_trained(run)
+
+
+@pytest.mark.parametrize("line", EVIL)
+def test_a_strangers_start_runs_no_code(tmp_path, monkeypatch, line):
+    """An experiment that starts from it includes its YAML."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    touched, path = tmp_path / "touched", tmp_path / "model" / "hyperparams.yaml"
+    path.parent.mkdir()
+    text = (PACKAGE / "pretrained/gtcrn/hyperparams.yaml").read_text()
+    keys = "{models: 0, sample_rate: 0, clean_above: 0, consistency: 0}"
+    assert str(PACKAGE) in include_network("gtcrn")
+    for key in ("consistency", "another"):
+        evil = line.format(touched).replace("consistency", key, 1)
+        path.write_text(text.replace("consistency: null", evil) + "x: 1\n")
+        with pytest.raises(UntrustedError) if key == "consistency" else nullcontext():
+            overrides = include_network(path.parent)
+            models = load_hyperpyyaml(keys, overrides)
+            assert type(models["models"]["separator"]).__name__ == "Separator"
+        assert not touched.exists()
+    hidden = "16000\\n" + line.format(touched).replace("\n", "\\n")
+    path.write_text(text.replace("sample_rate: 16000", f'sample_rate: "{hidden}"', 1))
+    overrides = include_network(path.parent)
+    load_hyperpyyaml(keys, overrides)
+    assert not touched.exists()
+
+
+def test_a_start_without_a_separator_is_refused(tmp_path):
+    made = "sample_rate: 8000\nmodules: {encoder: !new:torch.nn.ReLU }\n"
+    (tmp_path / "hyperparams.yaml").write_text(made)
+    with pytest.raises(ValueError, match="describes no separator"):
+        include_network(tmp_path)
 
 
 def test_a_module_that_is_missing_is_named(run):
