@@ -270,6 +270,9 @@ def _over_rounds(starts, vary, average, bounds, paper, alone):
     -------
     matplotlib.figure.Figure
     """
+    drawn = [run for swept in starts.values() for own in swept.values() for run in own]
+    iid = _alike([run for run in bounds if run.is_iid], drawn, vary)
+    levels = {name: _alike(own, drawn, vary) for name, own in alone.items()}
     values = sorted(set().union(*starts.values()))
     names = {value: FACTORS[vary].format(value) for value in values}
     colours = dict(zip(names.values(), cycle(COLOURS), strict=False))
@@ -285,17 +288,26 @@ def _over_rounds(starts, vary, average, bounds, paper, alone):
                 axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
         for value, name in names.items():
             style = {"color": colours[name], "linestyle": ":"}
-            _level(axes, alone.get(value), column, f"Individual, {name}", **style)
-        iid = [run for run in bounds if run.is_iid]
+            _level(axes, levels.get(value), column, f"Individual, {name}", **style)
         _level(axes, iid, column, "IID upper bound", color="black", linestyle="--")
         _lay_over(axes, paper, noises, colours)
         axes.set(xlabel="Communication rounds", title=title.capitalize())
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("Test SI-SDRi (dB)")
-    drawn = [group for swept in starts.values() for group in swept.values()]
-    _add_hours(figure, sum(drawn, []))
+    _add_hours(figure, drawn)
     _add_legend(figure, any(line.get_marker() == "D" for line in axes.lines))
     return figure
+
+
+def _alike(runs, drawn, vary):
+    """Those of runs that have the network, test set and supervision of one drawn."""
+    but = ("seed", "rounds", "evaluate_every", vary)
+    known = {run.conditions(but) for run in drawn}
+    alike = [run for run in runs if run.conditions(but) in known]
+    if len(alike) < len(runs):
+        left = len(runs) - len(alike)
+        logger.warning("%d runs are no level of what is drawn: tested otherwise", left)
+    return alike
 
 
 def _level(axes, runs, column, label, **style):

@@ -60,6 +60,9 @@ def test_convergence_draws_means_levels_and_hours(write_run, tmp_path):
     write_run("alone_2", test=(0.0, 2.0), selected_clients="[2]")
     write_run("iid", test=(3.0, 5.0), n_clients=1)
     write_run("started", initial_model="x")
+    for name, other in (("other", {"test_size": 9}), ("known", {"p_supervised": 1.0})):
+        write_run(f"{name} iid", test=(9.0, 9.0), n_clients=1, **other)
+        write_run(f"{name} alone", test=(9.0, 9.0), selected_clients="[0]", **other)
     figure = figures.convergence(find_runs([tmp_path]))
     one, two = figure.axes
     assert drawn(one) == {
