@@ -10,8 +10,8 @@ from benchmarks import __main__ as suite
 
 HERE = Path(suite.__file__).parent
 SHARED = """
-    __init__ __main__ flower_stock kept left loops measuring models original page_tables
-    stand_ins tables transducer
+    __init__ __main__ findings flower_stock kept left loops measuring models original
+    page_tables stand_ins tables transducer
 """
 BY_THEMSELVES = """
     adaptation attacks bare_folder compression deployed enhancement experiments
