@@ -75,53 +75,50 @@ def paper(rows):
         noises as text; "–" where it shows no number.
     """
 
-    def values(series, count, noises, within=(1000, 1000), figure="convergence"):
-        key = {"figure": figure, "series": series, "n_clients": count}
+    def values(series, count, noises, figure="convergence", within=(1000, 1000)):
+        where = {"figure": figure, "series": series}
+        where |= {"n_clients": count, "noises": noises}
         low, high = within
         return [
-            float(row["si_sdri"] or "nan")
-            for row in those(rows, {**key, "noises": noises})
+            float(row["si_sdri"])
+            for row in those(rows, where)
             if not row["x"] or low <= float(row["x"]) <= high
         ]
 
     def gain(better, worse):
         return f"{fmean(better) - fmean(worse):.1f}" if better and worse else "–"
 
-    def cases(gains, counts):
-        return [[gains(count, noises) for noises in NOISES] for count in counts]
+    def over_alone(count, noises):
+        alone = values("individual", count, noises)
+        return gain(values("federated", count, noises), alone)
 
-    def early(pair, noises):
-        sides = (values("federated", count, noises, (50, 500)) for count in pair)
-        return gain(*sides)
+    def over_more(pair, noises):
+        return gain(*(values("federated", c, noises, within=(50, 500)) for c in pair))
 
-    def late(count, noises):
-        started = values("pretrained", count, noises, (980, 980), "transfer")
+    def over_scratch(count, noises):
+        started = values("pretrained", count, noises, "transfer", (980, 980))
         return gain(started, values("federated", count, noises))
 
-    def over(series):
-        return lambda count, noises: gain(
-            values("federated", count, noises), values(series, count, noises)
-        )
-
     def rise(count, noises):
-        reached = values("test", count, noises, (0, 1), "supervision")
-        shares = np.linspace(0, 1, len(reached))
-        return f"{np.polyfit(shares, reached, 1)[0]:.1f}"
+        found = values("test", count, noises, "supervision", (0, 1))
+        return f"{np.polyfit(np.linspace(0, 1, len(found)), found, 1)[0]:.1f}"
+
+    def over_federation(count, noises):
+        return gain(values("iid", "", noises), values("federated", count, noises))
 
     counts = ("16", "64", "256")
-    return {
-        "federation beats individual clients": cases(over("individual"), counts),
-        "fewer clients converge faster": cases(early, [counts[:2], counts[1:]]),
-        "pre-training starts higher": [["–"]] * 3,
-        "pre-training stays higher": cases(late, counts),
-        "more supervised clients help": cases(rise, counts[1:2]),
-        "IID is the upper bound": cases(
-            lambda count, noises: gain(
-                values("iid", "", noises), values("federated", count, noises)
-            ),
-            counts,
-        ),
+    measures = {
+        "federation beats individual clients": (over_alone, counts),
+        "fewer clients converge faster": (over_more, [counts[:2], counts[1:]]),
+        "pre-training stays higher": (over_scratch, counts),
+        "more supervised clients help": (rise, counts[1:2]),
+        "IID is the upper bound": (over_federation, counts),
     }
+    found = {
+        finding: [[measure(count, noises) for noises in NOISES] for count in cases]
+        for finding, (measure, cases) in measures.items()
+    }
+    return found | {"pre-training starts higher": [["–"]] * len(counts)}
 
 
 def reached(rows):
